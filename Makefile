@@ -1,0 +1,48 @@
+# Everything runs in .venv, built once from pyproject.toml and constraints.txt. `make help` lists the targets.
+
+PYTHON ?= python3
+EXTRAS ?=
+CONFIG ?= configs/digits.py
+ARGS ?=
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+comma := ,
+STAMP := $(VENV)/.installed-$(EXTRAS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check
+
+help:  ## list the targets
+	@echo "make run    train the embedded experiment (scikit-learn's digits, no download); again: resume or print the summary"
+	@echo "make test   run the tests (TFDS_DATA_DIR=DIR lets those that need CIFAR run)"
+	@echo "make check  lint, formatting and types"
+	@echo "make setup  only build $(VENV); EXTRAS=cuda12 for NVIDIA GPUs, EXTRAS=cuda12,wandb for several"
+	@echo
+	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), CONFIG=$(CONFIG) and ARGS='--config.rounds=5' for make run, WORKERS=$(WORKERS)"
+
+setup: $(STAMP)  ## build .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "scarlet_jax needs Python 3.11 or newer, and '$(PYTHON)' is not: name one with 'make PYTHON=python3.12 ...'." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' comes without venv or ensurepip: install them (Debian and Ubuntu: the package python3-venv)." >&2; exit 1; }
+	@# An environment that another Python built, or that was never finished, is built anew.
+	@$(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing into $(VENV): once, a minute or two."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  -e ".[test$(if $(EXTRAS),$(comma)$(EXTRAS))]"
+	@touch "$@"
+
+run: $(STAMP)  ## train the embedded experiment
+	$(BIN)/python launch.py --config=$(CONFIG) $(ARGS)
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: $(STAMP)  ## lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

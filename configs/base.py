@@ -1,0 +1,89 @@
+"""Every hyperparameter with its default; other configs import this one and change what differs.
+
+The comment behind a field is what `launch.py --help` prints. Defaults are those of the reference implementation's main
+branch. A field that is "open" (None) takes the value named in its comment.
+"""
+
+from ml_collections import config_dict
+
+
+def get_config() -> config_dict.ConfigDict:
+    """The base configuration: SCARLET on CIFAR-10 with CIFAR-100 as the public pool."""
+    config = config_dict.ConfigDict()
+
+    # Federation
+    config.seed = 0  # seed of everything random: partition, weights, draws, augmentation
+    config.rounds = 5  # communication rounds
+    config.num_clients = 100  # K, clients in the federation
+    config.participation = 1.0  # share of the clients that take part in a round; int(K * participation) >= 1
+    config.public_size = 10_000  # N, images in the shared unlabelled public pool, validation part included
+    config.public_per_round = 1_000  # P, public images drawn in a round, without replacement
+    config.eval_every = 1  # evaluate server and participants every so many rounds, and in the last
+    config.same_init = True  # all clients and the server start from the same weights (per architecture)
+
+    # Local training: cross-entropy on private images
+    config.epochs = 5  # epochs per round
+    config.batch_size = 50  # images per step; the last batch of an epoch may be smaller
+    config.lr = 0.1  # SGD learning rate
+    config.momentum = 0.0  # SGD momentum, 0 is plain SGD
+    config.weight_decay = 0.0  # L2 penalty, added to the gradient
+
+    # Distillation: KL(target || prediction) on public images
+    config.kd_epochs = 5  # epochs per round, for clients and for the server
+    config.kd_batch_size = 50  # images per step
+    config.kd_lr = 0.1  # SGD learning rate
+    config.kd_momentum = 0.0  # SGD momentum
+    config.kd_weight_decay = 0.0  # L2 penalty
+
+    # Data
+    config.private_augment = True  # augment private images while training
+    config.public_augment = True  # augment public images, both when predicting and when distilling
+    config.private_val_ratio = 0.0  # share of each client's private images held out for validation
+    config.public_val_ratio = 0.0  # share of the public pool held out for validation
+    config.data = config_dict.ConfigDict()
+    config.data.private = "cifar10"  # private data set: digits, a TFDS name, or a path to an .npz (image, label)
+    config.data.public = "cifar100"  # public data set, its labels unused; equal to private: carved out of it
+    config.data.dir = ""  # where data sets are looked for; empty = $TFDS_DATA_DIR, else ~/tensorflow_datasets
+    config.data.cache_dir = ""  # decoded images; empty = $XDG_CACHE_HOME/scarlet_jax, else ~/.cache/scarlet_jax
+    config.data.train_size = 0  # use a seeded random part of the private training images; 0 = all
+    config.data.test_size = 0  # use a seeded random part of the test images; 0 = all
+    config.data.flip = True  # augmentation: random horizontal flip
+    config.data.crop = True  # augmentation: random crop after padding with black (4 pixels, 8 for 64x64 images)
+    config.partition = config_dict.ConfigDict()
+    config.partition.name = "dirichlet"  # dirichlet (reference, equal sizes), label_dirichlet, iid, shards
+    config.partition.alpha = 0.05  # concentration of the Dirichlet partitions; small = more skewed
+    config.partition.classes_per_client = 2  # shards: classes each client holds
+
+    # Models: mlp, cnn, resnet20 / 32 / 44 / 56 / 110, resnet18, resnet18_64
+    config.model = config_dict.ConfigDict()
+    config.model.client = "resnet20"  # client architecture
+    config.model.server = "resnet20"  # server architecture
+    config.model.conv = "auto"  # auto: by backend and shape; or xla (plain lax.conv), grouped, gemm, winograd, cpu
+
+    # Method; an open field takes the method's own default, a field the method does not have is refused
+    config.method = config_dict.ConfigDict()
+    config.method.name = "scarlet"  # scarlet
+    config.method.beta = config_dict.placeholder(float)  # scarlet: Enhanced ERA exponent (open: 2.0)
+
+    # Soft-label cache
+    config.cache = config_dict.ConfigDict()
+    config.cache.duration = config_dict.placeholder(int)  # D, rounds; 0 = no cache (open: scarlet 50, others 0)
+    config.cache.on_expiry = "drop"  # drop: an expired entry is emptied (paper); refresh: replaced at once
+    config.cache.ratio = 1.0  # share of a round's new labels that is stored
+
+    # Communication
+    config.comm = config_dict.ConfigDict()
+    config.comm.label_bits = 32  # bits per probability on the wire: 32 (float32), 16 or 8 (uniform quantiser)
+
+    # Execution; changes speed and memory, not results
+    config.clients_per_chunk = 0  # clients trained together on a device; 0 = chosen for backend and model
+
+    # Records
+    config.checkpoint = config_dict.ConfigDict()
+    config.checkpoint.every = 10  # rounds between checkpoints; the last round is always saved
+    config.checkpoint.keep = 2  # newest checkpoints kept
+    config.wandb = config_dict.ConfigDict()
+    config.wandb.mode = "off"  # off, offline or online: mirror the metrics to Weights & Biases (extra: wandb)
+    config.wandb.project = "scarlet_jax"  # Weights & Biases project
+
+    return config.lock()

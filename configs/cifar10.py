@@ -1,0 +1,16 @@
+"""SCARLET on CIFAR-10 (private) and CIFAR-100 (public): the reference's experiment.
+
+Source:  Azuma et al., IEEE TMC 2026, arXiv 2504.19602; hyperparameters of the reference implementation's main branch.
+Command: python launch.py --config=configs/cifar10.py
+"""
+
+from ml_collections import config_dict
+
+from configs import base
+
+
+def get_config() -> config_dict.ConfigDict:
+    """100 clients, Dirichlet 0.05, ResNet-20, D = 50, beta = 2.0, 200 rounds."""
+    config = base.get_config()
+    config.rounds = 200
+    return config

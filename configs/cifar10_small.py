@@ -1,0 +1,26 @@
+"""The CIFAR-10 experiment at a size that two CPU cores finish in minutes.
+
+Source:  configs/cifar10.py, reduced: 10 clients, 5,000 private, 1,000 public and 1,000 test images.
+Command: python launch.py --config=configs/cifar10_small.py
+"""
+
+from ml_collections import config_dict
+
+from configs import base
+
+
+def get_config() -> config_dict.ConfigDict:
+    """10 clients with 500 images each; 200 of 1,000 public images a round."""
+    config = base.get_config()
+    config.rounds = 20
+    config.num_clients = 10
+    config.public_size = 1_000
+    config.public_per_round = 200
+    config.epochs = 1
+    config.kd_epochs = 1
+    config.data.train_size = 5_000
+    config.data.test_size = 1_000
+    config.partition.alpha = 0.3
+    config.cache.duration = 5
+    config.checkpoint.every = 2
+    return config

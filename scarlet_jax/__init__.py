@@ -1,0 +1,20 @@
+"""SCARLET in JAX: federated distillation with a synchronized soft-label cache.
+
+`run(config, workdir)` trains or resumes a federation; `load_server(workdir)` gives its server model as a predictor.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_EXPORTS = {"run": "scarlet_jax.experiment", "load_server": "scarlet_jax.predictor", "UserError": "scarlet_jax.errors"}
+
+__all__ = list(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, and nothing else: `import scarlet_jax` is instant."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)

@@ -1,0 +1,109 @@
+"""Counts -> bytes, in two ledgers, in exact Python integers.
+
+`reference` bills what the paper's code bills: float32 probabilities, int64 indices, signals and hard labels. `wire` bills
+what a careful implementation would send, in bits, each participant's message of a round rounded up to whole bytes.
+In both, round r's downlink carries the list of round r - 1 and the requests of round r.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+LEDGERS = ("reference", "wire")
+FLOAT32_BYTES, INT64_BYTES = 4, 8
+INDEX_BITS, SIGNAL_BITS = 32, 2
+
+
+class Counts(NamedTuple):
+    """What happened in a round, in integers; the device returns it, the host multiplies."""
+
+    requested: jax.Array  # i32[] samples requested in this round
+    hit: jax.Array  # i32[] samples served from the cache
+    stale: jax.Array  # i32[] samples that had expired; part of requested
+    sent: jax.Array  # i32[M] soft labels uploaded by each participant
+    listed: jax.Array  # i32[] kept samples of the previous round's list, 0 in round 0
+    fresh: jax.Array  # i32[] those whose payload was broadcast, not a hit
+    caught_up: jax.Array  # i32[M] catch-up entries applied by each participant
+    updates: jax.Array  # i32[M] labels in the reference's catch-up package
+    stale_marks: jax.Array  # i32[M] emptying marks in the reference's catch-up package
+
+
+class Format(NamedTuple):
+    """What one label costs; a method's `encode` and `publish` decide it."""
+
+    uplink_bits: int  # one uploaded label (`wire`)
+    downlink_bits: int  # one broadcast payload (`wire`)
+    uplink_bytes: int  # one uploaded label (`reference`), without its index
+    downlink_bytes: int  # one broadcast payload (`reference`), without its index
+    signals: bool  # cache signals travel along: duration > 0
+    answer_bits: int = 0  # per requested sample, where the client chooses which to answer (`wire`)
+
+
+class Bytes(NamedTuple):
+    """Bytes of one round, summed over the participants."""
+
+    uplink: int
+    downlink: int
+
+
+def soft_label_format(num_classes: int, label_bits: int, cached: bool) -> Format:
+    """Soft labels both ways: C x `label_bits` on the wire, C float32 in the reference."""
+    bits, floats = num_classes * label_bits, num_classes * FLOAT32_BYTES
+    return Format(bits, bits, floats, floats, cached)
+
+
+def reference_bytes(counts: Counts, fmt: Format, num_classes: int) -> Bytes:
+    """What the paper's code bills for the round; catch-up only for those who took part, always float32."""
+    sent, updates, stale = (_ints(x) for x in (counts.sent, counts.updates, counts.stale_marks))
+    listed, fresh, requested = int(counts.listed), int(counts.fresh), int(counts.requested)
+    uplink = sum(sent) * (fmt.uplink_bytes + INT64_BYTES)
+    common = fresh * fmt.downlink_bytes + INT64_BYTES * (listed * (2 if fmt.signals else 1) + requested)
+    catch_up = sum(updates) * (num_classes * FLOAT32_BYTES + INT64_BYTES) + sum(stale) * INT64_BYTES
+    return Bytes(uplink, common * len(sent) + catch_up)
+
+
+def wire_bytes(counts: Counts, fmt: Format) -> Bytes:
+    """What a careful implementation would send: one message per participant and direction, in whole bytes."""
+    listed, fresh, requested = int(counts.listed), int(counts.fresh), int(counts.requested)
+    common = INDEX_BITS * (requested + listed) + fresh * fmt.downlink_bits
+    if fmt.signals:
+        common += SIGNAL_BITS * listed
+    up = (s * fmt.uplink_bits + requested * fmt.answer_bits for s in _ints(counts.sent))
+    down = (common + c * (INDEX_BITS + fmt.downlink_bits) for c in _ints(counts.caught_up))
+    return Bytes(sum(map(_whole_bytes, up)), sum(map(_whole_bytes, down)))
+
+
+def quantise(probs: jax.Array, bits: int) -> jax.Array:
+    """Encode and decode rows with the unsigned uniform quantiser: q = round(p (2^b - 1)), decoded as q / sum q.
+
+    Args:
+      probs: f32[..., C] probability rows.
+      bits: 32 leaves them as they are.
+
+    Returns:
+      f32[..., C]; a row whose every q is 0 decodes to the uniform row.
+    """
+    if bits == 32:
+        return probs
+    q = jnp.round(probs * (2**bits - 1))
+    total = jnp.sum(q, axis=-1, keepdims=True)
+    return jnp.where(total > 0, q / jnp.maximum(total, 1), 1 / probs.shape[-1])
+
+
+def hard_label_bits(num_classes: int) -> int:
+    """Bits of one class index."""
+    return math.ceil(math.log2(num_classes))
+
+
+def _ints(values: jax.Array) -> Sequence[int]:
+    return np.asarray(values).tolist()
+
+
+def _whole_bytes(bits: int) -> int:
+    return -(-bits // 8)

@@ -1,0 +1,190 @@
+"""CIFAR-10 and CIFAR-100 as published: the archive, its extracted folder, or a download of it."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import sys
+import tarfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scarlet_jax.data.record import Source
+from scarlet_jax.errors import UserError
+
+BASE_URL = "https://www.cs.toronto.edu/~kriz/"
+
+
+class Published(NamedTuple):
+    """The published form of one data set."""
+
+    archive: str  # file name of the archive
+    folder: str  # the folder inside it
+    md5: str  # of the archive
+    train: tuple[str, ...]  # files of the training images, in the published order
+    test: str  # file of the test images
+    meta: str  # file of the class names
+    label_key: str
+    names_key: str
+    num_classes: int
+
+
+PUBLISHED = {
+    "cifar10": Published(
+        archive="cifar-10-python.tar.gz",
+        folder="cifar-10-batches-py",
+        md5="c58f30108f718f92721af3b95e74349a",
+        train=tuple(f"data_batch_{i}" for i in range(1, 6)),
+        test="test_batch",
+        meta="batches.meta",
+        label_key="labels",
+        names_key="label_names",
+        num_classes=10,
+    ),
+    "cifar100": Published(
+        archive="cifar-100-python.tar.gz",
+        folder="cifar-100-python",
+        md5="eb9058c3a382ffc7106e4002c42a8d85",
+        train=("train",),
+        test="test",
+        meta="meta",
+        label_key="fine_labels",
+        names_key="fine_label_names",
+        num_classes=100,
+    ),
+}
+
+
+def locate(name: str, directory: Path) -> tuple[Path, ...] | None:
+    """The files of data set `name` under `directory`: those of the extracted folder, else the archive, else None.
+
+    A folder that lacks a file is passed over, so that a half-extracted one does not hide a good archive.
+    """
+    form = PUBLISHED[name]
+    files = tuple(directory / form.folder / file for file in (*form.train, form.test, form.meta))
+    if all(file.is_file() for file in files):
+        return files
+    archive = directory / form.archive
+    return (archive,) if archive.is_file() else None
+
+
+def read(name: str, files: tuple[Path, ...]) -> Source:
+    """Decode what `locate` found.
+
+    Raises:
+        UserError: the archive or a file of the folder is damaged, or is not what its name says.
+    """
+    form = PUBLISHED[name]
+    is_archive = len(files) == 1
+    try:
+        members = _untar(files[0], form) if is_archive else {file.name: file.read_bytes() for file in files}
+        batches = {file: _unpickle(blob) for file, blob in members.items()}
+        parts = [_images(batches[file], form) for file in form.train]
+        test_image, test_label = _images(batches[form.test], form)
+        names = tuple(_text(value) for value in batches[form.meta][form.names_key])
+        train_image = np.concatenate([image for image, _ in parts])
+        train_label = np.concatenate([label for _, label in parts])
+        if len(names) != form.num_classes:
+            raise ValueError(f"{len(names)} class names")
+    except (
+        OSError, EOFError, zlib.error, tarfile.TarError, pickle.UnpicklingError,
+        KeyError, ValueError, TypeError, IndexError, AttributeError,
+    ) as error:  # fmt: skip
+        where = files[0] if is_archive else files[0].parent
+        raise UserError(
+            f"{where} is damaged or is not the published {name} ({type(error).__name__}: {error}); "
+            "delete it and run again, or fetch it anew"
+        ) from error
+    origin = f"published {'archive' if is_archive else 'folder'} {form.archive if is_archive else form.folder}"
+    return Source(name, "published", origin, train_image, train_label, test_image, test_label, form.num_classes, names)
+
+
+def download(name: str, directory: Path, base_url: str = BASE_URL, md5: str | None = None) -> Path:
+    """Fetch the published archive of `name` into `directory` and return its path.
+
+    The archive appears under its name only when it is complete and its checksum is right. `base_url` may point at a
+    mirror; `md5` overrides the published checksum.
+
+    Raises:
+        UserError: wrong checksum, or `directory` cannot be written.
+        ConnectionError: the server cannot be reached, refuses, or the transfer breaks off.
+    """
+    import pooch
+    import requests
+
+    form = PUBLISHED[name]
+    pooch.get_logger().setLevel("WARNING")  # the caller has said already what is being fetched
+    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=(10, 60), chunk_size=1 << 16)
+    url = base_url.rstrip("/") + "/" + form.archive
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK):
+            raise PermissionError(f"no write permission for {directory}")
+        return Path(pooch.retrieve(url, f"md5:{md5 or form.md5}", form.archive, directory, downloader=fetch))
+    except ValueError as error:  # pooch's word for a wrong hash; requests' own ValueErrors concern the URL
+        if isinstance(error, requests.RequestException):
+            raise ConnectionError(f"{type(error).__name__} for {url}") from error
+        raise UserError(
+            f"the download of {url} has the wrong checksum and was thrown away; "
+            f"try again, or put a good {form.archive} into {directory} yourself"
+        ) from error
+    except requests.RequestException as error:
+        raise ConnectionError(f"{type(error).__name__} for {url}") from error
+    except OSError as error:
+        raise UserError(
+            f"cannot store {form.archive} in {directory} ({error.strerror or error}); "
+            "choose another directory with --config.data.dir"
+        ) from error
+
+
+def _untar(path: Path, form: Published) -> dict[str, bytes]:
+    """The wanted members of the archive, read in one pass and never extracted to disk."""
+    wanted = {f"{form.folder}/{file}": file for file in (*form.train, form.test, form.meta)}
+    found: dict[str, bytes] = {}
+    with tarfile.open(path, "r|gz") as archive:
+        for member in archive:
+            file = wanted.get(member.name.removeprefix("./"))
+            stream = archive.extractfile(member) if file else None
+            if file and stream:
+                found[file] = stream.read()
+            if len(found) == len(wanted):
+                return found
+    raise KeyError(", ".join(sorted(set(wanted.values()) - set(found))))
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Loads containers and arrays only: a pickle can otherwise run any code, and archives are not always ours."""
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return np.empty(0).__reduce__()[0]  # type: ignore[return-value]
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
+            return lambda text, encoding: text.encode(encoding)
+        raise pickle.UnpicklingError(f"unexpected {module}.{name}")
+
+
+def _unpickle(blob: bytes) -> dict[str, Any]:
+    """The dict of one batch file; its keys are bytes when Python 2 wrote it."""
+    return {_text(key): value for key, value in _ArrayUnpickler(io.BytesIO(blob), encoding="bytes").load().items()}
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _images(batch: dict[str, Any], form: Published) -> tuple[np.ndarray, np.ndarray]:
+    """(u8[n, 32, 32, 3], i32[n]) of one batch; the file holds a row of 3072 bytes per image, colour planes in turn."""
+    rows = np.asarray(batch["data"])
+    label = np.asarray(batch[form.label_key], np.int32)
+    if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072 or len(rows) != len(label):
+        raise ValueError(f"data of shape {rows.shape} and type {rows.dtype} for {len(label)} labels")
+    if len(label) and not 0 <= label.min() <= label.max() < form.num_classes:
+        raise ValueError(f"a label outside 0..{form.num_classes - 1}")
+    return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), label

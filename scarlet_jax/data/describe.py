@@ -1,0 +1,120 @@
+"""The partition of a run, written for people: arrays, a table and a picture."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from scarlet_jax import types
+from scarlet_jax.data.federation import Federation
+
+
+def histogram(split: types.Split, label: np.ndarray, num_classes: int) -> np.ndarray:
+    """i64[K, C]: images of each class that each client has in `split`."""
+    table = np.zeros((len(split.size), num_classes), np.int64)
+    for row, index, size in zip(table, np.asarray(split.index), np.asarray(split.size), strict=True):
+        row += np.bincount(np.asarray(label)[index[:size]], minlength=num_classes)
+    return table
+
+
+def write_partition(federation: Federation, workdir: str | os.PathLike[str]) -> None:
+    """Write `partition.npz`, `partition.csv` and `partition.png` into `workdir`, each complete or not at all.
+
+    The .npz holds, per split (train, val, test), `<split>_index` i32[K, n_max], `<split>_size` i32[K] and
+    `<split>_histogram` i64[K, C]; and `private_rows`, `test_rows`, `public_rows`, `public_val_rows`, which lead from
+    the indices back to rows of the data sets. The .csv has a row per client and split: its size, and the images of
+    each class.
+    """
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    data = federation.data
+    labels = {"train": data.private_label, "val": data.private_label, "test": data.test_label}
+    arrays: dict[str, np.ndarray] = {}
+    for name, label in labels.items():
+        split: types.Split = getattr(data, name)
+        arrays[f"{name}_index"], arrays[f"{name}_size"] = np.asarray(split.index), np.asarray(split.size)
+        arrays[f"{name}_histogram"] = histogram(split, np.asarray(label), federation.num_classes)
+    for name in ("private_rows", "test_rows", "public_rows", "public_val_rows"):
+        arrays[name] = getattr(federation, name)
+    arrays["class_names"] = np.array(federation.class_names)
+    with _atomic(workdir / "partition.npz") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["client", "split", "size", *federation.class_names])
+    for client in range(len(data.train.size)):
+        for name in labels:
+            counts = arrays[f"{name}_histogram"][client].tolist()
+            table.writerow([client, name, int(arrays[f"{name}_size"][client]), *counts])
+    with _atomic(workdir / "partition.csv") as file:
+        file.write(text.getvalue().encode())
+
+    with _atomic(workdir / "partition.png") as file:
+        _draw(file, arrays["train_histogram"], arrays["val_size"], federation)
+
+
+def _draw(file: BinaryIO, train: np.ndarray, val_size: np.ndarray, federation: Federation) -> None:
+    """A bubble per client and class, its area the number of training images; above it the clients' sizes."""
+    # No pyplot: its global state must not be touched off the main thread.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    clients, classes = train.shape
+    width, height = min(6.0 + 0.09 * clients, 16.0), min(3.6 + 0.22 * classes, 14.0)
+    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    bars, bubbles = figure.subplots(2, 1, sharex=True, height_ratios=[1, max(1.5, min(0.3 * classes, 6.0))])
+    blue, orange = "#0072B2", "#E69F00"  # of Okabe and Ito's palette: told apart with every kind of colour vision
+    total, position = train.sum(axis=1), np.arange(clients)
+    bars.bar(position, total, color=blue, width=0.8, label="training")
+    if val_size.any():
+        bars.bar(position, val_size, bottom=total, color=orange, width=0.8, label="validation")
+        bars.legend(frameon=False, fontsize="small", ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0))
+    bars.set_ylabel("images")
+    name = Path(federation.sources["private"]["name"]).name
+    bars.set_title(f"Private images of {clients} clients: {name}, {int(total.sum()):,} for training", loc="left")
+
+    # The largest bubble just touches its neighbours: the cell's smaller side, in points, is its diameter.
+    cell = min(0.85 * width / max(clients, 8), 0.6 * height / max(classes, 4)) * 72
+    scale = cell**2 / max(int(train.max(initial=0)), 1)
+    rows, columns = np.nonzero(train)
+    counts = train[rows, columns]
+    bubbles.scatter(rows, columns, s=np.maximum(counts * scale, 0.3), color=blue, linewidths=0)
+    most = int(train.max(initial=0))
+    for count in sorted({max(1, most // 10), max(1, most // 2), max(1, most)}):
+        bubbles.scatter([], [], s=count * scale, color=blue, linewidths=0, label=f"{count:,}")
+    bubbles.legend(title="images", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), labelspacing=1.2)
+    bubbles.set(xlabel="client", ylabel="class", xlim=(-0.7, clients - 0.3), ylim=(classes - 0.4, -0.6))
+    if classes <= 20:
+        bubbles.set_yticks(range(classes), federation.class_names)
+    bubbles.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (bars, bubbles):
+        axes.spines[["top", "right"]].set_visible(False)
+    bubbles.grid(axis="y", linewidth=0.3, alpha=0.5)
+    bubbles.set_axisbelow(True)
+    figure.savefig(file, format="png")
+
+
+@contextlib.contextmanager
+def _atomic(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears under its name when it is complete."""
+    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(scratch)
+        raise

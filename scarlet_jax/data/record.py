@@ -1,0 +1,34 @@
+"""What every source of images delivers, and the seeded split of sources that have no test part."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Source(NamedTuple):
+    """A decoded data set, in the order in which everything else draws from it."""
+
+    name: str  # as the user typed it
+    version: str  # of the data set, as its publisher counts; "" if it has none
+    origin: str  # where the images came from, in words
+    train_image: np.ndarray  # u8[n, H, W, channels]
+    train_label: np.ndarray  # i32[n]
+    test_image: np.ndarray  # u8[t, H, W, channels]
+    test_label: np.ndarray  # i32[t]
+    num_classes: int  # labels are 0 .. num_classes - 1; 0 for an unlabelled data set
+    class_names: tuple[str, ...]  # of length num_classes, or empty if unknown
+
+
+def stratified_split(label: np.ndarray, test_share: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers (train, test), both ascending; every class gives about `test_share` of its images to test.
+
+    A class with one image keeps it in train. The same labels, share and seed always give the same split.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = np.zeros(len(label), bool)
+    for value in np.unique(label):
+        rows = np.flatnonzero(label == value)
+        chosen[rng.permutation(rows)[: round(test_share * len(rows))]] = True
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)

@@ -1,0 +1,109 @@
+"""From the name of a data set to its decoded images."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+
+from scarlet_jax.data import archives, npz, prepared, store
+from scarlet_jax.data.record import Source, stratified_split
+from scarlet_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+
+def data_dir(configured: str = "") -> Path:
+    """Where data sets are looked for: `configured`, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    return Path(configured or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def cache_dir(configured: str = "") -> Path:
+    """Where decoded images are kept: `configured`, else $XDG_CACHE_HOME/scarlet_jax, else ~/.cache/scarlet_jax."""
+    if configured:
+        return Path(configured).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "scarlet_jax"
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two names mean the same data set."""
+    if one.endswith(".npz") and other.endswith(".npz"):
+        return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+    return one == other
+
+
+def load_source(
+    name: str,
+    directory: Path,
+    cache: Path,
+    *,
+    field: str = "data.private",
+    labelled: bool = True,
+    base_url: str = archives.BASE_URL,
+    md5: str | None = None,
+) -> Source:
+    """The data set `name`: decoded, uint8, in a fixed order.
+
+    Tried in this order: "digits" or a path that ends in .npz; what TFDS has prepared in `directory`; the published
+    archive or its extracted folder there; a download of the archive into it. `field` is the config field that holds
+    the name, for messages. `labelled=False` allows an .npz without labels. `base_url` and `md5` choose another place
+    and checksum for the download.
+
+    Raises:
+        UserError: unknown name, nothing found, or what was found is damaged; one sentence.
+    """
+    if name == "digits":
+        return _digits()
+    if name.endswith(".npz"):
+        try:
+            return npz.read(Path(name).expanduser(), labelled)
+        except UserError as error:
+            raise UserError(f"{field}: {error}") from error
+    if folder := prepared.locate(name, directory):
+        files = tuple(sorted(path for path in folder.iterdir() if path.is_file()))
+        return store.cached(cache, name, folder.name, files, functools.partial(prepared.read, name, folder))
+    if name not in archives.PUBLISHED:
+        raise UserError(_unknown(name, directory, field))
+    found = archives.locate(name, directory) or (_fetch(name, directory, base_url, md5, field),)
+    return store.cached(cache, name, "published", found, functools.partial(archives.read, name, found))
+
+
+def _fetch(name: str, directory: Path, base_url: str, md5: str | None, field: str) -> Path:
+    form = archives.PUBLISHED[name]
+    _log.info("downloading %s into %s", form.archive, directory)
+    try:
+        return archives.download(name, directory, base_url, md5)
+    except ConnectionError as error:
+        raise UserError(
+            f"{field}={name!r} is not in {directory}: neither {name}/<version>/ as TFDS prepares it, nor the published "
+            f"{form.archive} or its folder {form.folder}, and downloading the archive failed ({error}); put one of "
+            "them there, or name the directory that has one with --config.data.dir or TFDS_DATA_DIR"
+        ) from error
+
+
+def _unknown(name: str, directory: Path, field: str) -> str:
+    known = {"digits", *archives.PUBLISHED, *prepared.names(directory)}
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(close)}" if close else f"known here: {', '.join(sorted(known))}"
+    return (
+        f"{field}={name!r} is not a data set that can be found: looked in {directory} for {name}/<version>/ as TFDS "
+        f"prepares it (only cifar10 and cifar100 are also read from published archives); {hint}, or give the path of "
+        "an .npz file"
+    )
+
+
+def _digits() -> Source:
+    """scikit-learn's 1,797 digits, 8x8 pixels in 17 shades, with a fixed split."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    image = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    label = bunch.target.astype(np.int32)
+    train, test = stratified_split(label)
+    names = tuple(str(digit) for digit in range(10))
+    origin = "scikit-learn's digits"
+    return Source("digits", "1", origin, image[train], label[train], image[test], label[test], 10, names)

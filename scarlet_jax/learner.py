@@ -1,0 +1,258 @@
+"""One model: fit, distil, predict, evaluate. Pure functions; `fleet` decides how many models run at once.
+
+Loops over steps are `fori_loop`s whose trip count may depend on the client: where clients run one after another each
+takes its own number of steps, and under `vmap` JAX holds a finished client still until the others are done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from scarlet_jax.data.augment import augment, normalize
+from scarlet_jax.types import ModelState, PyTree
+
+KdLoss = Callable[[jax.Array, jax.Array], jax.Array]  # logits [B, C], target [B, C] -> loss [B]
+
+
+class Training(NamedTuple):
+    """Hyperparameters of one kind of training."""
+
+    epochs: int
+    batch_size: int
+    optimizer: optax.GradientTransformation
+
+
+class Augmentation(NamedTuple):
+    """Which images are augmented, and how."""
+
+    private: bool
+    public: bool
+    flip: bool
+    crop: bool
+
+
+class FitMetrics(NamedTuple):
+    """Means over the samples of the last epoch, on the outputs before each update; 0 when there was no sample."""
+
+    loss: jax.Array  # f32[]
+    accuracy: jax.Array  # f32[] 0 where it has no meaning (distillation)
+
+
+class Scores(NamedTuple):
+    """Sums over test samples; dividing by `count` gives the metric."""
+
+    top1: jax.Array  # f32[]
+    top5: jax.Array  # f32[]
+    loss: jax.Array  # f32[] cross-entropy
+    count: jax.Array  # f32[]
+
+
+def sgd(lr: float, momentum: float, weight_decay: float) -> optax.GradientTransformation:
+    """SGD as the reference's: the L2 penalty joins the gradient, then momentum without dampening."""
+    decay = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
+    return optax.chain(*decay, optax.sgd(lr, momentum or None))
+
+
+def kl_divergence(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """KL(target || softmax(logits)) per row, with 0 log 0 = 0. [B, C], [B, C] -> [B]."""
+    return jnp.sum(jax.scipy.special.xlogy(target, target) - target * jax.nn.log_softmax(logits), axis=-1)
+
+
+class Learner:
+    """Everything one model can do. Holds no arrays: all state passes through arguments.
+
+    Args:
+      model: `__call__(x f32[B, H, W, ch], train, mask) -> logits f32[B, C]`.
+      fit: private training.
+      kd: distillation.
+      augmentation: what is done to images on the device.
+      kd_loss: loss of a row of logits against its target.
+    """
+
+    def __init__(
+        self, model: nn.Module, fit: Training, kd: Training, augmentation: Augmentation, kd_loss: KdLoss = kl_divergence
+    ):
+        self.model, self._fit, self._kd, self._augmentation, self._kd_loss = model, fit, kd, augmentation, kd_loss
+
+    def init(self, key: jax.Array, image_shape: tuple[int, ...]) -> ModelState:
+        """Fresh weights and optimizer states for images of shape [H, W, channels]."""
+        variables = self.model.init(key, jnp.zeros((1, *image_shape)), train=False)
+        params, batch_stats = variables["params"], variables.get("batch_stats", {})
+        return ModelState(params, batch_stats, self._fit.optimizer.init(params), self._kd.optimizer.init(params))
+
+    def fit(
+        self, state: ModelState, key: jax.Array, images: jax.Array, labels: jax.Array, index: jax.Array, size: jax.Array
+    ) -> tuple[ModelState, FitMetrics]:
+        """Cross-entropy on private images, shuffled anew each epoch.
+
+        Args:
+          state: the model.
+          key: of this client and round.
+          images: u8[n, H, W, ch] flat store.
+          labels: i32[n].
+          index: i32[n_max] the client's rows of the store.
+          size: i32[] how many of them are real; 0 changes nothing.
+        """
+        index = _pad_to(index, self._fit.batch_size)
+
+        def loss(logits, rows):
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
+            return losses, jnp.argmax(logits, -1) == labels[rows]
+
+        def epoch_list(epoch):
+            # A random 32-bit number per position, whatever the padding: the order of a client does not depend on others.
+            bits = jax.random.bits(jax.random.fold_in(key, epoch), index.shape, jnp.uint32)
+            position = jnp.arange(index.size)
+            order = jnp.lexsort((bits, position >= size))
+            return index[order]
+
+        def images_of(batch_key, rows):
+            return self._images(batch_key, images[rows], self._augmentation.private)
+
+        model, metrics = self._train(self._fit, state, state.fit_optimizer, key, epoch_list, size, images_of, loss)
+        return state._replace(params=model[0], batch_stats=model[1], fit_optimizer=model[2]), metrics
+
+    def distil(
+        self, state: ModelState, key: jax.Array, images: jax.Array, index: jax.Array, target: jax.Array, size: jax.Array
+    ) -> tuple[ModelState, FitMetrics]:
+        """Distil from soft labels over the list in its order, never shuffled.
+
+        Args:
+          state: the model.
+          key: of this client (or the server) and round.
+          images: u8[N, H, W, ch] the public pool.
+          index: i32[P] the list.
+          target: f32[P, C] in the list's order.
+          size: i32[] length of the list: kept samples are packed to its front.
+        """
+        position = _pad_to(jnp.arange(index.size), self._kd.batch_size)
+
+        def loss(logits, rows):
+            return self._kd_loss(logits, target[rows]), jnp.zeros(rows.shape, bool)
+
+        def images_of(batch_key, rows):
+            return self._images(batch_key, images[index[rows]], self._augmentation.public)
+
+        model, metrics = self._train(
+            self._kd, state, state.kd_optimizer, key, lambda epoch: position, size, images_of, loss
+        )
+        return state._replace(params=model[0], batch_stats=model[1], kd_optimizer=model[2]), metrics
+
+    def predict(
+        self, state: ModelState, images: jax.Array, index: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Soft labels f32[P, C] for the public samples `index` i32[P], with the running statistics of BatchNorm.
+
+        The reference predicts on augmented public images; so does this with a `key`, when `Augmentation.public` is on.
+        """
+        batch_size = self._kd.batch_size
+        rows = _pad_to(index, batch_size).reshape(-1, batch_size)
+
+        def batch(xs):
+            step, batch_rows = xs
+            batch_key = None if key is None else jax.random.fold_in(key, step)
+            x = self._images(batch_key, images[batch_rows], key is not None and self._augmentation.public)
+            return jax.nn.softmax(self._logits(state, x))
+
+        probs = jax.lax.map(batch, (jnp.arange(rows.shape[0]), rows))
+        return probs.reshape(-1, probs.shape[-1])[: index.size]
+
+    def score(
+        self, state: ModelState, images: jax.Array, labels: jax.Array, rows: jax.Array, mask: jax.Array
+    ) -> Scores:
+        """Scores of one batch: the rows i32[B] of a store (u8[n, H, W, ch], i32[n]) where `mask` bool[B]."""
+        logits, truth = self._logits(state, normalize(images[rows])), labels[rows]
+        own = jnp.take_along_axis(logits, truth[:, None], 1)
+        lower = jnp.arange(logits.shape[-1]) < truth[:, None]
+        rank = jnp.sum((logits > own) | ((logits == own) & lower), -1)  # ties go to the lower class, as in argmax
+        right = mask & jnp.isfinite(own[:, 0])  # a NaN is ahead of nothing, and no answer
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, truth)
+        parts = (right & (rank < 1), right & (rank < 5), jnp.where(mask, loss, 0), mask)
+        return Scores(*(jnp.sum(part, dtype=jnp.float32) for part in parts))
+
+    def evaluate(
+        self, state: ModelState, images: jax.Array, labels: jax.Array, index: jax.Array, size: jax.Array
+    ) -> Scores:
+        """Scores on the first `size` of the rows `index` i32[n_max] of a store; never augmented."""
+        if index.size == 0:
+            return Scores(*jnp.zeros(4))
+        batch_size = min(EVALUATION_BATCH, index.size)
+        index = _pad_to(index, batch_size)
+
+        def step(i, scores):
+            rows = jax.lax.dynamic_slice_in_dim(index, i * batch_size, batch_size)
+            mask = i * batch_size + jnp.arange(batch_size) < size
+            return jax.tree.map(jnp.add, scores, self.score(state, images, labels, rows, mask))
+
+        return jax.lax.fori_loop(0, _steps(size, batch_size), step, Scores(*jnp.zeros(4)))
+
+    def _images(self, key: jax.Array, images: jax.Array, switched_on: bool) -> jax.Array:
+        if switched_on:
+            images = augment(key, images, flip=self._augmentation.flip, crop=self._augmentation.crop)
+        return normalize(images)
+
+    def _logits(self, state: ModelState, x: jax.Array) -> jax.Array:
+        return self.model.apply({"params": state.params, "batch_stats": state.batch_stats}, x, train=False)
+
+    def _train(
+        self,
+        training: Training,
+        state: ModelState,
+        opt_state: PyTree,
+        key: jax.Array,
+        epoch_list,
+        size,
+        images_of,
+        loss,
+    ) -> tuple[tuple[PyTree, PyTree, PyTree], FitMetrics]:
+        """SGD over masked batches; the loop shared by `fit` and `distil`.
+
+        `epoch_list(epoch)` i32[n, a multiple of the batch size] gives the rows, real ones first; `images_of(key, rows)`
+        the inputs; `loss(logits, rows)` the loss and correctness [B] of each row.
+        """
+        batch_size = training.batch_size
+
+        def step(i, carry, epoch, rows):
+            params, batch_stats, opt_state, totals = carry
+            batch = jax.lax.dynamic_slice_in_dim(rows, i * batch_size, batch_size)
+            mask = i * batch_size + jnp.arange(batch_size) < size
+            x = images_of(jax.random.fold_in(jax.random.fold_in(key, epoch), i + 1), batch)
+
+            def objective(params):
+                logits, updated = self.model.apply(
+                    {"params": params, "batch_stats": batch_stats}, x, train=True, mask=mask, mutable=["batch_stats"]
+                )
+                losses, correct = loss(logits, batch)
+                total = jnp.sum(jnp.where(mask, losses, 0))
+                return total / jnp.sum(mask), (updated.get("batch_stats", {}), total, jnp.sum(correct & mask))
+
+            gradient, (batch_stats, total, correct) = jax.grad(objective, has_aux=True)(params)
+            updates, opt_state = training.optimizer.update(gradient, opt_state, params)
+            return optax.apply_updates(params, updates), batch_stats, opt_state, totals + jnp.stack([total, correct])
+
+        def epoch(e, carry):
+            rows = epoch_list(e)
+            carry = (*carry[:3], jnp.zeros(2))
+            return jax.lax.fori_loop(0, _steps(size, batch_size), lambda i, c: step(i, c, e, rows), carry)
+
+        carry: Any = (state.params, state.batch_stats, opt_state, jnp.zeros(2))
+        params, batch_stats, opt_state, totals = jax.lax.fori_loop(0, training.epochs, epoch, carry)
+        return (params, batch_stats, opt_state), FitMetrics(*(totals / jnp.maximum(size, 1)))
+
+
+EVALUATION_BATCH = 250
+
+
+def _steps(size: jax.Array, batch_size: int) -> jax.Array:
+    return (size + batch_size - 1) // batch_size
+
+
+def _pad_to(index: jax.Array, multiple: int) -> jax.Array:
+    """Lengthen i32[n] to a multiple by repeating entry 0, so that every batch is a full slice."""
+    return jnp.pad(index, (0, -index.size % multiple))

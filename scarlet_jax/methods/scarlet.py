@@ -1,0 +1,23 @@
+"""SCARLET (Azuma et al., IEEE TMC 2026, arXiv 2504.19602): Enhanced ERA over a synchronized soft-label cache."""
+
+from __future__ import annotations
+
+from scarlet_jax.errors import UserError
+from scarlet_jax.sharpen import enhanced_era, masked_mean
+from scarlet_jax.types import Labels, Method
+
+
+def scarlet(beta: float = 2.0) -> Method:
+    """Mean over the clients, sharpened to p^beta / sum p^beta; labels are reused for D = 50 rounds.
+
+    Raises:
+      UserError: beta is negative.
+    """
+    if not beta >= 0:
+        raise UserError(f"method.beta is {beta}; it must be 0 or more (1 leaves the mean as it is, 2 sharpens).")
+
+    def aggregate(key, round_, probs, sent) -> Labels:
+        del key, round_
+        return Labels(enhanced_era(masked_mean(probs, sent), beta))
+
+    return Method(aggregate, duration=50)

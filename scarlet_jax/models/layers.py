@@ -1,0 +1,62 @@
+"""Layers that the models share."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+
+from scarlet_jax.models.conv import conv
+
+# He-normal, fan-in, not truncated: PyTorch's kaiming_normal_ (Flax's he_normal draws from a truncated normal).
+he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+class Conv(nn.Module):
+    """Convolution without bias (a BatchNorm follows everywhere). Parameter `kernel` [size, size, in, features].
+
+    Attributes:
+        features: output channels.
+        size: height and width of the kernel.
+        stride: step of the windows.
+        implementation: as in `scarlet_jax.models.conv.conv`.
+    """
+
+    features: int
+    size: int
+    stride: int
+    implementation: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, in] -> [B, ceil(H / stride), ceil(W / stride), features] (padding size // 2)."""
+        kernel = self.param("kernel", he_normal, (self.size, self.size, x.shape[-1], self.features))
+        x, kernel = promote_dtype(x, kernel)
+        return conv(x, kernel, self.stride, self.size // 2, self.implementation)
+
+
+def linear(features: int, name: str) -> nn.Dense:
+    """Dense layer with He-normal weights [in, features] and zero bias [features]."""
+    return nn.Dense(features, kernel_init=he_normal, name=name)
+
+
+def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
+    """Largest value of each window, [B, H, W, channels]; windows that do not fit at the end are left out, as in PyTorch.
+
+    Made of slices: on CPU the gradient of XLA's own window reduction is a slow scatter.
+    """
+    height, width = ((x.shape[a] + 2 * padding - size) // stride + 1 for a in (1, 2))
+    if padding:
+        edge = (padding, padding)
+        x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)), constant_values=-jnp.inf)
+    rows = [x[:, i : i + (height - 1) * stride + 1 : stride] for i in range(size)]
+    tallest = _largest(rows)
+    return _largest([tallest[:, :, j : j + (width - 1) * stride + 1 : stride] for j in range(size)])
+
+
+def _largest(arrays: list[jax.Array]) -> jax.Array:
+    result = arrays[0]
+    for array in arrays[1:]:
+        result = jnp.maximum(result, array)
+    return result

@@ -1,0 +1,103 @@
+"""Residual networks of He et al., "Deep Residual Learning for Image Recognition", 2015, arXiv:1512.03385."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from scarlet_jax.models.layers import Conv, linear, max_pool
+from scarlet_jax.models.norm import BatchNorm, zero_padding
+
+
+def subsample_shortcut(x: jax.Array, features: int, stride: int) -> jax.Array:
+    """Shortcut without parameters ("option A"): every stride-th pixel, zero channels on both sides.
+
+    The number of zero channels is features // 4 on each side, which doubles the channels.
+    """
+    zeros = features // 4
+    return jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (zeros, zeros)))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut.
+
+    Attributes:
+        features: output channels.
+        stride: of the first convolution and of the shortcut.
+        projection: whether a shortcut that changes shape is a 1x1 convolution with BatchNorm instead of `subsample_shortcut`.
+        conv: implementation of the convolution.
+    """
+
+    features: int
+    stride: int
+    projection: bool
+    conv: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+        """[B, H, W, in] -> [B, H / stride, W / stride, features]."""
+        y = Conv(self.features, 3, self.stride, self.conv, name="conv1")(x)
+        y = BatchNorm(name="bn1")(y, train, mask)
+        y = Conv(self.features, 3, 1, self.conv, name="conv2")(y)
+        if self.stride == 1 and x.shape[-1] == self.features:
+            shortcut = x
+        elif self.projection:
+            shortcut = Conv(self.features, 1, self.stride, self.conv, name="shortcut_conv")(x)
+            shortcut = BatchNorm(relu=False, name="shortcut_bn")(shortcut, train, mask)
+        else:
+            shortcut = subsample_shortcut(x, self.features, self.stride)
+        return BatchNorm(name="bn2")(y, train, mask, shortcut)
+
+
+class ResNet(nn.Module):
+    """Stem, stages of basic blocks, mean over the image, one linear layer.
+
+    Attributes:
+        num_classes: length of a row of logits.
+        blocks: blocks in each stage; every stage after the first halves the image.
+        features: channels of each stage.
+        projection: kind of shortcut, see `BasicBlock`.
+        imagenet_stem: 7x7 stride-2 convolution and 3x3 stride-2 maximum, instead of one 3x3 convolution.
+        conv: implementation of the convolution, resolved ("auto" is not one).
+    """
+
+    num_classes: int
+    blocks: tuple[int, ...]
+    features: tuple[int, ...]
+    projection: bool
+    imagenet_stem: bool
+    conv: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
+        """Images [B, H, W, channels] to logits [B, num_classes]; `mask` bool[B] marks the rows that are not padding."""
+        x = zero_padding(x, mask)
+        size, stride = (7, 2) if self.imagenet_stem else (3, 1)
+        x = Conv(self.features[0], size, stride, self.conv, name="conv1")(x)
+        x = BatchNorm(name="bn1")(x, train, mask)
+        if self.imagenet_stem:
+            x = max_pool(x, size=3, stride=2, padding=1)
+        for stage, (count, features) in enumerate(zip(self.blocks, self.features, strict=True)):
+            for index in range(count):
+                stride = 2 if stage > 0 and index == 0 else 1
+                block = BasicBlock(features, stride, self.projection, self.conv, name=f"layer{stage + 1}_{index}")
+                x = block(x, train, mask)
+        return linear(self.num_classes, "linear")(jnp.mean(x, axis=(1, 2)))
+
+
+def cifar_resnet(depth: int, num_classes: int, conv: str) -> ResNet:
+    """ResNet-20, 32, 44, 56, 110 for 32x32 images (section 4.2 of the paper), shortcuts without parameters.
+
+    Raises:
+        ValueError: the depth is not 6 n + 2.
+    """
+    blocks, rest = divmod(depth - 2, 6)
+    if rest or blocks < 1:
+        raise ValueError(f"a CIFAR ResNet has depth 6 n + 2, not {depth}.")
+    return ResNet(num_classes, (blocks,) * 3, (16, 32, 64), projection=False, imagenet_stem=False, conv=conv)
+
+
+def resnet18(num_classes: int, conv: str, imagenet_stem: bool) -> ResNet:
+    """ResNet-18 (table 1 of the paper), projection shortcuts; without the ImageNet stem it suits 64x64 images."""
+    return ResNet(num_classes, (2,) * 4, (64, 128, 256, 512), projection=True, imagenet_stem=imagenet_stem, conv=conv)

@@ -1,0 +1,90 @@
+"""Records that travel between modules. Shapes use the letters of the README's vocabulary:
+
+K clients, M participants of a round, N public pool, P public samples drawn per round, C classes.
+Every record is a NamedTuple and therefore a pytree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+PyTree = Any
+
+
+class Split(NamedTuple):
+    """One part of the private (or test) images, divided among the clients."""
+
+    index: Array  # i32[K, n_max] rows of the flat store, in the client's order; padding repeats 0
+    size: Array  # i32[K] how many of them are real; 0 is allowed
+
+
+class Data(NamedTuple):
+    """All images of a federation: flat uint8 stores, and indices into them. Never a stacked copy per client."""
+
+    private_image: Array  # u8[n, H, W, channels]
+    private_label: Array  # i32[n]
+    test_image: Array  # u8[t, H, W, channels]
+    test_label: Array  # i32[t]
+    public_image: Array  # u8[N, H, W, channels] the unlabelled pool, validation part removed
+    public_val_image: Array  # u8[V, H, W, channels] held out from distillation; V may be 0
+    train: Split  # into private_*
+    val: Split  # into private_*, disjoint from train; all sizes 0 without private validation
+    test: Split  # into test_*
+
+
+class ModelState(NamedTuple):
+    """One model with its two optimizers; a group of clients is the same record with a leading client axis."""
+
+    params: PyTree
+    batch_stats: PyTree
+    fit_optimizer: PyTree  # cross-entropy on private data
+    kd_optimizer: PyTree  # distillation on public data
+
+
+class Labels(NamedTuple):
+    """What a method makes of a round's soft labels."""
+
+    target: jax.Array  # f32[P, C] the teacher the server distils from
+    payload: jax.Array | None = None  # f32[P, ...] what is broadcast; None: the target
+    keep: jax.Array | None = None  # bool[P] samples the round goes on with; None: all that anyone sent
+
+
+class Method(NamedTuple):
+    """What a distillation method changes. The shared round in `distillation` does everything else."""
+
+    aggregate: Callable[..., Labels]  # key, round i32[], probs f32[M, P, C], sent bool[M, P] -> Labels
+    duration: int = 0  # the method's own cache duration D, when the config leaves cache.duration open
+
+
+class Algorithm(NamedTuple):
+    """What the host loop knows of a method."""
+
+    init: Callable[..., Any]  # Data -> State
+    round: Callable[..., Any]  # State, Data, progress -> State (the old one is donated), RoundReport
+    evaluate: Callable[..., Evaluation]  # State, Data, participants i32[M] -> Evaluation
+    bill: Callable[..., Any]  # counts of a RoundReport, on the host -> {ledger: comm.Bytes}
+    shardings: Callable[..., Any]  # State -> its shardings
+    blocks: int  # progress calls of one round
+    strip: Callable[..., Any]  # State -> State with exactly K clients, for a checkpoint
+    pad: Callable[..., Any]  # the reverse
+
+
+class Evaluation(NamedTuple):
+    """Sums over samples; division by `count` happens on the host. None where a method has no such model or data."""
+
+    server: Any  # Scores of f32[]
+    clients: Any  # Scores of f32[M], each participant on its own test part
+    client_val: Any  # Scores of f32[M], each participant on its own validation part, or None
+    public_val: Any  # PublicValidation, or None
+
+
+class PublicValidation(NamedTuple):
+    """The server model against its clients on public images it never distilled from."""
+
+    loss: jax.Array  # f32[] KL(mean of the participants || server), mean over samples
+    agreement: jax.Array  # f32[] share of samples on which their arg-max is the same

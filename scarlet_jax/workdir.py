@@ -1,0 +1,147 @@
+"""A run's directory: who uses it, with which config, in which environment. Files are replaced atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import config_dict
+
+from scarlet_jax.errors import UserError
+
+# Fields that may differ when a run resumes: they change where and how it runs or how much is kept, not its results.
+FREE_FIELDS = (
+    "rounds", "clients_per_chunk", "data.dir", "data.cache_dir", "checkpoint.every", "checkpoint.keep", "wandb.mode",
+    "wandb.project",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Hold the workdir for this process; the operating system lets go of it however the process ends.
+
+    Raises:
+      UserError: another process holds it, or it cannot be made.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = open(workdir / ".lock", "a+")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"workdir {workdir} cannot be used: {error.strerror}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise UserError(
+                f"workdir {workdir} is in use by another run (process {owner}); wait for it, or give --workdir another."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    aside = path.with_name(path.name + ".tmp")
+    with open(aside, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def read_json(path: Path) -> Any | None:
+    """A JSON file's value; None when there is none.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); restore it, or give --workdir another directory.") from error
+
+
+def check_config(workdir: Path, config: config_dict.ConfigDict) -> None:
+    """Compare with the config the workdir was made with, then write this one.
+
+    Raises:
+      UserError: a field that matters differs; names all of them.
+    """
+    new = json.loads(config.to_json())
+    old = read_json(workdir / "config.json")
+    if old is not None:
+        before, now = _flat(old), _flat(new)
+        changed = [f for f in sorted(before | now) if f not in FREE_FIELDS and before.get(f) != now.get(f)]
+        if changed:
+            listing = ", ".join(f"{f} was {before.get(f)!r} and is now {now.get(f)!r}" for f in changed)
+            raise UserError(
+                f"workdir {workdir} holds a run with another config: {listing}; "
+                "use the same values to resume it, or give --workdir another directory."
+            )
+    if old != new:
+        write_json(workdir / "config.json", new)
+
+
+def record_environment(workdir: Path, choices: dict[str, Any]) -> None:
+    """Append this start to environment.json: versions, devices, choices made, the repository's commit."""
+    path = workdir / "environment.json"
+    starts = (read_json(path) or {"starts": []})["starts"]
+    packages = ("scarlet_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
+    versions = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    start = {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "versions": versions,
+        "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "choices": choices,
+        "commit": _commit(),
+    }
+    write_json(path, {"starts": [*starts, start]})
+
+
+def recorded_choices(workdir: Path) -> dict[str, Any]:
+    """Choices the run made when it first started; empty for a new one."""
+    environment = read_json(workdir / "environment.json")
+    return environment["starts"][0]["choices"] if environment else {}
+
+
+def _commit() -> str | None:
+    """Commit of the checkout this package runs from, with "-dirty" when files differ; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

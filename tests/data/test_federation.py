@@ -1,0 +1,175 @@
+"""From a config to a federation, and the partition that is written down."""
+
+from __future__ import annotations
+
+import csv
+import threading
+
+import numpy as np
+import pytest
+
+from configs import base
+from scarlet_jax.data import describe, federation, sources
+from scarlet_jax.data.federation import load
+from scarlet_jax.errors import UserError
+
+
+def config_of(tmp_path, **fields):
+    config = base.get_config()
+    config.num_clients, config.public_size = 10, 300
+    config.data.private = config.data.public = "digits"
+    config.data.dir, config.data.cache_dir = str(tmp_path / "data"), str(tmp_path / "cache")
+    config.partition.alpha = 0.3
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def rows_of(split) -> list[np.ndarray]:
+    return [index[:size] for index, size in zip(split.index, split.size, strict=True)]
+
+
+def npz(tmp_path, name: str, shape, count: int = 60) -> str:
+    rng = np.random.default_rng(1)
+    path = tmp_path / f"{name}.npz"
+    np.savez(path, image=rng.integers(0, 256, (count, *shape), dtype=np.uint8), label=np.arange(count) % 3)
+    return str(path)
+
+
+@pytest.mark.parametrize("partitioner", ["dirichlet", "label_dirichlet", "iid", "shards"])
+def test_shapes_types_and_disjointness(tmp_path, partitioner):
+    config = config_of(tmp_path, **{"partition.name": partitioner, "private_val_ratio": 0.2, "public_val_ratio": 0.1})
+    fed = load(config)
+    data = fed.data
+    assert fed.image_shape == (8, 8, 1) and fed.num_classes == 10 and len(fed.class_names) == 10
+    for image in (data.private_image, data.test_image, data.public_image, data.public_val_image):
+        assert image.dtype == np.uint8 and image.shape[1:] == (8, 8, 1)
+    for label in (data.private_label, data.test_label):
+        assert label.dtype == np.int32
+    assert len(data.public_image) == 270 and len(data.public_val_image) == 30
+    for split in (data.train, data.val, data.test):
+        assert split.index.dtype == split.size.dtype == np.int32
+        assert split.index.shape == (10, max(1, split.size.max()))
+        for index, size in zip(split.index, split.size, strict=True):
+            assert not index[size:].any()
+    private = np.concatenate(rows_of(data.train) + rows_of(data.val))
+    assert len(np.unique(private)) == len(private)
+    if partitioner != "dirichlet":
+        assert len(private) == len(data.private_image)
+    source = sources.load_source("digits", tmp_path, tmp_path)
+    np.testing.assert_array_equal(data.private_image, source.train_image[fed.private_rows])
+    np.testing.assert_array_equal(data.public_image, source.train_image[fed.public_rows])
+    everyone = np.concatenate([fed.private_rows, fed.public_rows, fed.public_val_rows])
+    np.testing.assert_array_equal(np.sort(everyone), np.arange(len(source.train_image)))
+
+
+def check_equal(one, other) -> None:
+    for a, b in zip(one.data, other.data, strict=True):
+        for x, y in zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]:
+            np.testing.assert_array_equal(x, y)
+
+
+def test_the_seed_decides_everything(tmp_path):
+    check_equal(load(config_of(tmp_path)), load(config_of(tmp_path)))
+    one, other = load(config_of(tmp_path)), load(config_of(tmp_path, seed=1))
+    assert not np.array_equal(one.public_rows, other.public_rows)
+    assert not np.array_equal(one.data.train.index, other.data.train.index)
+
+
+def test_random_parts_leave_the_main_generator_alone(tmp_path):
+    """With two data sets, train_size equal to everything draws the same partition as 0."""
+    public = npz(tmp_path, "public", (8, 8, 1))
+    fields = {"data.public": public, "public_size": 20}
+    whole = load(config_of(tmp_path, **fields))
+    everything = load(config_of(tmp_path, **fields, **{"data.train_size": len(whole.data.private_image)}))
+    check_equal(whole, everything)
+    part = load(config_of(tmp_path, **fields, **{"data.train_size": 200, "data.test_size": 100}))
+    assert len(part.data.private_image) == 200 and len(part.data.test_image) == 100
+    assert (np.diff(part.private_rows) > 0).all()
+
+
+@pytest.mark.parametrize("private,public", [((8, 8, 1), (16, 16, 3)), ((12, 10, 3), (8, 8, 1)), ((8, 8, 3), (5, 9, 3))])
+def test_public_images_take_the_private_form(tmp_path, private, public):
+    config = config_of(
+        tmp_path,
+        **{"data.private": npz(tmp_path, "a", private), "data.public": npz(tmp_path, "b", public), "public_size": 30},
+    )
+    config.num_clients = 3
+    fed = load(config)
+    assert fed.data.public_image.shape == (30, *private)
+    assert fed.data.public_image.std() > 10
+    assert fed.class_names == ("0", "1", "2")
+
+
+def test_conversion_of_size_and_channels():
+    gray = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(federation._convert(gray, (4, 4, 3), "x"), np.repeat(gray, 3, axis=3))
+    np.testing.assert_array_equal(federation._convert(gray * 4, (2, 2, 1), "x")[0, :, :, 0], [[10, 18], [42, 50]])
+    same = np.zeros((2, 4, 4, 1), np.uint8)
+    assert federation._convert(same, (4, 4, 1), "x") is same
+    with pytest.raises(UserError, match="4 channels"):
+        federation._convert(np.zeros((1, 4, 4, 4), np.uint8), (4, 4, 3), "x")
+
+
+def test_empty_clients_are_padded(tmp_path):
+    fed = load(config_of(tmp_path, seed=1, **{"partition.name": "label_dirichlet", "partition.alpha": 1e-6}))
+    assert (fed.data.train.size == 0).any()
+    assert fed.data.train.size.sum() == len(fed.data.private_image)
+
+
+@pytest.mark.parametrize(
+    "fields,words",
+    [
+        ({"public_size": 5000}, ["public_size=5000", "1438", "choose 1 to 1428"]),
+        ({"public_size": 0}, ["public_size=0", "choose 1 to"]),
+        ({"data.train_size": 1400}, ["data.train_size=1400", "1138 images"]),
+        ({"data.test_size": -1}, ["data.test_size=-1"]),
+        ({"private_val_ratio": 1.0}, ["private_val_ratio=1.0", "below 1"]),
+        ({"public_val_ratio": -0.1}, ["public_val_ratio=-0.1"]),
+        ({"partition.name": "none"}, ["partition.name='none'", "iid"]),
+        ({"num_clients": 1139}, ["public_size=300", "1139 clients"]),
+        ({"num_clients": 0}, ["num_clients=0"]),
+        ({"seed": -1}, ["seed=-1"]),
+        ({"data.private": "digitz"}, ["data.private='digitz'", "did you mean digits"]),
+        ({"data.public": "gone.npz"}, ["data.public", "there is no file gone.npz"]),
+    ],
+)
+def test_the_impossible_is_refused_by_name(tmp_path, fields, words):
+    with pytest.raises(UserError) as error:
+        load(config_of(tmp_path, **fields))
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.needs_data("cifar10")
+@pytest.mark.needs_data("cifar100")
+def test_the_small_cifar_experiment():
+    from configs import cifar10_small
+
+    fed = load(cifar10_small.get_config())  # through the suite's own cache
+    assert fed.data.private_image.shape == (5000, 32, 32, 3) and fed.data.public_image.shape == (1000, 32, 32, 3)
+    assert fed.data.train.size.tolist() == [500] * 10 and fed.data.test.size.tolist() == [100] * 10
+    assert fed.sources["private"]["origin"].startswith("TFDS cifar10")
+
+
+@pytest.mark.parametrize("clients,ratio", [(10, 0.2), (1, 0.0), (60, 0.0)])
+def test_the_partition_is_written_down(tmp_path, clients, ratio):
+    fed = load(config_of(tmp_path, **{"num_clients": clients, "private_val_ratio": ratio}))
+    workdir = tmp_path / "run"
+    worker = threading.Thread(target=describe.write_partition, args=(fed, workdir))  # as the program does
+    worker.start()
+    worker.join()
+    assert sorted(path.name for path in workdir.iterdir()) == ["partition.csv", "partition.npz", "partition.png"]
+    with np.load(workdir / "partition.npz") as arrays:
+        np.testing.assert_array_equal(arrays["train_index"], fed.data.train.index)
+        np.testing.assert_array_equal(arrays["val_size"], fed.data.val.size)
+        np.testing.assert_array_equal(arrays["public_rows"], fed.public_rows)
+        for client, rows in enumerate(rows_of(fed.data.train)):
+            counts = np.bincount(fed.data.private_label[rows], minlength=10)
+            np.testing.assert_array_equal(arrays["train_histogram"][client], counts)
+    with (workdir / "partition.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 3 * clients
+    for row in table:
+        assert sum(int(row[name]) for name in fed.class_names) == int(row["size"])
+    assert (workdir / "partition.png").read_bytes().startswith(b"\x89PNG")
+    describe.write_partition(fed, workdir)  # a second run overwrites
+    assert len(list(workdir.iterdir())) == 3

@@ -1,0 +1,153 @@
+"""The models as a whole: sizes, padding rows, initial weights, learning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from scarlet_jax.errors import UserError
+from scarlet_jax.models import MODEL_NAMES, build_model
+
+
+def count(params: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def shapes(name: str, num_classes: int, image: tuple[int, ...]) -> tuple[Any, Any]:
+    model = build_model(name, num_classes)
+    out, variables = jax.eval_shape(
+        lambda key, x: model.init_with_output(key, x, True), jax.random.key(0), jnp.zeros((2, *image))
+    )
+    return out, variables
+
+
+# The published sizes: CIFAR ResNets 0.27, 0.46, 0.66, 0.85, 1.7 million (He et al., table 6); ResNet-18 as in torchvision.
+@pytest.mark.parametrize(
+    ("name", "num_classes", "image", "parameters"),
+    [
+        ("resnet20", 10, (32, 32, 3), 269_722),
+        ("resnet32", 10, (32, 32, 3), 464_154),
+        ("resnet44", 10, (32, 32, 3), 658_586),
+        ("resnet56", 10, (32, 32, 3), 853_018),
+        ("resnet110", 10, (32, 32, 3), 1_727_962),
+        ("resnet18", 1000, (224, 224, 3), 11_689_512),
+        ("resnet18_64", 200, (64, 64, 3), 11_271_432),
+        ("cnn", 10, (8, 8, 1), 16 * 9 + 32 + 32 * 16 * 9 + 64 + 2 * 2 * 32 * 10 + 10),
+        ("cnn", 10, (32, 32, 3), 16 * 27 + 32 + 32 * 16 * 9 + 64 + 8 * 8 * 32 * 10 + 10),
+        ("mlp", 10, (8, 8, 1), 64 * 128 + 128 + 128 * 10 + 10),
+    ],
+)
+def test_sizes(name: str, num_classes: int, image: tuple[int, ...], parameters: int) -> None:
+    out, variables = shapes(name, num_classes, image)
+    assert out.shape == (2, num_classes)
+    assert count(variables["params"]) == parameters
+
+
+def test_stages_of_resnet18() -> None:
+    """The feature maps halve from 56x56 to 7x7 after the ImageNet stem, from 64x64 to 8x8 without it."""
+    for name, size, last in (("resnet18", 224, 7), ("resnet18_64", 64, 8)):
+        model = build_model(name, 10)
+        seen: list[tuple[int, ...]] = []
+
+        def record(next_call: Any, args: Any, kwargs: Any, context: Any, seen: Any = seen) -> Any:
+            out = next_call(*args, **kwargs)
+            if type(context.module).__name__ == "BasicBlock":
+                seen.append(out.shape[1:])
+            return out
+
+        with nn.intercept_methods(record):
+            jax.eval_shape(lambda x, model=model: model.init(jax.random.key(0), x, True), jnp.zeros((1, size, size, 3)))
+        assert seen[::2] == [(last * 2**i, last * 2**i, 512 // 2**i) for i in (3, 2, 1, 0)]
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UserError, match=r"'resnet21'.*resnet20.*mlp"):
+        build_model("resnet21", 10)
+    with pytest.raises(UserError, match=r"'cudnn'"):
+        build_model("cnn", 10, conv="cudnn")
+    assert build_model("cnn", 10).conv == "cpu" and build_model("resnet20", 10, "grouped").conv == "grouped"
+    assert set(MODEL_NAMES) >= {"resnet20", "resnet110", "resnet18", "resnet18_64", "cnn", "mlp"}
+
+
+def test_initial_weights_are_he_normal() -> None:
+    model = build_model("resnet20", 10)
+    variables = jax.jit(lambda key: model.init(key, jnp.zeros((1, 32, 32, 3)), False))(jax.random.key(1))
+    kernel = np.asarray(variables["params"]["layer3_1"]["conv1"]["kernel"])
+    assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 64)), rel=0.02)
+    assert np.abs(kernel).max() > 3 * kernel.std()  # not truncated at two deviations
+    linear = variables["params"]["linear"]
+    assert np.asarray(linear["kernel"]).std() == pytest.approx(np.sqrt(2 / 64), rel=0.1) and not np.any(linear["bias"])
+    stats = variables["batch_stats"]["layer1_0"]["bn2"]
+    assert not np.any(stats["mean"]) and np.all(np.asarray(stats["var"]) == 1)
+
+
+def loss_and_all(model: Any, variables: Any, x: Any, y: Any, mask: Any) -> Any:
+    """Mean cross-entropy over the real rows, with gradients in parameters and images."""
+
+    def loss(params: Any, x: Any) -> Any:
+        state = {**variables, "params": params}
+        logits, updates = model.apply(state, x, True, mask, mutable=["batch_stats"])
+        each = -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1)[:, 0]
+        real = jnp.ones(len(y), bool) if mask is None else mask
+        return jnp.sum(jnp.where(real, each, 0)) / jnp.maximum(real.sum(), 1), (logits, updates)
+
+    return jax.value_and_grad(loss, (0, 1), has_aux=True)(variables["params"], x)
+
+
+@pytest.mark.parametrize("kind", ["resnet20", "resnet18_64", "cnn"])
+def test_padding_is_never_seen(kind: str) -> None:
+    """A padded batch equals the smaller one: loss, logits, gradients, statistics. The padding holds infinities.
+
+    In float64, so that what is compared is the rule and not rounding; on a shortened model and small images, for speed.
+    """
+    with jax.enable_x64(True):
+        model = build_model(kind, 10)
+        if kind != "cnn":
+            model = model.clone(blocks=(1, 1), features=(8, 16))
+        rng = np.random.default_rng(0)
+        x, y = rng.normal(size=(6, 8, 8, 3)), rng.integers(0, 10, 6)
+        mask = np.array([True, True, False, True, False, True])
+        padded = np.where(mask[:, None, None, None], x, np.inf)
+        init = jax.jit(lambda key: model.init(key, x, True))(jax.random.key(0))
+        variables = jax.tree.map(lambda a: a.astype(float), init)
+        run = jax.jit(lambda x, y, mask: loss_and_all(model, variables, x, y, mask))
+        (loss, (logits, updates)), (grads, dx) = run(padded, y, mask)
+        (small_loss, (small_logits, small_updates)), (small_grads, small_dx) = run(x[mask], y[mask], None)
+        ours = (loss, logits[mask], updates, grads, dx[mask])
+        theirs = (small_loss, small_logits, small_updates, small_grads, small_dx)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11), ours, theirs)
+        assert not np.any(dx[~mask]) and np.all(np.isfinite(logits))
+
+        (loss, (logits, updates)), (grads, _) = run(padded, y, np.zeros(6, bool))
+        assert loss == 0 and np.all(np.isfinite(logits)) and not any(np.any(g) for g in jax.tree.leaves(grads))
+        jax.tree.map(np.testing.assert_array_equal, updates["batch_stats"], variables["batch_stats"])
+
+
+@pytest.mark.parametrize(("name", "floor"), [("cnn", 0.94), ("mlp", 0.9)])
+def test_small_models_learn_digits_quickly(name: str, floor: float) -> None:
+    """Plain SGD at the default learning rate: 2 epochs of 30 steps of 50 images, pixels in [-1, 1] as the data come."""
+    digits = load_digits()
+    x = (digits.images[..., None] / 8 - 1).astype(np.float32)
+    y = digits.target.astype(np.int32)
+    order = np.random.default_rng(0).permutation(len(y))
+    train, test = order[:1500], order[1500:]
+    model = build_model(name, 10)
+    variables = model.init(jax.random.key(0), x[:1], False)
+    assert ("batch_stats" in variables) == (name == "cnn")
+
+    def step(variables: Any, batch: Any) -> tuple[Any, jax.Array]:
+        (loss, (_, updates)), (grads, _) = loss_and_all(model, variables, *batch, None)
+        params = jax.tree.map(lambda p, g: p - 0.1 * g, variables["params"], grads)
+        return {**variables, **updates, "params": params}, loss
+
+    batches = (x[train].reshape(30, 50, 8, 8, 1), y[train].reshape(30, 50))
+    epoch = jax.jit(lambda v: jax.lax.scan(step, v, batches)[0])
+    variables = epoch(epoch(variables))
+    accuracy = np.mean(np.argmax(model.apply(variables, x[test], False), 1) == y[test])
+    assert accuracy > floor

@@ -1,0 +1,257 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from configs import base
+from scarlet_jax import cli, cli_help, fields
+from scarlet_jax.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = "--config=configs/digits.py"
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def parse(*args):
+    """Parse as launch.py does, with fresh flags: config, path, flags."""
+    flag_values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "help", flag_values=flag_values)
+    return *cli.parse(["launch.py", *args], flag_values), flag_values
+
+
+def launch(*args, cwd=ROOT):
+    """Run launch.py as a user would."""
+    return subprocess.run(
+        [sys.executable, ROOT / "launch.py", *args],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "80"},
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "field", "value"),
+    [
+        ([DIGITS], "rounds", 30),
+        ([DIGITS, "--config.rounds=3"], "rounds", 3),
+        ([DIGITS, "--config.rounds", "3"], "rounds", 3),
+        (["--config.rounds=3", DIGITS], "rounds", 3),
+        (["--config", "configs/digits.py", "--config.rounds=3"], "rounds", 3),
+        ([DIGITS, "--config.rounds=3", "--config.rounds=4"], "rounds", 4),
+        ([DIGITS, "--config.lr=1"], "lr", 1.0),
+        ([DIGITS, "--config.method.beta=1"], "method.beta", 1.0),
+        ([DIGITS, "--config.cache.duration=0"], "cache.duration", 0),
+        ([DIGITS, "--config.same_init=false"], "same_init", False),
+        ([DIGITS, "--noconfig.same_init"], "same_init", False),
+        ([DIGITS, "--config.private_augment"], "private_augment", True),
+        ([DIGITS, "--config.data.dir=/a=b"], "data.dir", "/a=b"),
+        ([DIGITS, "--config.data.dir="], "data.dir", ""),
+    ],
+)
+def test_overrides_arrive(args, field, value):
+    config, *_ = parse(*args)
+    found = fields.leaves(config)[field]
+    assert found == value and type(found) is type(value)
+
+
+def test_the_config_is_locked_and_open_fields_stay_open():
+    config, path_named, flag_values = parse(DIGITS, "--workdir=somewhere")
+    assert config.is_locked and config.method.beta is None
+    assert flag_values.workdir == "somewhere"
+    assert path_named == "configs/digits.py"
+
+
+REFUSED = {
+    "no config": ([], ["--config=FILE", "configs/cifar10.py"]),
+    "config without value": (["--config"], ["needs a file", "configs/digits.py"]),
+    "missing file": (["--config=configs/digts.py"], ["no config configs/digts.py", "configs/digits.py"]),
+    "folder": (["--config=configs"], ["no config configs;"]),
+    "two configs": ([DIGITS, "--config=configs/cifar10.py"], ["twice", "configs/digits.py", "configs/cifar10.py"]),
+    "argument not taken": (["--config=configs/digits.py:cfd"], ["configs/digits.py takes no argument"]),
+    "misspelt field": ([DIGITS, "--config.participatoin=0.5"], ["'participatoin'", "config.participation?"]),
+    "misspelt group": ([DIGITS, "--config.cahce.duration=5"], ["'cahce.duration'", "config.cache.duration?"]),
+    "group forgotten": ([DIGITS, "--config.duration=5"], ["'duration'", "config.cache.duration?"]),
+    "nothing near": ([DIGITS, "--config.zzzzzzz=5"], ["'zzzzzzz'", "--help"]),
+    "misspelt without value": ([DIGITS, "--noconfig.same_int"], ["'same_int'", "config.same_init?"]),
+    "a whole group": ([DIGITS, "--config.cache=5"], ["config.cache is a group", "cache.duration"]),
+    "subscript": ([DIGITS, "--config.data['dir']=x"], ["no field"]),
+    "int": ([DIGITS, "--config.rounds=1.5"], ["config.rounds takes a whole number, not '1.5'."]),
+    "int, apart": ([DIGITS, "--config.rounds", "many"], ["config.rounds takes a whole number, not 'many'."]),
+    "float": ([DIGITS, "--config.lr=fast"], ["config.lr takes a number, not 'fast'."]),
+    "bool": ([DIGITS, "--config.same_init=maybe"], ["config.same_init takes true or false, not 'maybe'."]),
+    "open int": ([DIGITS, "--config.cache.duration=none"], ["config.cache.duration takes a whole number, not 'none'."]),
+    "open float": ([DIGITS, "--config.method.beta=x"], ["config.method.beta takes a number, not 'x'."]),
+    "empty value": ([DIGITS, "--config.lr="], ["config.lr takes a number, not ''."]),
+    "no value": ([DIGITS, "--config.rounds"], ["Missing value", "config.rounds"]),
+    "unknown flag": ([DIGITS, "--wokdir=x"], ["no flag --wokdir", "--workdir?"]),
+    "field as a flag": ([DIGITS, "--rounds=3"], ["no flag --rounds", "--config.rounds=VALUE"]),
+    "group field as a flag": ([DIGITS, "--duration=3"], ["no flag --duration", "--config.cache.duration?"]),
+    "not a bool": ([DIGITS, "--noconfig.rounds"], ["no flag --noconfig.rounds"]),
+    "positional": ([DIGITS, "rounds=3"], ["'rounds=3'", "--config.FIELD=VALUE"]),
+    "missing flag file": ([DIGITS, "--flagfile=nowhere"], ["nowhere"]),
+}
+
+
+@pytest.mark.parametrize(("args", "parts"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_wrong_is_one_sentence(args, parts):
+    with pytest.raises(UserError) as refusal:
+        parse(*args)
+    sentence = str(refusal.value)
+    assert "\n" not in sentence
+    for part in parts:
+        assert part in sentence
+
+
+BROKEN_CONFIGS = {
+    "syntax": ("def get_config(:\n", "SyntaxError"),
+    "no get_config": ("x = 1\n", "get_config"),
+    "misspelt field": (
+        "from configs import base\ndef get_config():\n  config = base.get_config()\n  config.round = 3\n",
+        "line 4: ",
+    ),
+    "not a config": ("def get_config():\n  return {'rounds': 3}\n", "returns dict"),
+    "own sentence": (
+        "from scarlet_jax.errors import UserError\ndef get_config(name):\n  raise UserError('no method ' + name)\n",
+        "no method cfd",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "part"), BROKEN_CONFIGS.values(), ids=BROKEN_CONFIGS.keys())
+def test_a_broken_config_file_is_one_sentence(tmp_path, source, part):
+    path = tmp_path / "broken.py"
+    path.write_text(source)
+    with pytest.raises(UserError) as refusal:
+        parse(f"--config={path}" + (":cfd" if "(name)" in source else ""))
+    assert part in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_an_argument_of_the_config_passes_through(tmp_path):
+    path = tmp_path / "with_argument.py"
+    path.write_text(
+        "from configs import base\n"
+        "def get_config(name='scarlet'):\n  config = base.get_config()\n  config.method.name = name\n  return config\n"
+    )
+    config, path_named, _ = parse(f"--config={path}:cfd", "--config.rounds=2")
+    assert (config.method.name, config.rounds) == ("cfd", 2)
+    assert path_named == f"{path}:cfd"
+
+
+def test_a_config_elsewhere_imports_its_neighbours(tmp_path, monkeypatch):
+    package = tmp_path / "neighbours_of_a_test"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "common.py").write_text("ROUNDS = 7\n")
+    (package / "mine.py").write_text(
+        "from configs import base\nfrom neighbours_of_a_test import common\n"
+        "def get_config():\n  config = base.get_config()\n  config.rounds = common.ROUNDS\n  return config\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert parse(f"--config={package / 'mine.py'}")[0].rounds == 7
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("configs/digits.py", "digits-scarlet-s3"),
+        ("./configs/digits.py", "digits-scarlet-s3"),
+        ("configs/cifar10_small/ours.py", "cifar10_small-ours-scarlet-s3"),
+        ("configs/digits.py:scarlet", "digits-scarlet-s3"),
+        ("configs/digits.py:no_cache", "digits-no_cache-scarlet-s3"),
+        ("configs/digits.py:a=1,b/../c", "digits-a=1-b-..-c-scarlet-s3"),
+        ("elsewhere/mine.py", "mine-scarlet-s3"),
+    ],
+)
+def test_default_workdir(path, name):
+    config = base.get_config()
+    config.seed = 3
+    assert cli.default_workdir(path, config) == os.path.join("runs", name)
+
+
+def test_every_field_of_base_is_described():
+    described = [
+        field
+        for heading, rows in cli_help.field_comments((ROOT / "configs/base.py").read_text())
+        for field, comment in rows
+        if heading and comment
+    ]
+    assert sorted(described) == sorted(fields.leaves(base.get_config()))
+
+
+def test_comments_are_grouped_under_their_heading():
+    source = "# A\n# and more\nc.x = 1  # one\nc.y = 2\n\n# B\nc.z.w = 3  # three\n"
+    assert cli_help.field_comments(source) == [("A and more", [("x", "one")]), ("B", [("z.w", "three")])]
+
+
+def test_help_is_instant_complete_and_narrow():
+    done = launch("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines.index("Examples:") < lines.index("Flags:") < lines.index("Federation")
+    for field, value in fields.leaves(base.get_config()).items():
+        [line] = [line for line in lines if line.startswith(f"  {field} ")]
+        assert value in (None, "") or line.split()[1].lower() == str(value).lower()
+    assert any(line.startswith("  --workdir") for line in lines)
+
+
+def test_help_shows_the_values_of_the_config_that_is_named(capsys):
+    text = cli_help.render(
+        cli.load_config("configs/digits.py"),
+        Path("configs/base.py").read_text(),
+        "configs/digits.py",
+        [],
+        "run",
+        "",
+        [],
+    )
+    assert "with their values in configs/digits.py" in text
+    assert any(line.split()[:2] == ["rounds", "30"] for line in text.splitlines())
+
+
+def test_neither_help_nor_refusals_import_jax(tmp_path):
+    code = (
+        "import sys, launch\n"
+        "sys.argv = ['launch.py', *sys.argv[1:]]\n"
+        "try:\n  launch.cli.run(launch.main, launch.define_flags)\n"
+        "finally:\n  print('jax' in sys.modules, file=sys.stderr)\n"
+    )
+    for args, status in ((["--help"], 0), ([DIGITS, "--config.round=3"], 1)):
+        done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == status
+        assert done.stderr.splitlines()[-1] == "False"
+
+
+def test_a_refusal_goes_to_stderr_with_exit_code_1():
+    done = launch(DIGITS, "--config.participatoin=0.5")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "The config has no field 'participatoin': did you mean config.participation?\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "stderr"),
+    [
+        ("return None", 0, ""),
+        ("return {'a': 'summary'}", 0, ""),
+        ("return 143", 143, ""),
+        ("raise UserError('no such data')", 1, "no such data\n"),
+        ("logging.info('chatter')", 0, ""),
+    ],
+)
+def test_what_main_does_becomes_the_exit_code(body, status, stderr):
+    code = (
+        "from absl import logging\nfrom scarlet_jax import cli\nfrom scarlet_jax.errors import UserError\n"
+        f"def main(config, config_path, flag_values):\n  {body}\n"
+        "cli.run(main)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, DIGITS], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (status, stderr)
