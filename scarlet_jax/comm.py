@@ -1,7 +1,8 @@
 """Counts -> bytes, in two ledgers, in exact Python integers.
 
-`reference` bills what the paper's code bills: float32 probabilities, int64 indices, signals and hard labels. `wire` bills
-what a careful implementation would send, in bits, each participant's message of a round rounded up to whole bytes.
+`reference` bills what the paper's code bills: float32 probabilities, int64 indices, signals and hard labels. `wire`
+bills what a careful implementation would send, in bits, each participant's message of a round rounded up to whole
+bytes.
 In both, round r's downlink carries the list of round r - 1 and the requests of round r.
 """
 

@@ -1,8 +1,8 @@
 """Method -> Algorithm: the one round shared by all distillation methods.
 
-A round is four jitted phases, dispatched without host synchronisation: plan (participants, draw, cache lookup), clients
-(block by block: distil from the last broadcast, train, predict), server (aggregate, commit, distil, publish, count) and,
-when due, evaluation.
+A round is four jitted phases, dispatched without host synchronisation: plan (participants, draw, cache lookup),
+clients (block by block: distil from the last broadcast, train, predict), server (aggregate, commit, distil, publish,
+count) and, when due, evaluation.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from scarlet_jax import comm, fleet
 from scarlet_jax.evaluation import Evaluator
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.learner import Learner
+from scarlet_jax.protocol import Broadcast, Protocol, Settings
 from scarlet_jax.sharpen import entropy
 from scarlet_jax.types import Algorithm, Data, Method, ModelState, PyTree
 
@@ -28,30 +29,6 @@ class Group(NamedTuple):
     learner: Learner
     layout: fleet.Layout
     first: int  # id of the first
-
-
-class Settings(NamedTuple):
-    """What a federation needs to know beside its method and models."""
-
-    seed: int
-    num_clients: int  # K
-    public_per_round: int  # P
-    num_classes: int  # C
-    duration: int  # D
-    on_expiry: str
-    cache_ratio: float
-    label_bits: int
-    same_init: bool
-
-
-class Broadcast(NamedTuple):
-    """What the server sent after a round; participants apply it in the next one. List order, kept samples first."""
-
-    index: jax.Array  # i32[P]
-    payload: jax.Array  # f32[P, ...] restored for hits, so every participant's after catch-up
-    keep: jax.Array  # bool[P] True for the first `size` entries
-    hit: jax.Array  # bool[P]
-    stamp: jax.Array  # i32[P] before the commit
 
 
 class State(NamedTuple):
@@ -65,15 +42,6 @@ class State(NamedTuple):
     broadcast: Broadcast
 
 
-class Plan(NamedTuple):
-    """What a round is going to do, decided before anything runs."""
-
-    ids: jax.Array  # i32[M] participants, ascending
-    draw: jax.Array  # i32[P] public samples
-    lookup: caching.Lookup  # of the draw
-    catch_up: caching.CatchUp  # of the participants, for the previous broadcast
-
-
 class RoundReport(NamedTuple):
     """What a round tells the host; read when it is convenient."""
 
@@ -85,95 +53,6 @@ class RoundReport(NamedTuple):
     server_kd_loss: jax.Array  # f32[]
     target_entropy: jax.Array  # f32[] mean over the list, nats
     disagreement: jax.Array  # f32[] Jensen-Shannon divergence of the clients' rows, mean over requested samples, nats
-
-
-def draw_participants(seed: int, round_: jax.Array, groups: list[fleet.Layout]) -> jax.Array:
-    """Participants of a round, i32[M] ascending: each group sends its own static number."""
-    ids, first = [], 0
-    for number, layout in enumerate(groups):
-        key = derive(seed, Purpose.PARTICIPANTS, round_, number)
-        chosen = jnp.arange(layout.num_clients, dtype=jnp.int32)
-        if not layout.full:
-            chosen = jnp.sort(jax.random.permutation(key, chosen)[: layout.participants])
-        ids.append(chosen + first)
-        first += layout.num_clients
-    return jnp.concatenate(ids)
-
-
-def draw_public(seed: int, round_: jax.Array, size: int, per_round: int) -> jax.Array:
-    """The public samples of a round, i32[P] of N without replacement."""
-    return jax.random.permutation(derive(seed, Purpose.DRAW, round_), jnp.arange(size, dtype=jnp.int32))[:per_round]
-
-
-class Protocol(NamedTuple):
-    """Draws, cache and counts of a round, without models: shared by the training run and `scarlet_jax.plan`."""
-
-    settings: Settings
-    layouts: tuple[fleet.Layout, ...]
-    public_size: int
-
-    @property
-    def entries(self) -> int:
-        """Entries of the cache: N, or none without a cache."""
-        return self.public_size if self.settings.duration else 0
-
-    def init_held(self) -> jax.Array:
-        """i32[K, entries]: nobody holds a copy."""
-        return jnp.full((self.settings.num_clients, self.entries), caching.EMPTY, jnp.int32)
-
-    def empty_broadcast(self, payload: jax.Array) -> Broadcast:
-        """The broadcast before round 0: a list of no samples. `payload` [P, ...] gives the shape."""
-        none = jnp.zeros(self.settings.public_per_round, bool)
-        index = jnp.arange(none.size, dtype=jnp.int32)
-        return Broadcast(index, payload, none, none, jnp.full(none.size, caching.EMPTY, jnp.int32))
-
-    def plan(self, round_: jax.Array, stamp: jax.Array, held: jax.Array, last: Broadcast) -> tuple[Plan, jax.Array]:
-        """Decide round r; bring the participants' copies up to date with the list they are about to use.
-
-        Returns:
-          The plan, and i32[K, entries] the stamps held once the participants have applied the last broadcast.
-        """
-        s = self.settings
-        ids = draw_participants(s.seed, round_, list(self.layouts))
-        draw = draw_public(s.seed, round_, self.public_size, s.public_per_round)
-        if not s.duration:
-            nobody, nothing = jnp.zeros((ids.size, draw.size), bool), jnp.zeros(draw.size, bool)
-            lookup = caching.Lookup(jnp.full(draw.size, caching.EMPTY, jnp.int32), nothing, nothing)
-            return Plan(ids, draw, lookup, caching.CatchUp(nobody, nobody, nobody)), held
-        own = held[ids[:, None], last.index[None, :]]
-        catch_up = caching.catch_up(own, last.stamp, last.hit, last.keep)
-        own = jnp.where(last.keep, stamp[last.index], own)
-        held = held.at[ids[:, None], last.index[None, :]].set(own)
-        return Plan(ids, draw, caching.plan(stamp, draw, round_, s.duration), catch_up), held
-
-    def commit(
-        self, cache: caching.Cache, plan: Plan, keep: jax.Array, round_: jax.Array
-    ) -> tuple[caching.Cache, jax.Array]:
-        """New stamps after round r, and bool[P] the drawn samples whose labels are to be stored."""
-        s, lookup = self.settings, plan.lookup
-        if not s.duration:
-            return cache, jnp.zeros(plan.draw.shape, bool)
-        empty = keep & (lookup.stamp == caching.EMPTY)
-        chosen = caching.choose_new(derive(s.seed, Purpose.CACHE, round_), empty, s.cache_ratio)
-        return caching.commit(cache, plan.draw, lookup, keep, chosen, round_, s.on_expiry)
-
-    def counts(self, plan: Plan, sent: jax.Array, last: Broadcast) -> comm.Counts:
-        """Integers of round r for the ledgers. `sent` bool[M, P]: the labels that were uploaded."""
-
-        def total(mask, axis=None):
-            return jnp.sum(mask, axis=axis, dtype=jnp.int32)
-
-        return comm.Counts(
-            requested=total(~plan.lookup.hit),
-            hit=total(plan.lookup.hit),
-            stale=total(plan.lookup.stale),
-            sent=total(sent, 1),
-            listed=total(last.keep),
-            fresh=total(last.keep & ~last.hit),
-            caught_up=total(plan.catch_up.entries, 1),
-            updates=total(plan.catch_up.updates, 1),
-            stale_marks=total(plan.catch_up.stale, 1),
-        )
 
 
 def make(
@@ -302,9 +181,11 @@ class _Federation:
                 return derive(seed, purpose, round_, client_id)
 
             listed = jnp.where(active, jnp.sum(last.keep), 0)
-            model, kd = learner.distil(model, key(Purpose.DISTIL), data.public_image, last.index, last.payload, listed)
+            model, kd = learner.distil(
+                model, key(Purpose.DISTIL), data.public_image, last.samples, last.payload, listed
+            )
             size = jnp.where(active, data.train.size[client_id], 0)
-            index = data.train.index[client_id]
+            index = data.train.rows[client_id]
             model, fit = learner.fit(model, key(Purpose.FIT), data.private_image, data.private_label, index, size)
             probs = learner.predict(model, data.public_image, draw, key(Purpose.PREDICT))
             return model, (probs, kd.loss, fit.loss, fit.accuracy)
@@ -315,21 +196,17 @@ class _Federation:
         s, method = self.settings, self.method
         probs, kd_loss, fit_loss, fit_accuracy = self._in_client_order(outputs)
         probs = comm.quantise(probs, s.label_bits)
-        lookup, draw = plan.lookup, plan.draw
-        sent = jnp.broadcast_to(~lookup.hit, probs.shape[:2])
+        sent = jnp.broadcast_to(~plan.lookup.hit, probs.shape[:2])
         labels = method.aggregate(derive(s.seed, Purpose.AGGREGATE, round_), round_, probs, sent)
-        answered = jnp.any(sent, 0)
-        keep = lookup.hit | (answered if labels.keep is None else answered & labels.keep)
-        target = comm.quantise(labels.target, s.label_bits)
-        cache, written = self.protocol.commit(cache, plan, keep, round_)
-        if s.duration:
-            target = caching.restore(cache.target, draw, lookup.hit, target)
-            cache = cache._replace(target=caching.store(cache.target, draw, written, target))
-        order = caching.list_order(lookup.hit, keep)
-        index, target = draw[order], target[order]
-        listed = jnp.sum(keep)
+        cache, list_ = self.protocol.serve(cache, plan, labels, sent, round_)
+        listed = jnp.sum(list_.keep)
         server, kd = self.server.distil(
-            server, derive(s.seed, Purpose.SERVER_DISTIL, round_), data.public_image, index, target, listed
+            server,
+            derive(s.seed, Purpose.SERVER_DISTIL, round_),
+            data.public_image,
+            list_.samples,
+            list_.payload,
+            listed,
         )
         report = RoundReport(
             participants=plan.ids,
@@ -338,14 +215,13 @@ class _Federation:
             fit_accuracy=fit_accuracy,
             kd_loss=kd_loss,
             server_kd_loss=kd.loss,
-            target_entropy=_mean(entropy(target), keep[order]),
+            target_entropy=_mean(entropy(list_.payload), list_.keep),
             disagreement=disagreement(probs, sent),
         )
-        last = Broadcast(index, target, keep[order], lookup.hit[order], lookup.stamp[order])
-        return server, cache, last, round_ + 1, report
+        return server, cache, list_, round_ + 1, report
 
     def _in_client_order(self, outputs):
-        """Outputs [capacity, ...] of the groups -> [M, ...] on every device, so that reductions have one fixed order."""
+        """Outputs [capacity, ...] of the groups -> [M, ...] on every device: reductions have one fixed order."""
         real = [
             jax.tree.map(lambda a, m=g.layout.participants: a[:m], output)
             for g, output in zip(self.groups, outputs, strict=True)

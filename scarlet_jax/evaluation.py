@@ -43,7 +43,7 @@ class Evaluator:
 
             def score(image, label, split):
                 size = jnp.where(active, split.size[client_id], 0)
-                return learner.evaluate(model, image, label, split.index[client_id], size)
+                return learner.evaluate(model, image, label, split.rows[client_id], size)
 
             test = score(data.test_image, data.test_label, data.test)
             val = score(data.private_image, data.private_label, data.val)
@@ -68,17 +68,17 @@ class Evaluator:
             # log-probabilities are logits; zero probabilities stay finite at the smallest float.
             logits = jnp.log(jnp.maximum(own, jnp.finfo(own.dtype).tiny))
             validation = PublicValidation(jnp.mean(kl_divergence(logits, mean)), jnp.mean(agree.astype(jnp.float32)))
-        scores = None if self.server is None else self._server_scores(server, data)
+        scores = None if self.server is None else self._server_scores(self.server, server, data)
         return Evaluation(scores, test, val, validation)
 
-    def _server_scores(self, server: ModelState, data: Data) -> Scores:
+    def _server_scores(self, learner: Learner, server: ModelState, data: Data) -> Scores:
         """The whole test set, by batches over the devices; batch sums are added in one fixed order."""
         size, batch = data.test_label.shape[0], min(SERVER_BATCH, data.test_label.shape[0])
         batches = -(-size // batch)
         rows = jnp.arange(-(-batches // self.mesh.size) * self.mesh.size * batch).reshape(-1, batch)
 
         def local(server, image, label, rows):
-            return jax.lax.map(lambda r: self.server.score(server, image, label, r % size, r < size), rows)
+            return jax.lax.map(lambda r: learner.score(server, image, label, r % size, r < size), rows)
 
         specs = (fleet.REPLICATED, fleet.REPLICATED, fleet.REPLICATED, fleet.CLIENTS)
         spread = jax.shard_map(local, mesh=self.mesh, in_specs=specs, out_specs=fleet.CLIENTS, check_vma=False)

@@ -58,8 +58,8 @@ class Layout(NamedTuple):
 def make_layout(mesh: Mesh, num_clients: int, participants: int, clients_per_chunk: int) -> Layout:
     """Choose blocks: about 16 a round for progress and prompt signals, at most 5 % more clients than there are.
 
-    At least two chunks per device and block where there are two: XLA unrolls a loop of one trip and fuses it differently,
-    which would make bits depend on the number of devices.
+    At least two chunks per device and block where there are two: XLA unrolls a loop of one trip and fuses it
+    differently, which would make bits depend on the number of devices.
     """
     chunks = -(-participants // (mesh.size * clients_per_chunk))  # per device
     for size in range(max(2, -(-chunks // 16)), chunks):

@@ -106,7 +106,7 @@ class Learner:
             return losses, jnp.argmax(logits, -1) == labels[rows]
 
         def epoch_list(epoch):
-            # A random 32-bit number per position, whatever the padding: the order of a client does not depend on others.
+            # A random number per position, whatever the padding: a client's order does not depend on others' sizes.
             bits = jax.random.bits(jax.random.fold_in(key, epoch), index.shape, jnp.uint32)
             position = jnp.arange(index.size)
             order = jnp.lexsort((bits, position >= size))
@@ -192,13 +192,14 @@ class Learner:
 
         return jax.lax.fori_loop(0, _steps(size, batch_size), step, Scores(*jnp.zeros(4)))
 
-    def _images(self, key: jax.Array, images: jax.Array, switched_on: bool) -> jax.Array:
+    def _images(self, key: Any, images: jax.Array, switched_on: bool) -> jax.Array:
         if switched_on:
             images = augment(key, images, flip=self._augmentation.flip, crop=self._augmentation.crop)
         return normalize(images)
 
     def _logits(self, state: ModelState, x: jax.Array) -> jax.Array:
-        return self.model.apply({"params": state.params, "batch_stats": state.batch_stats}, x, train=False)
+        logits: Any = self.model.apply({"params": state.params, "batch_stats": state.batch_stats}, x, train=False)
+        return logits
 
     def _train(
         self,

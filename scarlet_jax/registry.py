@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -16,6 +15,7 @@ from scarlet_jax.errors import UserError
 from scarlet_jax.learner import Augmentation, Learner, Training, sgd
 from scarlet_jax.methods.scarlet import scarlet
 from scarlet_jax.models import build_model
+from scarlet_jax.protocol import Settings
 from scarlet_jax.types import Algorithm, Data, Method
 
 # One line per method: its builder, whose parameters are its fields under config.method, with their defaults.
@@ -49,9 +49,9 @@ def cache_duration(config: config_dict.ConfigDict, method: Method) -> int:
     return method.duration if config.cache.duration is None else config.cache.duration
 
 
-def settings(config: config_dict.ConfigDict, method: Method, num_classes: int) -> distillation.Settings:
+def settings(config: config_dict.ConfigDict, method: Method, num_classes: int) -> Settings:
     """The protocol's numbers."""
-    return distillation.Settings(
+    return Settings(
         seed=config.seed,
         num_clients=config.num_clients,
         public_per_round=config.public_per_round,

@@ -10,16 +10,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-Array = jax.Array | np.ndarray
+Array = Any  # a jax.Array or a NumPy array
 PyTree = Any
 
 
 class Split(NamedTuple):
     """One part of the private (or test) images, divided among the clients."""
 
-    index: Array  # i32[K, n_max] rows of the flat store, in the client's order; padding repeats 0
+    rows: Array  # i32[K, n_max] rows of the flat store, in the client's order; padding repeats 0
     size: Array  # i32[K] how many of them are real; 0 is allowed
 
 

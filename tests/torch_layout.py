@@ -35,7 +35,8 @@ def resnet_variables(arrays: Mapping[str, np.ndarray], prefix: str, dtype: Any =
 
     Args:
         arrays: an open .npz, or any mapping from names to arrays.
-        prefix: such as "weights/", "grad/" or "bn_after/"; what is missing there (statistics, say) is missing in the result.
+        prefix: such as "weights/", "grad/" or "bn_after/"; what is missing there (statistics, say) is missing in the
+            result.
         dtype: of the result.
 
     Returns:

@@ -20,7 +20,7 @@ from scarlet_jax.data.federation import Federation
 def histogram(split: types.Split, label: np.ndarray, num_classes: int) -> np.ndarray:
     """i64[K, C]: images of each class that each client has in `split`."""
     table = np.zeros((len(split.size), num_classes), np.int64)
-    for row, index, size in zip(table, np.asarray(split.index), np.asarray(split.size), strict=True):
+    for row, index, size in zip(table, np.asarray(split.rows), np.asarray(split.size), strict=True):
         row += np.bincount(np.asarray(label)[index[:size]], minlength=num_classes)
     return table
 
@@ -40,7 +40,7 @@ def write_partition(federation: Federation, workdir: str | os.PathLike[str]) -> 
     arrays: dict[str, np.ndarray] = {}
     for name, label in labels.items():
         split: types.Split = getattr(data, name)
-        arrays[f"{name}_index"], arrays[f"{name}_size"] = np.asarray(split.index), np.asarray(split.size)
+        arrays[f"{name}_index"], arrays[f"{name}_size"] = np.asarray(split.rows), np.asarray(split.size)
         arrays[f"{name}_histogram"] = histogram(split, np.asarray(label), federation.num_classes)
     for name in ("private_rows", "test_rows", "public_rows", "public_val_rows"):
         arrays[name] = getattr(federation, name)

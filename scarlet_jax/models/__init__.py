@@ -29,13 +29,13 @@ MODEL_NAMES: tuple[str, ...] = tuple(_BUILDERS)
 def build_model(name: str, num_classes: int, conv: str = "auto") -> nn.Module:
     """Build a model by its name.
 
-    Its call is `model.apply(variables, x, train, mask)` with x f32[B, H, W, channels], train a Python bool, and mask bool[B] or
-    None (rows where it is False are padding: they enter no statistic); the result is f32[B, num_classes]. Training wants
-    `mutable=["batch_stats"]`; models without BatchNorm (`mlp`) have no such collection.
+    Its call is `model.apply(variables, x, train, mask)` with x f32[B, H, W, channels], train a Python bool, and mask
+    bool[B] or None (rows where it is False are padding: they enter no statistic); the result is f32[B, num_classes].
+    Training wants `mutable=["batch_stats"]`; models without BatchNorm (`mlp`) have no such collection.
 
     Args:
-        name: one of `MODEL_NAMES`. resnet20 to resnet110 are for 32x32 images, resnet18 for ImageNet's, resnet18_64 for 64x64;
-            cnn and mlp take any size from 8x8 on.
+        name: one of `MODEL_NAMES`. resnet20 to resnet110 are for 32x32 images, resnet18 for ImageNet's, resnet18_64 for
+            64x64; cnn and mlp take any size from 8x8 on.
         num_classes: length of a row of logits.
         conv: one of `CONV_NAMES`; "auto" is resolved here, for the backend in use, and is then the module's `conv`.
 

@@ -1,18 +1,19 @@
 """The convolution used by every model: one function, several named implementations, identical results up to rounding.
 
-Images are [B, H, W, channels] (NHWC), weights [kh, kw, in, out] (HWIO); padding is with zeros, the same on all four sides.
+Images are [B, H, W, channels] (NHWC), weights [kh, kw, in, out] (HWIO); padding is with zeros, the same on all four
+sides.
 
-| name       | what it is                                                           | under `vmap` over clients         |
-| ---------- | -------------------------------------------------------------------- | --------------------------------- |
-| `xla`      | `lax.conv_general_dilated` and its own autodiff: the reference       | what XLA makes of it              |
-| `grouped`  | the same forward; for GPU                                            | grouped convolution, both ways    |
-| `gemm`     | a sum of shifted slices times matrices, by autodiff                  | batched matrix products           |
-| `winograd` | F(2x2, 3x3) wherever it applies, else as `cpu`                       | one client after another          |
-| `cpu`      | for each shape the form that is fastest on CPU (`cpu_form`)          | one client after another          |
+| name       | what it is                                                       | under `vmap` over clients      |
+| ---------- | ---------------------------------------------------------------- | ------------------------------ |
+| `xla`      | `lax.conv_general_dilated` and its own autodiff: the reference   | what XLA makes of it           |
+| `grouped`  | the same forward; for GPU                                        | grouped convolution, both ways |
+| `gemm`     | a sum of shifted slices times matrices, by autodiff              | batched matrix products        |
+| `winograd` | F(2x2, 3x3) wherever it applies, else as `cpu`                   | one client after another       |
+| `cpu`      | for each shape the form that is fastest on CPU (`cpu_form`)      | one client after another       |
 
 Why not plain autodiff on CPU: inside a loop body XLA:CPU runs the weight gradient that autodiff makes, and the grouped
-convolution that `vmap` makes, as naive loops, 20 to 50 times slower. Hence an own backward (`custom_vjp`), and inside it an
-own batching rule (`custom_vmap`; the order matters, a bare `custom_vmap` has no gradient).
+convolution that `vmap` makes, as naive loops, 20 to 50 times slower. Hence an own backward (`custom_vjp`), and inside
+it an own batching rule (`custom_vmap`; the order matters, a bare `custom_vmap` has no gradient).
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def conv(x: jax.Array, w: jax.Array, stride: int, padding: int, implementation: 
         implementation: a name that `resolve_conv` returned ("auto" is not one).
 
     Returns:
-        [B, (H + 2 padding - kh) // stride + 1, (W + 2 padding - kw) // stride + 1, out]; differentiable once, in x and w.
+        [B, (H + 2 padding - kh) // stride + 1, (W + 2 padding - kw) // stride + 1, out]; differentiable once, in x and
+        w.
 
     Raises:
         ValueError: unknown implementation, or shapes that do not fit together.
@@ -125,13 +127,15 @@ def _map_over_clients(function: Callable) -> Callable:
 
     @mapped.def_vmap
     def rule(size, batched, *args):  # type: ignore[no-untyped-def]
-        leaves, tree = jax.tree.flatten(args)
+        leaves, structure = jax.tree.flatten(args)
         stacked = jax.tree.leaves(batched)
 
         def one(moving: list[jax.Array]) -> object:
             moving_leaves = iter(moving)
             one_client = [next(moving_leaves) if b else leaf for leaf, b in zip(leaves, stacked, strict=True)]
-            return mapped(*tree.unflatten(one_client))  # itself, not `function`: an outer vmap finds this rule again
+            return mapped(
+                *jax.tree.unflatten(structure, one_client)
+            )  # itself, not `function`: an outer vmap finds this rule again
 
         out = lax.map(one, [leaf for leaf, b in zip(leaves, stacked, strict=True) if b])
         return out, jax.tree.map(lambda _: True, out)
@@ -143,7 +147,8 @@ def _map_over_clients(function: Callable) -> Callable:
 def _grouped(geometry: Geometry) -> Conv:
     """`lax.conv` whose gradient under `vmap` is the gradient of the vmapped forward.
 
-    The other order, `vmap` of the gradient, turns every weight gradient into a convolution whose window is the whole image.
+    The other order, `vmap` of the gradient, turns every weight gradient into a convolution whose window is the whole
+    image.
     """
 
     def plain(x: jax.Array, w: jax.Array) -> jax.Array:

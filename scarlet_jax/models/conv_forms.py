@@ -1,10 +1,13 @@
 """Forms of the convolution made of matrix products and XLA's forward convolution. `conv.py` chooses among them.
 
-None of them leaves a weight gradient to XLA's autodiff. x [B, H, W, in], w [kh, kw, in, out], y and dy [B, ho, wo, out].
+None of them leaves a weight gradient to XLA's autodiff. x [B, H, W, in], w [kh, kw, in, out], y and dy [B, ho, wo,
+out].
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -62,19 +65,20 @@ def _tap(padded: jax.Array, row: int, column: int, size: tuple[int, int], stride
     return lax.slice(padded, (0, row, column, 0), end, (1, stride, stride, 1))
 
 
-# ---------------------------------------------------------------------------------------------------------------- slices
+# -------------------------------------------------------------------------------------------------------------- slices
 
 
 def slices_forward(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
     """One matrix product for each weight position; its autodiff and its `vmap` are matrix products too."""
     size = geometry.output_size(x.shape, w.shape)
     padded = pad_image(x, geometry.padding)
-    return sum(
+    products = [
         _tap(padded, i, j, size, geometry.stride) @ w[i, j] for i in range(w.shape[0]) for j in range(w.shape[1])
-    )
+    ]
+    return functools.reduce(operator.add, products)
 
 
-# ---------------------------------------------------------------------------------------------------------------- sliced
+# -------------------------------------------------------------------------------------------------------------- sliced
 
 # Images per block of the weight gradient, so that the slices stay in the cache; wider layers are small images already.
 _BLOCK = 10
@@ -116,8 +120,8 @@ def weight_gradient(x: jax.Array, dy: jax.Array, w_shape: Shape, geometry: Geome
     def add(total: jax.Array, block: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         return total + _slice_products(*block, w_shape, geometry), None
 
-    split = [a.reshape(blocks, _BLOCK, *a.shape[1:]) for a in (x, dy)]
-    return lax.scan(add, jnp.zeros(w_shape, x.dtype), tuple(split))[0]
+    split = (x.reshape(blocks, _BLOCK, *x.shape[1:]), dy.reshape(blocks, _BLOCK, *dy.shape[1:]))
+    return lax.scan(add, jnp.zeros(w_shape, x.dtype), split)[0]
 
 
 def _sliced_forward(x: jax.Array, w: jax.Array, geometry: Geometry) -> tuple[jax.Array, Any]:
@@ -131,7 +135,7 @@ def _sliced_backward(saved: Any, dy: jax.Array, geometry: Geometry) -> tuple[jax
 
 SLICED = Form(_sliced_forward, _sliced_backward)
 
-# --------------------------------------------------------------------------------------------------------------- windows
+# ------------------------------------------------------------------------------------------------------------- windows
 
 
 def _row_windows(x: jax.Array, w_shape: Shape, geometry: Geometry) -> list[jax.Array]:
@@ -153,7 +157,7 @@ def _row_windows(x: jax.Array, w_shape: Shape, geometry: Geometry) -> list[jax.A
 
 def _windows_forward(x: jax.Array, w: jax.Array, geometry: Geometry) -> tuple[jax.Array, Any]:
     rows = _row_windows(x, w.shape, geometry)
-    y = sum(row @ w[i].reshape(-1, w.shape[3]) for i, row in enumerate(rows))
+    y = functools.reduce(operator.add, [row @ w[i].reshape(-1, w.shape[3]) for i, row in enumerate(rows)])
     return y.reshape(x.shape[0], *geometry.output_size(x.shape, w.shape), w.shape[3]), (x, w)
 
 
@@ -167,7 +171,7 @@ def _windows_backward(saved: Any, dy: jax.Array, geometry: Geometry) -> tuple[ja
 
 WINDOWS = Form(_windows_forward, _windows_backward)
 
-# ------------------------------------------------------------------------------------------------------------- pointwise
+# ----------------------------------------------------------------------------------------------------------- pointwise
 
 
 def _pointwise_forward(x: jax.Array, w: jax.Array, geometry: Geometry) -> tuple[jax.Array, Any]:

@@ -42,7 +42,8 @@ def linear(features: int, name: str) -> nn.Dense:
 
 
 def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
-    """Largest value of each window, [B, H, W, channels]; windows that do not fit at the end are left out, as in PyTorch.
+    """Largest value of each window, [B, H, W, channels]; windows that do not fit at the end are left out, as in
+    PyTorch.
 
     Made of slices: on CPU the gradient of XLA's own window reduction is a slow scatter.
     """

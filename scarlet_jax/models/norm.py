@@ -1,7 +1,7 @@
 """Batch normalisation in PyTorch's conventions, fused with the shortcut and the ReLU that follow it.
 
-Own module instead of Flax's because the running variance is unbiased here, because padding rows of a short batch must not enter
-the statistics, and because an own backward pass is about 9% faster for a whole ResNet-20 step on CPU.
+Own module instead of Flax's because the running variance is unbiased here, because padding rows of a short batch must
+not enter the statistics, and because an own backward pass is about 9% faster for a whole ResNet-20 step on CPU.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class BatchNorm(nn.Module):
         Args:
             y: [B, ..., channels].
             train: True also moves the running statistics, if the collection `batch_stats` is mutable.
-            mask: bool[B]; where False, a row is padding: it does not enter the statistics and, in training, comes out as zeros.
-                Such rows of y and of the shortcut must be zeros (`zero_padding` at the model's entry sees to it: zeros stay
-                zeros through convolutions without bias). A batch that is all padding changes no running statistic. Ignored
-                when not training.
+            mask: bool[B]; where False, a row is padding: it does not enter the statistics and, in training, comes out
+                as zeros. Such rows of y and of the shortcut must be zeros (`zero_padding` at the model's entry sees to
+                it: zeros stay zeros through convolutions without bias). A batch that is all padding changes no running
+                statistic. Ignored when not training.
             shortcut: added before the ReLU; of y's shape.
 
         Returns:

@@ -25,7 +25,8 @@ class BasicBlock(nn.Module):
     Attributes:
         features: output channels.
         stride: of the first convolution and of the shortcut.
-        projection: whether a shortcut that changes shape is a 1x1 convolution with BatchNorm instead of `subsample_shortcut`.
+        projection: whether a shortcut that changes shape is a 1x1 convolution with BatchNorm instead of
+            `subsample_shortcut`.
         conv: implementation of the convolution.
     """
 

@@ -5,8 +5,8 @@ overlapping 4x4 tiles d (step 2) and each 3x3 kernel g:
 
     y = A' [ (G g G') * (B' d B) ] A        (* elementwise over the 16 positions, a matrix product over the channels)
 
-Everything is linear in d and in g, so the gradients are the transposed transforms around the same 16 products; the transformed
-tiles are computed once, in the forward pass, and kept.
+Everything is linear in d and in g, so the gradients are the transposed transforms around the same 16 products; the
+transformed tiles are computed once, in the forward pass, and kept.
 """
 
 from __future__ import annotations

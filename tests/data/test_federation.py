@@ -25,7 +25,7 @@ def config_of(tmp_path, **fields):
 
 
 def rows_of(split) -> list[np.ndarray]:
-    return [index[:size] for index, size in zip(split.index, split.size, strict=True)]
+    return [index[:size] for index, size in zip(split.rows, split.size, strict=True)]
 
 
 def npz(tmp_path, name: str, shape, count: int = 60) -> str:
@@ -47,9 +47,9 @@ def test_shapes_types_and_disjointness(tmp_path, partitioner):
         assert label.dtype == np.int32
     assert len(data.public_image) == 270 and len(data.public_val_image) == 30
     for split in (data.train, data.val, data.test):
-        assert split.index.dtype == split.size.dtype == np.int32
-        assert split.index.shape == (10, max(1, split.size.max()))
-        for index, size in zip(split.index, split.size, strict=True):
+        assert split.rows.dtype == split.size.dtype == np.int32
+        assert split.rows.shape == (10, max(1, split.size.max()))
+        for index, size in zip(split.rows, split.size, strict=True):
             assert not index[size:].any()
     private = np.concatenate(rows_of(data.train) + rows_of(data.val))
     assert len(np.unique(private)) == len(private)
@@ -72,7 +72,7 @@ def test_the_seed_decides_everything(tmp_path):
     check_equal(load(config_of(tmp_path)), load(config_of(tmp_path)))
     one, other = load(config_of(tmp_path)), load(config_of(tmp_path, seed=1))
     assert not np.array_equal(one.public_rows, other.public_rows)
-    assert not np.array_equal(one.data.train.index, other.data.train.index)
+    assert not np.array_equal(one.data.train.rows, other.data.train.rows)
 
 
 def test_random_parts_leave_the_main_generator_alone(tmp_path):
@@ -159,7 +159,7 @@ def test_the_partition_is_written_down(tmp_path, clients, ratio):
     worker.join()
     assert sorted(path.name for path in workdir.iterdir()) == ["partition.csv", "partition.npz", "partition.png"]
     with np.load(workdir / "partition.npz") as arrays:
-        np.testing.assert_array_equal(arrays["train_index"], fed.data.train.index)
+        np.testing.assert_array_equal(arrays["train_index"], fed.data.train.rows)
         np.testing.assert_array_equal(arrays["val_size"], fed.data.val.size)
         np.testing.assert_array_equal(arrays["public_rows"], fed.public_rows)
         for client, rows in enumerate(rows_of(fed.data.train)):

@@ -1,7 +1,7 @@
 """Every implementation of the convolution against `lax.conv_general_dilated` and its autodiff.
 
-Shapes are (batch, height, width, in, out, kernel, stride, padding). Tolerances are relative to the largest entry: float32 5e-6, as
-PERFORMANCE notes 1.4e-6 for whole layers and Winograd's transforms cost a few bits; float64 1e-13.
+Shapes are (batch, height, width, in, out, kernel, stride, padding). Tolerances are relative to the largest entry:
+float32 5e-6, as PERFORMANCE notes 1.4e-6 for whole layers and Winograd's transforms cost a few bits; float64 1e-13.
 """
 
 from __future__ import annotations

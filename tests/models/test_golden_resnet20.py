@@ -1,9 +1,10 @@
 """Our ResNet-20 against the reference's: logits in both modes, running statistics and every gradient.
 
-Tolerances. Float32: the golden README measures the reference itself against float64 at about 1e-5 on evaluation logits (they are of
-order 10), 2e-6 on training logits and relative 5e-6 on gradients; a different order of summation costs as much again, hence a few
-times that. Gradients are compared relative to the largest entry of their array. Float64: logits and loss were stored in float64
-and are compared to 1e-10; gradients and statistics were stored in float32 only, so that the reference's rounding remains.
+Tolerances. Float32: the golden README measures the reference itself against float64 at about 1e-5 on evaluation logits
+(they are of order 10), 2e-6 on training logits and relative 5e-6 on gradients; a different order of summation costs as
+much again, hence a few times that. Gradients are compared relative to the largest entry of their array. Float64: logits
+and loss were stored in float64 and are compared to 1e-10; gradients and statistics were stored in float32 only, so that
+the reference's rounding remains.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ def shapes(name: str, num_classes: int, image: tuple[int, ...]) -> tuple[Any, An
     return out, variables
 
 
-# The published sizes: CIFAR ResNets 0.27, 0.46, 0.66, 0.85, 1.7 million (He et al., table 6); ResNet-18 as in torchvision.
+# The published sizes: CIFAR ResNets 0.27, 0.46, 0.66, 0.85, 1.7 million (He et al., table 6); ResNet-18 as in
+# torchvision.
 @pytest.mark.parametrize(
     ("name", "num_classes", "image", "parameters"),
     [

@@ -1,0 +1,171 @@
+"""The protocol of a round without its models: draws, cache decisions, labels, counts. Pure functions over arrays.
+
+The training run and `scarlet_jax.plan` share it, and the reference's traces are replayed on it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from scarlet_jax import cache as caching
+from scarlet_jax import comm, fleet
+from scarlet_jax.keys import Purpose, derive
+from scarlet_jax.types import Labels
+
+
+class Settings(NamedTuple):
+    """What a federation needs to know beside its method and models."""
+
+    seed: int
+    num_clients: int  # K
+    public_per_round: int  # P
+    num_classes: int  # C
+    duration: int  # D
+    on_expiry: str
+    cache_ratio: float
+    label_bits: int
+    same_init: bool
+
+
+class Broadcast(NamedTuple):
+    """What the server sent after a round; participants apply it in the next one. List order, kept samples first."""
+
+    samples: jax.Array  # i32[P]
+    payload: jax.Array  # f32[P, ...] restored for hits, so every participant's after catch-up
+    keep: jax.Array  # bool[P] True for the first `size` entries
+    hit: jax.Array  # bool[P]
+    stamp: jax.Array  # i32[P] before the commit
+
+
+class Plan(NamedTuple):
+    """What a round is going to do, decided before anything runs."""
+
+    ids: jax.Array  # i32[M] participants, ascending
+    draw: jax.Array  # i32[P] public samples
+    lookup: caching.Lookup  # of the draw
+    catch_up: caching.CatchUp  # of the participants, for the previous broadcast
+
+
+def draw_participants(seed: int, round_: jax.Array, groups: list[fleet.Layout]) -> jax.Array:
+    """Participants of a round, i32[M] ascending: each group sends its own static number."""
+    ids, first = [], 0
+    for number, layout in enumerate(groups):
+        key = derive(seed, Purpose.PARTICIPANTS, round_, number)
+        chosen = jnp.arange(layout.num_clients, dtype=jnp.int32)
+        if not layout.full:
+            chosen = jnp.sort(jax.random.permutation(key, chosen)[: layout.participants])
+        ids.append(chosen + first)
+        first += layout.num_clients
+    return jnp.concatenate(ids)
+
+
+def draw_public(seed: int, round_: jax.Array, size: int, per_round: int) -> jax.Array:
+    """The public samples of a round, i32[P] of N without replacement."""
+    return jax.random.permutation(derive(seed, Purpose.DRAW, round_), jnp.arange(size, dtype=jnp.int32))[:per_round]
+
+
+class Protocol(NamedTuple):
+    """Draws, cache and counts of a round, without models: shared by the training run and `scarlet_jax.plan`."""
+
+    settings: Settings
+    layouts: tuple[fleet.Layout, ...]
+    public_size: int
+
+    @property
+    def entries(self) -> int:
+        """Entries of the cache: N, or none without a cache."""
+        return self.public_size if self.settings.duration else 0
+
+    def init_held(self) -> jax.Array:
+        """i32[K, entries]: nobody holds a copy."""
+        return jnp.full((self.settings.num_clients, self.entries), caching.EMPTY, jnp.int32)
+
+    def empty_broadcast(self, payload: jax.Array) -> Broadcast:
+        """The broadcast before round 0: a list of no samples. `payload` [P, ...] gives the shape."""
+        none = jnp.zeros(self.settings.public_per_round, bool)
+        index = jnp.arange(none.size, dtype=jnp.int32)
+        return Broadcast(index, payload, none, none, jnp.full(none.size, caching.EMPTY, jnp.int32))
+
+    def plan(self, round_: jax.Array, stamp: jax.Array, held: jax.Array, last: Broadcast) -> tuple[Plan, jax.Array]:
+        """Decide round r; bring the participants' copies up to date with the list they are about to use.
+
+        Returns:
+          The plan, and i32[K, entries] the stamps held once the participants have applied the last broadcast.
+        """
+        s = self.settings
+        ids = draw_participants(s.seed, round_, list(self.layouts))
+        draw = draw_public(s.seed, round_, self.public_size, s.public_per_round)
+        return self.plan_for(ids, draw, round_, stamp, held, last)
+
+    def plan_for(
+        self, ids: jax.Array, draw: jax.Array, round_: jax.Array, stamp: jax.Array, held: jax.Array, last: Broadcast
+    ) -> tuple[Plan, jax.Array]:
+        """`plan`, for given participants and samples."""
+        s = self.settings
+        if not s.duration:
+            nobody, nothing = jnp.zeros((ids.size, draw.size), bool), jnp.zeros(draw.size, bool)
+            lookup = caching.Lookup(jnp.full(draw.size, caching.EMPTY, jnp.int32), nothing, nothing)
+            return Plan(ids, draw, lookup, caching.CatchUp(nobody, nobody, nobody)), held
+        own = held[ids[:, None], last.samples[None, :]]
+        catch_up = caching.catch_up(own, last.stamp, last.hit, last.keep)
+        own = jnp.where(last.keep, stamp[last.samples], own)
+        held = held.at[ids[:, None], last.samples[None, :]].set(own)
+        return Plan(ids, draw, caching.plan(stamp, draw, round_, s.duration), catch_up), held
+
+    def commit(
+        self, cache: caching.Cache, plan: Plan, keep: jax.Array, round_: jax.Array
+    ) -> tuple[caching.Cache, jax.Array]:
+        """New stamps after round r, and bool[P] the drawn samples whose labels are to be stored."""
+        s, lookup = self.settings, plan.lookup
+        if not s.duration:
+            return cache, jnp.zeros(plan.draw.shape, bool)
+        empty = keep & (lookup.stamp == caching.EMPTY)
+        chosen = caching.choose_new(derive(s.seed, Purpose.CACHE, round_), empty, s.cache_ratio)
+        return caching.commit(cache, plan.draw, lookup, keep, chosen, round_, s.on_expiry)
+
+    def serve(
+        self, cache: caching.Cache, plan: Plan, labels: Labels, sent: jax.Array, round_: jax.Array
+    ) -> tuple[caching.Cache, Broadcast]:
+        """Merge a round's labels with the cache, commit them, and lay out the list that everyone distils from.
+
+        Args:
+          cache: before the round.
+          plan: of the round.
+          labels: what the method made of the uploads, in drawn order.
+          sent: bool[M, P] the labels that were uploaded.
+          round_: i32[] r.
+
+        Returns:
+          The cache after the commit, and the list with its targets.
+        """
+        hit, draw = plan.lookup.hit, plan.draw
+        answered = jnp.any(sent, 0) if labels.keep is None else jnp.any(sent, 0) & labels.keep
+        keep = hit | answered
+        cache, written = self.commit(cache, plan, keep, round_)
+        target = comm.quantise(labels.target, self.settings.label_bits)
+        if self.settings.duration:
+            target = caching.restore(cache.target, draw, hit, target)
+            cache = cache._replace(target=caching.store(cache.target, draw, written, target))
+        order = caching.list_order(hit, keep)
+        return cache, Broadcast(draw[order], target[order], keep[order], hit[order], plan.lookup.stamp[order])
+
+    def counts(self, plan: Plan, sent: jax.Array, last: Broadcast) -> comm.Counts:
+        """Integers of round r for the ledgers. `sent` bool[M, P]: the labels that were uploaded."""
+
+        def total(mask, axis=None):
+            return jnp.sum(mask, axis=axis, dtype=jnp.int32)
+
+        return comm.Counts(
+            requested=total(~plan.lookup.hit),
+            hit=total(plan.lookup.hit),
+            stale=total(plan.lookup.stale),
+            sent=total(sent, 1),
+            listed=total(last.keep),
+            fresh=total(last.keep & ~last.hit),
+            caught_up=total(plan.catch_up.entries, 1),
+            updates=total(plan.catch_up.updates, 1),
+            stale_marks=total(plan.catch_up.stale, 1),
+        )
