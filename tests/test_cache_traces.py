@@ -1,4 +1,4 @@
-"""The protocol, replayed on the reference's cache traces: who is asked what, signals, teachers, caches, packages, bytes."""
+"""The protocol, replayed on the reference's cache traces: requests, signals, teachers, caches, packages, bytes."""
 
 import functools
 

@@ -20,9 +20,8 @@ def counts(**fields):
 
 def test_worked_example():
     """K = 4, M = 2, P = 6, C = 10: 4 requested and 2 hits in both rounds, one participant one catch-up entry."""
-    c = counts(
-        requested=4, hit=2, sent=np.array([4, 4]), listed=6, fresh=4, caught_up=np.array([0, 1]), updates=np.array([0, 1])
-    )  # fmt: skip
+    one = np.array([0, 1])
+    c = counts(requested=4, hit=2, sent=np.array([4, 4]), listed=6, fresh=4, caught_up=one, updates=one)
     fmt = comm.soft_label_format(10, 32, cached=True)
     assert comm.wire_bytes(c, fmt) == comm.Bytes(320, 202 + 246)
     assert comm.reference_bytes(c, fmt, 10) == comm.Bytes(2 * 4 * 48, 2 * (160 + 48 + 32 + 48) + 48)
