@@ -37,7 +37,7 @@ def init(size: int, num_classes: int, payload_shape: tuple[int, ...] | None = No
     return Cache(jnp.zeros((size, num_classes)), payload, jnp.full(size, EMPTY, jnp.int32))
 
 
-def plan(stamp: jax.Array, index: jax.Array, round_: jax.Array, duration: int) -> Lookup:
+def plan(stamp: jax.Array, index: jax.Array, round_: jax.Array, duration: int | jax.Array) -> Lookup:
     """Look up public samples: hit iff not empty and age <= D, stale iff not empty and age > D.
 
     Args:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
+from scarlet_jax.errors import UserError
 from scarlet_jax.types import PyTree
 
 _log = logging.getLogger(__name__)
+
+DIRECTORY = "checkpoints"  # in a workdir
 
 
 class Restored(NamedTuple):
@@ -21,34 +26,33 @@ class Restored(NamedTuple):
 
     rounds: int  # rounds done when it was written
     state: PyTree
-    record: dict[str, Any]  # JSON that travels with it: totals, shapes
+    record: dict[str, Any]  # JSON that travels with it
 
 
-@jax.jit
-def fingerprint(tree: PyTree) -> jax.Array:
-    """uint32[leaves]: for every leaf, the position-weighted sum of its words modulo 2^32; one changed word shows."""
+def checksum(tree: PyTree) -> int:
+    """CRC-32 over the bits of all leaves, wherever they lie: one changed bit shows. Waits for the devices."""
+    value = 0
+    for leaf in jax.device_get(jax.tree.leaves(tree)):
+        value = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).reshape(-1).data, value)
+    return value
 
-    def leaf(a):
-        a = jnp.asarray(a)
-        size = a.dtype.itemsize
-        words = jax.lax.bitcast_convert_type(a, {1: jnp.uint8, 2: jnp.uint16}.get(size, jnp.uint32)) if size > 1 else a
-        words = words.astype(jnp.uint32).ravel()
-        return jnp.sum(words * (2 * jnp.arange(words.size, dtype=jnp.uint32) + 1), dtype=jnp.uint32)
 
-    leaves = jax.tree.leaves(tree)
-    return jnp.stack([leaf(a) for a in leaves]) if leaves else jnp.zeros(0, jnp.uint32)
+def steps(workdir: Path) -> list[int]:
+    """Rounds done at the checkpoints of a workdir, ascending, without opening any."""
+    directory = workdir / DIRECTORY
+    return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit()) if directory.is_dir() else []
 
 
 class Checkpoints:
     """The checkpoints of one workdir.
 
     Args:
-      directory: `<workdir>/checkpoints`, created when missing.
+      workdir: its `checkpoints/` is created when missing.
       keep: newest ones kept.
     """
 
-    def __init__(self, directory: Path, keep: int):
-        self._directory = directory.absolute()
+    def __init__(self, workdir: Path, keep: int):
+        self._directory = (workdir / DIRECTORY).absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
@@ -56,34 +60,56 @@ class Checkpoints:
         """Start writing the state after `rounds` rounds; returns once its buffers may be reused.
 
         The server's model is an item of its own, so that a predictor reads nothing else.
+
+        Args:
+          rounds: done.
+          state: exactly K clients, without the padding of a device count.
+          record: JSON that travels with it.
         """
-        record = record | {"fingerprint": fingerprint(state).tolist()}
+        record = record | {
+            "state": checksum(state),
+            "server": checksum(state.server),  # for those who read no more than that
+            "structure": _structure(state),
+        }
+        record["check"] = _check(record)
         args = ocp.args.Composite(
             federation=ocp.args.StandardSave(state._replace(server={})),
             server=ocp.args.StandardSave(state.server),
             record=ocp.args.JsonSave(record),
         )
-        self._manager.save(rounds, args=args)
+        if not self._manager.save(rounds, args=args):
+            raise RuntimeError(f"checkpoint {rounds} was not written: a newer one lies in {self._directory}")
 
-    def restore(self, abstract: PyTree) -> Restored | None:
+    def restore(self, abstract: PyTree, facts: dict[str, Any]) -> Restored | None:
         """The newest good checkpoint, or None. A damaged one is named, put aside and skipped.
 
         Args:
           abstract: the state as ShapeDtypeStructs with shardings.
+          facts: what the record of a checkpoint must hold under "facts".
+
+        Raises:
+          UserError: a good checkpoint belongs to other data or another program; it is left where it is.
         """
         for rounds in sorted(self._manager.all_steps(), reverse=True):
-            args = ocp.args.Composite(
-                federation=ocp.args.StandardRestore(abstract._replace(server={})),
-                server=ocp.args.StandardRestore(abstract.server),
-                record=ocp.args.JsonRestore(),
-            )
             try:
-                item = self._manager.restore(rounds, args=args)
-                state = item["federation"]._replace(server=item["server"])
-                if fingerprint(state).tolist() != item["record"]["fingerprint"]:
+                record = self._read(rounds, record=ocp.args.JsonRestore())["record"]
+                if _check({k: v for k, v in record.items() if k != "check"}) != record["check"]:
+                    raise ValueError("its record is not what was written")
+            except Exception as error:
+                self._put_aside(rounds, error)
+                continue
+            self._compare(rounds, record, abstract, facts)
+            try:
+                items = self._read(
+                    rounds,
+                    federation=ocp.args.StandardRestore(abstract._replace(server={})),
+                    server=ocp.args.StandardRestore(abstract.server),
+                )
+                state = items["federation"]._replace(server=items["server"])
+                if checksum(state) != record["state"]:
                     raise ValueError("its contents are not what was written")
-                return Restored(rounds, state, item["record"])
-            except Exception as error:  # whatever a damaged file makes Orbax raise
+                return Restored(rounds, state, record)
+            except Exception as error:
                 self._put_aside(rounds, error)
         return None
 
@@ -93,10 +119,31 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait for the last save and stop Orbax's threads."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self._manager.wait_until_finished()
+        finally:
+            self._manager.close()
+
+    def _read(self, rounds: int, **items: Any) -> Any:
+        return self._manager.restore(rounds, args=ocp.args.Composite(**items))
+
+    def _compare(self, rounds: int, record: dict[str, Any], abstract: PyTree, facts: dict[str, Any]) -> None:
+        """Refuse what is whole, but not ours to go on with."""
+        if record["facts"] != facts:
+            raise UserError(
+                f"the data differ from those the run in {self._directory.parent} was started with; "
+                "bring them back, or give --workdir another directory."
+            )
+        if record["structure"] != _structure(abstract):
+            raise UserError(
+                f"checkpoint {self._directory / str(rounds)} was written by a version of the program whose state has "
+                "another form; use the commit named in environment.json, or give --workdir another directory."
+            )
 
     def _put_aside(self, rounds: int, error: Exception) -> None:
+        """Move a damaged checkpoint away; errors that say nothing about the checkpoint are raised again."""
+        if isinstance(error, MemoryError | PermissionError | jax.errors.JaxRuntimeError):
+            raise error
         path = self._directory / str(rounds)
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         target = self._directory.with_name("checkpoints_damaged") / f"{rounds}-{time.time_ns()}"
@@ -104,3 +151,14 @@ class Checkpoints:
         target.parent.mkdir(exist_ok=True)
         path.rename(target)
         self._manager.reload()
+
+
+def _structure(tree: PyTree) -> int:
+    """A checksum of a state's names, shapes and types."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    listing = [f"{jax.tree_util.keystr(path)} {leaf.dtype}{leaf.shape}" for path, leaf in leaves]
+    return zlib.crc32("\n".join(listing).encode())
+
+
+def _check(record: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())

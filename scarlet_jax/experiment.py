@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import signal
 import time
-import zlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import NamedSharding
 from ml_collections import config_dict
 
-from scarlet_jax import checkpoint, fleet, metrics, registry, signals, workdir
+from scarlet_jax import checkpoint, fleet, metrics, records, registry, signals, workdir
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import write_partition
 from scarlet_jax.errors import UserError
@@ -23,8 +20,6 @@ from scarlet_jax.models import resolve_conv
 from scarlet_jax.progress import Progress
 from scarlet_jax.types import Algorithm, Data
 from scarlet_jax.validate import validate
-
-_log = logging.getLogger(__name__)
 
 
 def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row:
@@ -41,34 +36,44 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
     config = config_dict.ConfigDict(config.copy_and_resolve_references())
     validate(config)
     registry.make_method(config)  # refuses unknown methods and fields before anything is loaded
+    records.check_wandb(config.wandb)
     path, stop = Path(workdir_path), signals.Stop()
     with workdir.lock(path), signals.installed(stop):
-        workdir.check_config(path, config)
-        finished = _finished(path, config.rounds)
-        if finished is not None:
-            print(f"this run is finished\n{metrics.summary_text(finished)}", flush=True)
-            return finished
-        session = _Session(config, path, stop)
-        summary = signals.run_watched(session.run, session.poll)
+        begun = _begun(path)
+        if begun:
+            workdir.check_config(path, config)
+            _check_rounds(path, config.rounds)
+        workdir.write_config(path, config)
+        summary = workdir.read_json(path / "summary.json") if begun else None
+        if summary is not None and summary["complete"] and summary["rounds"] == config.rounds:
+            print(f"this run is finished\n{metrics.summary_text(summary)}", flush=True)
+            return summary
+        session = _Session(config, path, stop, begun)
+        try:
+            summary = signals.run_watched(session.run, session.poll, stop)
+        except signals.Stopped:
+            summary = metrics.no_summary()
     if stop and not summary["complete"]:
         assert stop.signum is not None
-        name = signal.Signals(stop.signum).name
-        print(f"stopped by {name} after {summary['rounds']} rounds; the same command resumes it", flush=True)
+        name, rounds = signal.Signals(stop.signum).name, session.done
+        print(f"stopped by {name} after {rounds} rounds; the same command resumes it", flush=True)
         raise SystemExit(128 + stop.signum)
     print(metrics.summary_text(summary), flush=True)
     return summary
 
 
-def _finished(path: Path, rounds: int) -> metrics.Row | None:
-    summary = workdir.read_json(path / "summary.json")
-    if summary is None:
-        return None
-    if summary["rounds"] > rounds:
+def _begun(path: Path) -> bool:
+    """Whether a run left something here to go on from; until then its config and its choices bind nobody."""
+    return bool(checkpoint.steps(path) or records.read_rows(path))
+
+
+def _check_rounds(path: Path, rounds: int) -> None:
+    done = max(checkpoint.steps(path), default=0)
+    if done > rounds:
         raise UserError(
-            f"rounds is {rounds}, but the run in {path} has done {summary['rounds']}; "
+            f"rounds is {rounds}, but the run in {path} has done {done}; "
             "ask for at least as many, or give --workdir another directory."
         )
-    return summary if summary["complete"] and summary["rounds"] == rounds else None
 
 
 class _Pending(NamedTuple):
@@ -82,11 +87,11 @@ class _Pending(NamedTuple):
 class _Session:
     """One start of a run: set-up, the loop, and what the loop writes."""
 
-    def __init__(self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop):
-        self.config, self.path, self.stop = config, path, stop
+    def __init__(self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop, begun: bool):
+        self.config, self.path, self.stop, self.begun = config, path, stop, begun
         self.progress: Progress | None = None
-        self.totals, self.row = metrics.no_totals(), None
-        self._read_at = 0.0
+        self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
+        self.done = 0  # rounds that a checkpoint holds
 
     def poll(self) -> None:
         """Called by the main thread while the loop works."""
@@ -96,121 +101,113 @@ class _Session:
     def run(self) -> metrics.Row:
         """Set up, train, close; returns the summary."""
         config = self.config
+        algorithm, data = self._set_up()
+        self.checkpoints = checkpoint.Checkpoints(self.path, config.checkpoint.keep)
+        with contextlib.closing(self.checkpoints):
+            state = self._start(algorithm, data)
+            self.stop.check()
+            with contextlib.closing(records.Writer(self.path, self.done, config.wandb, self.run_id)) as self.writer:
+                self.progress = progress = Progress(config.rounds, self.done, algorithm.blocks)
+                try:
+                    self._loop(algorithm, state, data, progress)
+                finally:
+                    progress.stop()
+        return self.summary
+
+    def _set_up(self) -> tuple[Algorithm, Data]:
+        """Load the data, put them on the devices, build the algorithm, describe this start in the workdir."""
+        config = self.config
         choices = self._choices()
         config.model.conv, config.clients_per_chunk = choices["conv"], choices["clients_per_chunk"]
         mesh = fleet.make_mesh()
         federation = federation_data.load(config)
-        if not (self.path / "partition.npz").exists():
-            write_partition(federation, self.path)
+        self.stop.check()
         algorithm = registry.make_algorithm(config, federation.data, federation.num_classes, mesh)
-        self.algorithm = algorithm
         self.facts = {
             "num_classes": federation.num_classes,
             "image_shape": list(federation.image_shape),
             "class_names": list(federation.class_names),
-            "data": _data_fingerprint(federation.data),
+            "data": checkpoint.checksum(federation.data),  # a run goes on with the data it began with
         }
-        data = jax.device_put(federation.data, NamedSharding(mesh, fleet.REPLICATED))
-        workdir.record_environment(self.path, choices)
-        self.checkpoints = checkpoint.Checkpoints(self.path / "checkpoints", config.checkpoint.keep)
-        try:
-            state, done = self._start(algorithm, data)
-            self.writer = metrics.Writer(self.path, done, config.wandb, self.path.name)
-            self.progress = Progress(config.rounds, done, algorithm.blocks)
-            self.stop.on_second = self.progress.stop
-            try:
-                return self._loop(algorithm, state, data, done)
-            finally:
-                self.progress.stop()
-                self.writer.close()
-        finally:
-            self.checkpoints.close()
+        if not self.begun or not (self.path / "partition.png").exists():  # the picture is written last
+            write_partition(federation, self.path)
+        self.run_id = workdir.record_environment(self.path, choices, new=not self.begun)
+        self.stop.check()
+        return algorithm, jax.device_put(federation.data, NamedSharding(mesh, fleet.REPLICATED))
 
     def _choices(self) -> dict[str, Any]:
-        """What "auto" means in this run; decided once and reused when it resumes, unless the user now asks otherwise."""
-        config, before = self.config, workdir.recorded_choices(self.path)
+        """What "auto" means in this run; kept when it resumes, unless the user now asks for something else."""
+        config, before = self.config, workdir.recorded_choices(self.path) if self.begun else {}
         chunk = config.clients_per_chunk or before.get("clients_per_chunk")
         return {
             "conv": before.get("conv") or resolve_conv(config.model.conv),
             "clients_per_chunk": chunk or registry.default_chunk(config.num_clients, fleet.make_mesh()),
         }
 
-    def _start(self, algorithm: Algorithm, data: Data) -> tuple[Any, int]:
-        """The state to go on from, and the rounds it has behind it."""
+    def _start(self, algorithm: Algorithm, data: Data) -> Any:
+        """The state to go on from; `done`, `totals` and `summary` go with it."""
         padded = jax.eval_shape(algorithm.init, data)
-        stripped = jax.eval_shape(algorithm.strip, padded)
         # K clients need not divide by the devices, so checkpoints are read replicated and then spread.
+        replicated = NamedSharding(fleet.make_mesh(), fleet.REPLICATED)
         abstract = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(
-                a.shape, a.dtype, sharding=NamedSharding(fleet.make_mesh(), fleet.REPLICATED)
-            ),
-            stripped,
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=replicated),
+            jax.eval_shape(algorithm.strip, padded),
         )
-        found = self.checkpoints.restore(abstract)
+        found = self.checkpoints.restore(abstract, self.facts)
         if found is None:
-            return algorithm.init(data), 0
-        if found.record["facts"] != self.facts:
-            raise UserError(
-                f"the data differ from those the run in {self.path} was started with; "
-                "bring them back, or give --workdir another directory."
-            )
-        self.totals, self.row = found.record["totals"], found.record["row"]
+            if self.begun:
+                print("no checkpoint to resume from: starting with round 1", flush=True)
+            (self.path / "summary.json").unlink(missing_ok=True)
+            return algorithm.init(data)
+        self.done, self.totals, self.summary = found.rounds, found.record["totals"], found.record["summary"]
         print(f"resuming after {found.rounds} rounds", flush=True)
-        return jax.jit(algorithm.pad, out_shardings=algorithm.shardings(padded))(found.state), found.rounds
+        self._write_summary()  # with more rounds to do it is not complete; with none left it is
+        return jax.jit(algorithm.pad, out_shardings=algorithm.shardings(padded))(found.state)
 
-    def _loop(self, algorithm: Algorithm, state: Any, data: Data, done: int) -> metrics.Row:
-        config = self.config
-        strip = jax.jit(algorithm.strip)
+    def _loop(self, algorithm: Algorithm, state: Any, data: Data, progress: Progress) -> None:
+        config, strip = self.config, jax.jit(algorithm.strip)
         pending: _Pending | None = None
+        self.stop.training = True
         self._read_at = time.monotonic()
-        for r in range(done, config.rounds):
-            if self.stop:
-                break
-            last = r == config.rounds - 1
-            state, report = algorithm.round(state, data, progress=self.progress.dispatched)
+        for r in range(self.done, config.rounds):
+            last = r + 1 == config.rounds
+            state, report = algorithm.round(state, data, progress=progress.dispatched)
             due = last or (r + 1) % config.eval_every == 0
             evaluation = algorithm.evaluate(state, data, report.participants) if due else None
             before, pending = pending, _Pending(r, report, evaluation)
             if before is not None:  # read one round late, so that the devices never wait for the host
-                self._read(before)
-            # A checkpoint never runs ahead of the record: first the row, on disk, then the state.
-            if last or self.stop or (r + 1) % config.checkpoint.every == 0:
-                self._read(pending)
+                self._read(before, algorithm, progress)
+            stopping = bool(self.stop)  # asked once a round: a signal that comes later stops the next one
+            if last or stopping or (r + 1) % config.checkpoint.every == 0:
+                # A checkpoint never runs ahead of the record: first the row, on disk, then the state.
+                self._read(pending, algorithm, progress)
                 pending = None
                 self._save(strip(state), r + 1)
-                done = r + 1
-        if self.row is None:  # stopped before the first round
-            return {"complete": False, "rounds": done}
-        return metrics.summarise(self.row, self.totals, done, done == config.rounds)
+            if stopping:
+                return
 
-    def _read(self, pending: _Pending) -> None:
+    def _read(self, pending: _Pending, algorithm: Algorithm, progress: Progress) -> None:
         """Fetch a round's report, write its row, show it."""
         report, evaluation = jax.device_get((pending.report, pending.evaluation))
-        metrics.check_finite(pending.round, report)
+        metrics.check_finite(pending.round, report, evaluation)
         now = time.monotonic()
-        billed = self.algorithm.bill(report.counts)
-        self.row, self.totals = metrics.make_row(
-            pending.round, report, evaluation, billed, self.totals, now - self._read_at
-        )
-        self._read_at = now
-        clients = metrics.client_rows(pending.round, report, evaluation) if evaluation else []
-        self.writer.write(self.row, clients)
-        self.progress.row(self.row, self.totals)
+        seconds, self._read_at = now - self._read_at, now
+        billed = algorithm.bill(report.counts)
+        row, self.totals = metrics.make_row(pending.round, report, evaluation, billed, self.totals, seconds)
+        self.summary = metrics.summarise(self.summary, row, self.totals)
+        self.writer.write(row, metrics.client_rows(pending.round, report, evaluation) if evaluation else [])
+        progress.row(row, self.totals)
 
     def _save(self, state: Any, rounds: int) -> None:
-        record = {"totals": self.totals, "row": self.row, "facts": self.facts}
+        """Begin a checkpoint; the run's last one is on disk when this returns."""
+        metrics.check_state(rounds - 1, state)
+        record = {"totals": self.totals, "summary": self.summary, "facts": self.facts}
         self.checkpoints.save(rounds, state, record)
-        complete = rounds == self.config.rounds
-        if complete:
-            self.checkpoints.wait()  # a run is complete when its last state is on disk
-        summary = metrics.summarise(self.row, self.totals, rounds, complete)
-        workdir.write_json(self.path / "summary.json", summary)
+        self.done = rounds
+        if rounds == self.config.rounds:
+            self.checkpoints.wait()
+        self._write_summary()
 
-
-def _data_fingerprint(data: Data) -> int:
-    """A checksum of every image, label and index: a run goes on with the data it began with."""
-    leaves: Iterable[np.ndarray] = jax.tree.leaves(data)
-    value = 0
-    for leaf in leaves:
-        value = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).reshape(-1), value)
-    return value
+    def _write_summary(self) -> None:
+        self.summary = self.summary | {"complete": self.done == self.config.rounds}
+        workdir.write_json(self.path / "summary.json", self.summary)

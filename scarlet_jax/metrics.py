@@ -1,25 +1,21 @@
-"""From a round's report to a row, and from rows to files: metrics.jsonl, metrics.csv, clients.csv, TensorBoard, W&B."""
+"""From a round's report to numbers: a row, the clients' rows, the summary; and what stops a run."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
-from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from scarlet_jax.comm import LEDGERS, Bytes
 from scarlet_jax.errors import UserError
 from scarlet_jax.types import Evaluation
-from scarlet_jax.workdir import write_text
 
 Row = dict[str, Any]
 Totals = dict[str, int]
 
 CLIENT_FIELDS = ("round", "client", "top1", "top5", "loss", "samples")
+SUMMARISED = ("server_top1", "server_top5", "server_loss", "client_top1", "client_loss")
 
 
 class NonFiniteError(UserError):
@@ -32,19 +28,66 @@ def no_totals() -> Totals:
     return dict.fromkeys([*names, "drawn", "hit"], 0)
 
 
-def check_finite(round_: int, report: Any) -> None:
+def check_finite(round_: int, report: Any, evaluation: Evaluation | None) -> None:
     """Stop at a loss that is not finite.
 
     Raises:
       NonFiniteError: names the loss, the round and the client.
     """
-    for name in ("fit_loss", "kd_loss"):
-        bad = np.flatnonzero(~np.isfinite(np.asarray(getattr(report, name))))
+    scores = evaluation.clients if evaluation else None
+    losses = [("training loss", "lr", report.fit_loss), ("distillation loss", "kd_lr", report.kd_loss)]
+    losses += [("test loss", "lr", scores.loss)] if scores is not None else []
+    for name, rate, values in losses:
+        bad = np.asarray(report.participants)[~np.isfinite(np.asarray(values))]
         if bad.size:
-            who = ", ".join(str(i) for i in np.asarray(report.participants)[bad][:5])
-            raise NonFiniteError(f"round {round_}: the {name} of client {who} is not finite; a lower lr may help.")
-    if not np.isfinite(report.server_kd_loss):
-        raise NonFiniteError(f"round {round_}: the server's distillation loss is not finite; a lower kd_lr may help.")
+            raise NonFiniteError(
+                f"round {round_}: the {name} of {_clients(bad)} is not finite; the last good checkpoint stays, and a "
+                f"lower {rate} may help in another --workdir."
+            )
+    scores = evaluation.server if evaluation else None
+    own = [("distillation loss", report.server_kd_loss), ("test loss", scores.loss if scores is not None else None)]
+    own += [("target entropy", report.target_entropy), ("client disagreement", report.disagreement)]
+    for name, value in own:
+        if value is not None and not np.isfinite(value):
+            raise NonFiniteError(
+                f"round {round_}: the server's {name} is not finite; the last good checkpoint stays, and a lower kd_lr "
+                "may help in another --workdir."
+            )
+
+
+def check_state(round_: int, state: Any) -> None:
+    """Stop before a state that is not finite is saved: the last update may spoil a model whose losses were still fine.
+
+    Args:
+      round_: the round that made it.
+      state: exactly K clients, stacked per group under `clients`. Waits for the devices.
+
+    Raises:
+      NonFiniteError: names the round and the clients.
+    """
+    bad: set[int] = set()
+    first = 0
+    for group in state.clients:
+        leaves = jax.device_get(jax.tree.leaves(group))
+        for leaf in leaves:
+            if not _finite(leaf):
+                bad |= {first + i for i, own in enumerate(leaf) if not _finite(own)}
+        first += len(leaves[0])
+    rest = all(_finite(leaf) for leaf in jax.device_get(jax.tree.leaves(state._replace(clients=()))))
+    if bad or not rest:
+        who = f"the model of {_clients(sorted(bad))}" if bad else "the server's model"
+        raise NonFiniteError(
+            f"round {round_}: {who} is not finite after its last step; the last good checkpoint stays, and a lower lr "
+            "or kd_lr may help in another --workdir."
+        )
+
+
+def _finite(leaf: np.ndarray) -> bool:
+    return not np.issubdtype(leaf.dtype, np.inexact) or bool(np.isfinite(leaf).all())
+
+
+def _clients(ids: Any) -> str:
+    return "client " + ", ".join(str(i) for i in ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
 
 
 def make_row(
@@ -120,75 +163,24 @@ def _share(total: Any, count: Any) -> float | None:
     return float(total) / float(count) if count > 0 else None
 
 
-class Writer:
-    """Appends rows to the files of a workdir. A row is on disk when `write` returns.
-
-    Args:
-      workdir: of the run.
-      rounds: rounds done; whatever lies beyond is cut off, because it is about to be computed again.
-      wandb: `config.wandb`, and `name`: of the run there.
-    """
-
-    def __init__(self, workdir: Path, rounds: int, wandb: Any, name: str):
-        from tensorboardX import SummaryWriter  # slow to import
-
-        self._workdir = workdir
-        self._jsonl, self._csv, self._clients = (workdir / f for f in ("metrics.jsonl", "metrics.csv", "clients.csv"))
-        self._cut(rounds)
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=rounds, write_to_disk=True)
-        self._wandb = _start_wandb(workdir, wandb, name) if wandb.mode != "off" else None
-
-    def write(self, row: Row, clients: list[Row]) -> None:
-        """Append one round."""
-        _append(self._jsonl, json.dumps(row) + "\n")
-        _append(self._csv, _csv_text([row], header=not self._csv.exists()))
-        if clients:
-            _append(self._clients, _csv_text(clients, header=not self._clients.exists()))
-        numbers = {k: v for k, v in row.items() if k != "round" and v is not None}
-        for name, value in numbers.items():
-            self._board.add_scalar(name, value, row["round"])
-        self._board.flush()
-        if self._wandb is not None:
-            self._wandb.log(numbers, step=row["round"])
-
-    def close(self) -> None:
-        """Finish the mirrors."""
-        self._board.close()
-        if self._wandb is not None:
-            self._wandb.finish()
-
-    def _cut(self, rounds: int) -> None:
-        """Keep what the checkpoint knows: a last line half written by a killed process goes too."""
-        rows = [row for row in read_rows(self._workdir) if row["round"] < rounds]
-        if self._jsonl.exists():
-            write_text(self._jsonl, "".join(json.dumps(row) + "\n" for row in rows))
-        if self._csv.exists():
-            write_text(self._csv, _csv_text(rows, header=True) if rows else "")
-        if self._clients.exists():
-            lines = self._clients.read_text().splitlines(keepends=True)
-            kept = [x for x in lines[1:] if x.endswith("\n") and int(x.split(",")[0]) < rounds]
-            write_text(self._clients, "".join(lines[:1] + kept))
-        for path in (self._csv, self._clients):
-            if path.exists() and path.stat().st_size == 0:
-                path.unlink()
+def no_summary() -> Row:
+    """The summary before round 0."""
+    return {"complete": False, "rounds": 0} | dict.fromkeys(SUMMARISED) | _summed(no_totals())
 
 
-def read_rows(workdir: Path) -> list[Row]:
-    """The rows of metrics.jsonl; a last one half written is left out."""
-    path = workdir / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+def summarise(summary: Row, row: Row, totals: Totals) -> Row:
+    """The summary after one more round: scores of the latest evaluation, and bytes in both ledgers."""
+    evaluated = row["server_top1"] is not None or row["client_top1"] is not None
+    scores = {key: (row if evaluated else summary)[key] for key in SUMMARISED}
+    return {"complete": False, "rounds": row["round"] + 1} | scores | _summed(totals)
 
 
-def summarise(row: Row, totals: Totals, rounds: int, complete: bool) -> Row:
-    """What summary.json holds: the last scores, and bytes in both ledgers."""
-    summary = {"complete": complete, "rounds": rounds}
-    summary |= {k: row[k] for k in ("server_top1", "server_top5", "server_loss", "client_top1", "client_loss")}
-    for direction in ("uplink", "downlink"):
-        name = f"{direction}_bytes"
-        summary[name] = {ledger: totals[f"{name}_{ledger}"] for ledger in LEDGERS}
-    summary["cache_share"] = totals["hit"] / totals["drawn"] if totals["drawn"] else None
-    return summary
+def _summed(totals: Totals) -> Row:
+    bytes_ = {
+        f"{direction}_bytes": {ledger: totals[f"{direction}_bytes_{ledger}"] for ledger in LEDGERS}
+        for direction in ("uplink", "downlink")
+    }
+    return bytes_ | {"cache_share": totals["hit"] / totals["drawn"] if totals["drawn"] else None}
 
 
 def summary_text(summary: Row) -> str:
@@ -205,32 +197,3 @@ def summary_text(summary: Row) -> str:
     if summary["cache_share"] is not None:
         lines.append(f"  labels served from the cache: {summary['cache_share']:.1%} of those drawn")
     return "\n".join(lines)
-
-
-def _append(path: Path, text: str) -> None:
-    with open(path, "a") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _csv_text(rows: list[Row], header: bool) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    if header:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _start_wandb(workdir: Path, wandb_config: Any, name: str) -> Any:
-    try:
-        import wandb
-    except ImportError as error:
-        raise UserError(
-            f"wandb.mode is {wandb_config.mode!r}, but wandb is not installed; "
-            'install it with pip install "scarlet_jax[wandb]", or set wandb.mode to off.'
-        ) from error
-    return wandb.init(
-        project=wandb_config.project, name=name, id=name, dir=str(workdir), mode=wandb_config.mode, resume="allow"
-    )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import deque
 from typing import Any
 
-import jax
-
 from scarlet_jax.comm import LEDGERS
 
 
 class Progress:
-    """Progress of a run. `dispatched` is called by the round loop; `poll` by whoever has time, from any thread.
+    """Progress of a run. The round loop calls `dispatched` and `row`; whoever has time calls `poll`, in any thread.
+
+    A terminal that has gone away is no reason to stop training: writing to it may fail, and then nothing is shown.
 
     Args:
       rounds: of the whole run.
@@ -22,10 +23,10 @@ class Progress:
     """
 
     def __init__(self, rounds: int, done: int, blocks: int):
-        self._rounds, self._done, self._first, self._blocks = rounds, done, done, max(blocks, 1)
-        self._pending: deque[jax.Array] = deque()
+        self._rounds, self._first, self._blocks = rounds, done, max(blocks, 1)
+        self._pending: deque[Any] = deque()  # jax.Arrays
         self._finished = 0  # blocks since the start
-        self._begun = time.monotonic()
+        self._timed: tuple[int, float] | None = None  # rounds done and the time when the first row arrived
         self._live: Any = None
         if sys.stdout.isatty():
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -36,43 +37,48 @@ class Progress:
             self._task = self._live.add_task("", total=total, completed=at, shown=done, rounds=rounds, text="")
             self._live.start()
 
-    def dispatched(self, done: jax.Array) -> None:
-        """A block was sent to the devices; the array is ready when it has run."""
+    def dispatched(self, done: Any) -> None:
+        """A block was sent to the devices; the jax.Array `done` is ready when it has run."""
         self._pending.append(done)
 
     def poll(self) -> None:
         """Look which blocks have run, without waiting."""
+        moved = False
         while self._pending and self._pending[0].is_ready():
             self._pending.popleft()
             self._finished += 1
-        if self._live is not None:
+            moved = True
+        if moved and self._live is not None:
             at = self._first * self._blocks + self._finished
-            self._live.update(self._task, completed=at, shown=at // self._blocks)
+            with contextlib.suppress(OSError):
+                self._live.update(self._task, completed=at, shown=at // self._blocks)
 
     def row(self, row: dict[str, Any], totals: dict[str, int]) -> None:
         """A round's metrics have arrived."""
-        self._done = row["round"] + 1
-        elapsed = time.monotonic() - self._begun
-        left = elapsed / max(self._done - self._first, 1) * (self._rounds - self._done)
+        done = row["round"] + 1
         parts = [f"{name} {row[key]:.3f}" for name, key in _SHOWN if row.get(key) is not None]
         parts += [f"{totals[f'{d}_bytes_{LEDGERS[0]}'] / 1e6:.2f} MB {d[:-4]}" for d in ("uplink", "downlink")]
-        text = "  ".join([*parts, f"ETA {_clock(left)}"])
-        if self._live is not None:
-            self._live.update(self._task, text=text)
-        else:
-            print(f"round {self._done}/{self._rounds}  {text}  ({row['seconds']:.1f} s)", flush=True)
-
-    def say(self, text: str) -> None:
-        """A line of its own."""
-        if self._live is not None:
-            self._live.console.print(text, highlight=False, markup=False)
-        else:
-            print(text, flush=True)
+        text = "  ".join([*parts, f"ETA {_clock(self._seconds_left(done, row['seconds']))}"])
+        with contextlib.suppress(OSError):
+            if self._live is not None:
+                self._live.update(self._task, text=text)
+            else:
+                print(f"round {done}/{self._rounds}  {text}  ({row['seconds']:.1f} s)", flush=True)
 
     def stop(self) -> None:
         """Leave the terminal as it was."""
         if self._live is not None:
-            self._live.stop()
+            with contextlib.suppress(OSError):
+                self._live.stop()
+
+    def _seconds_left(self, done: int, seconds: float) -> float:
+        """From the mean over this start's rounds; the first, which compiles, counts only while it is all there is."""
+        now = time.monotonic()
+        if self._timed is None:
+            self._timed = (done, now)
+            return seconds * (self._rounds - done)
+        first, since = self._timed
+        return (now - since) / (done - first) * (self._rounds - done)
 
 
 _SHOWN = (("server top-1", "server_top1"), ("clients", "client_top1"), ("loss", "fit_loss"), ("kd", "server_kd_loss"))

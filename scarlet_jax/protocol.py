@@ -23,7 +23,7 @@ class Settings(NamedTuple):
     num_clients: int  # K
     public_per_round: int  # P
     num_classes: int  # C
-    duration: int  # D
+    duration: int | jax.Array  # D; a traced one is taken to be above 0
     on_expiry: str
     cache_ratio: float
     label_bits: int
@@ -64,7 +64,9 @@ def draw_participants(seed: int, round_: jax.Array, groups: list[fleet.Layout]) 
 
 def draw_public(seed: int, round_: jax.Array, size: int, per_round: int) -> jax.Array:
     """The public samples of a round, i32[P] of N without replacement."""
-    return jax.random.permutation(derive(seed, Purpose.DRAW, round_), jnp.arange(size, dtype=jnp.int32))[:per_round]
+    # One sort of random words; should two of 2^32 be equal, the lower sample comes first.
+    order = jnp.argsort(jax.random.bits(derive(seed, Purpose.DRAW, round_), (size,), jnp.uint32), stable=True)
+    return order[:per_round].astype(jnp.int32)
 
 
 class Protocol(NamedTuple):
@@ -75,9 +77,14 @@ class Protocol(NamedTuple):
     public_size: int
 
     @property
+    def cached(self) -> bool:
+        """Whether there is a cache: known when a program is built, even where D itself is an argument of it."""
+        return isinstance(self.settings.duration, jax.Array) or self.settings.duration > 0
+
+    @property
     def entries(self) -> int:
         """Entries of the cache: N, or none without a cache."""
-        return self.public_size if self.settings.duration else 0
+        return self.public_size if self.cached else 0
 
     def init_held(self) -> jax.Array:
         """i32[K, entries]: nobody holds a copy."""
@@ -105,7 +112,7 @@ class Protocol(NamedTuple):
     ) -> tuple[Plan, jax.Array]:
         """`plan`, for given participants and samples."""
         s = self.settings
-        if not s.duration:
+        if not self.cached:
             nobody, nothing = jnp.zeros((ids.size, draw.size), bool), jnp.zeros(draw.size, bool)
             lookup = caching.Lookup(jnp.full(draw.size, caching.EMPTY, jnp.int32), nothing, nothing)
             return Plan(ids, draw, lookup, caching.CatchUp(nobody, nobody, nobody)), held
@@ -120,7 +127,7 @@ class Protocol(NamedTuple):
     ) -> tuple[caching.Cache, jax.Array]:
         """New stamps after round r, and bool[P] the drawn samples whose labels are to be stored."""
         s, lookup = self.settings, plan.lookup
-        if not s.duration:
+        if not self.cached:
             return cache, jnp.zeros(plan.draw.shape, bool)
         empty = keep & (lookup.stamp == caching.EMPTY)
         chosen = caching.choose_new(derive(s.seed, Purpose.CACHE, round_), empty, s.cache_ratio)
@@ -146,7 +153,7 @@ class Protocol(NamedTuple):
         keep = hit | answered
         cache, written = self.commit(cache, plan, keep, round_)
         target = comm.quantise(labels.target, self.settings.label_bits)
-        if self.settings.duration:
+        if self.cached:
             target = caching.restore(cache.target, draw, hit, target)
             cache = cache._replace(target=caching.store(cache.target, draw, written, target))
         order = caching.list_order(hit, keep)

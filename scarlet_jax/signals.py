@@ -10,25 +10,39 @@ from contextlib import contextmanager
 from typing import Any
 
 
+class Stopped(Exception):
+    """The run was asked to stop before its first round: there is nothing to save."""
+
+
 class Stop:
     """Whether a run has been asked to stop, and by which signal."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self.on_second: Callable[[], None] = lambda: None  # leave the terminal as it was
+        self.training = False  # set by the round loop: from then on a stop waits for a round's end
 
     def __bool__(self) -> bool:
         return self.signum is not None
 
     def handle(self, signum: int, frame: Any) -> None:
-        """The signal handler."""
+        """The signal handler. It takes no lock and uses no buffered stream: it may interrupt code that holds them."""
         if self.signum is None:
             self.signum = signum
-            name = signal.Signals(signum).name
-            os.write(2, f"\n{name}: finishing this round, then saving; once more stops at once\n".encode())
+            doing = "finishing this round, then saving" if self.training else "stopping, nothing was trained yet"
+            os.write(2, f"\n{signal.Signals(signum).name}: {doing}; once more stops at once\n".encode())
             return
-        self.on_second()
+        if os.isatty(1):
+            os.write(1, b"\x1b[?25h\n")  # a live line hides the cursor
         os._exit(128 + signum)
+
+    def check(self) -> None:
+        """For set-up code, between its steps.
+
+        Raises:
+          Stopped: a signal came.
+        """
+        if self:
+            raise Stopped
 
 
 @contextmanager
@@ -42,13 +56,14 @@ def installed(stop: Stop) -> Iterator[None]:
         yield
     finally:
         for number, handler in old.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not set from Python
 
 
-def run_watched(work: Callable[[], Any], idle: Callable[[], None]) -> Any:
+def run_watched(work: Callable[[], Any], idle: Callable[[], None], stop: Stop) -> Any:
     """Run `work` in a thread while this one stays free for signals and calls `idle` ten times a second.
 
-    A handler cannot fire while its thread is inside one long XLA call.
+    A handler cannot fire while its thread is inside one long XLA call. Whatever `work` raises is raised here; it has
+    always ended when this function returns or raises.
     """
     result: list[Any] = []
     failure: list[BaseException] = []
@@ -61,9 +76,14 @@ def run_watched(work: Callable[[], Any], idle: Callable[[], None]) -> Any:
 
     thread = threading.Thread(target=body, name="rounds", daemon=True)
     thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
-        idle()
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+            idle()
+    except BaseException:  # a timeout of the caller's, or a terminal that went away
+        stop.signum = stop.signum or signal.SIGINT
+        thread.join()
+        raise
     if failure:
         raise failure[0]
     return result[0]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import platform
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -31,7 +33,7 @@ def lock(workdir: Path) -> Iterator[None]:
     """Hold the workdir for this process; the operating system lets go of it however the process ends.
 
     Raises:
-      UserError: another process holds it, or it cannot be made.
+      UserError: another process holds it, it cannot be made or written, or its disk is full.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -41,16 +43,29 @@ def lock(workdir: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             file.seek(0)
             owner = file.read().strip() or "unknown"
             raise UserError(
                 f"workdir {workdir} is in use by another run (process {owner}); wait for it, or give --workdir another."
             ) from error
+        except OSError as error:  # some network file systems
+            raise UserError(f"workdir {workdir} cannot be locked: {error.strerror}; choose another disk.") from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            where = error.filename or workdir
+            raise UserError(
+                f"{where} cannot be written: {error.strerror}; make room, then the same command resumes."
+            ) from error
+
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -83,30 +98,45 @@ def read_json(path: Path) -> Any | None:
 
 
 def check_config(workdir: Path, config: config_dict.ConfigDict) -> None:
-    """Compare with the config the workdir was made with, then write this one.
+    """Compare with the config the workdir was made with.
 
     Raises:
       UserError: a field that matters differs; names all of them.
     """
-    new = json.loads(config.to_json())
     old = read_json(workdir / "config.json")
-    if old is not None:
-        before, now = _flat(old), _flat(new)
-        changed = [f for f in sorted(before | now) if f not in FREE_FIELDS and before.get(f) != now.get(f)]
-        if changed:
-            listing = ", ".join(f"{f} was {before.get(f)!r} and is now {now.get(f)!r}" for f in changed)
-            raise UserError(
-                f"workdir {workdir} holds a run with another config: {listing}; "
-                "use the same values to resume it, or give --workdir another directory."
-            )
-    if old != new:
-        write_json(workdir / "config.json", new)
+    if old is None:
+        return
+    before, now = _flat(old), _flat(json.loads(config.to_json()))
+    changed = [f for f in sorted(before | now) if f not in FREE_FIELDS and before.get(f) != now.get(f)]
+    if changed:
+        listing = ", ".join(f"{f} was {before.get(f)!r} and is now {now.get(f)!r}" for f in changed)
+        raise UserError(
+            f"workdir {workdir} holds a run with another config: {listing}; "
+            "use the same values to resume it, or give --workdir another directory."
+        )
 
 
-def record_environment(workdir: Path, choices: dict[str, Any]) -> None:
-    """Append this start to environment.json: versions, devices, choices made, the repository's commit."""
+def write_config(workdir: Path, config: config_dict.ConfigDict) -> None:
+    """Write config.json, unless it is the same already."""
+    new = json.loads(config.to_json())
+    path = workdir / "config.json"
+    if not path.exists() or read_json(path) != new:
+        write_json(path, new)
+
+
+def record_environment(workdir: Path, choices: dict[str, Any], new: bool) -> str:
+    """Append this start to environment.json: versions, devices, choices made, the repository's commit.
+
+    Args:
+      workdir: of the run.
+      choices: what "auto" means in this run.
+      new: forget earlier starts: nothing of theirs is left.
+
+    Returns:
+      The run's id, which outlives its starts.
+    """
     path = workdir / "environment.json"
-    starts = (read_json(path) or {"starts": []})["starts"]
+    before = (None if new else read_json(path)) or {"run": uuid.uuid4().hex[:12], "starts": []}
     packages = ("scarlet_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
     versions = {}
     for package in packages:
@@ -122,20 +152,27 @@ def record_environment(workdir: Path, choices: dict[str, Any]) -> None:
         "choices": choices,
         "commit": _commit(),
     }
-    write_json(path, {"starts": [*starts, start]})
+    write_json(path, before | {"starts": [*before["starts"], start]})
+    return before["run"]
 
 
 def recorded_choices(workdir: Path) -> dict[str, Any]:
-    """Choices the run made when it first started; empty for a new one."""
+    """Choices of the run's latest start; empty for a new one."""
     environment = read_json(workdir / "environment.json")
-    return environment["starts"][0]["choices"] if environment else {}
+    return environment["starts"][-1]["choices"] if environment else {}
 
 
 def _commit() -> str | None:
-    """Commit of the checkout this package runs from, with "-dirty" when files differ; None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty"]
-    try:
+    """Commit of the checkout this file is tracked in, with "-dirty" when files differ; None outside of one."""
+
+    def git(*arguments: str) -> str:
+        # From this file's folder: an installed package may lie inside another project's checkout.
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
 
