@@ -1,7 +1,7 @@
 """The convolution used by every model: one function, several named implementations, identical results up to rounding.
 
-Images are [B, H, W, channels] (NHWC), weights [kh, kw, in, out] (HWIO); padding is with zeros, the same on all four
-sides.
+Images are [B, H, W, channels] (NHWC), weights [kh, kw, in, out] (HWIO).
+Padding is with zeros, the same on all four sides.
 
 | name       | what it is                                                       | under `vmap` over clients      |
 | ---------- | ---------------------------------------------------------------- | ------------------------------ |

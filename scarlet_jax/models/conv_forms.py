@@ -1,7 +1,7 @@
 """Forms of the convolution made of matrix products and XLA's forward convolution. `conv.py` chooses among them.
 
-None of them leaves a weight gradient to XLA's autodiff. x [B, H, W, in], w [kh, kw, in, out], y and dy [B, ho, wo,
-out].
+None of them leaves a weight gradient to XLA's autodiff.
+Shapes: x [B, H, W, in], w [kh, kw, in, out], y and dy [B, ho, wo, out].
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def slices_forward(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
 # -------------------------------------------------------------------------------------------------------------- sliced
 
 # Images per block of the weight gradient, so that the slices stay in the cache; wider layers are small images already.
-_BLOCK = 10
+_BLOCK_MAX = 10
 _BLOCK_MAX_INPUTS = 16
 
 
@@ -113,15 +113,15 @@ def _slice_products(x: jax.Array, dy: jax.Array, w_shape: Shape, geometry: Geome
 def weight_gradient(x: jax.Array, dy: jax.Array, w_shape: Shape, geometry: Geometry) -> jax.Array:
     """Gradient in w: a matrix product for each weight position, summed over blocks of images."""
     batch = x.shape[0]
-    blocks = batch // _BLOCK
-    if w_shape[2] > _BLOCK_MAX_INPUTS or blocks < 2 or batch % _BLOCK:
+    block = max(size for size in range(1, _BLOCK_MAX + 1) if batch % size == 0)
+    if w_shape[2] > _BLOCK_MAX_INPUTS or block == batch or block < _BLOCK_MAX // 2:  # too small a block costs more
         return _slice_products(x, dy, w_shape, geometry)
 
-    def add(total: jax.Array, block: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        return total + _slice_products(*block, w_shape, geometry), None
+    def products(images: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return _slice_products(*images, w_shape, geometry)
 
-    split = (x.reshape(blocks, _BLOCK, *x.shape[1:]), dy.reshape(blocks, _BLOCK, *dy.shape[1:]))
-    return lax.scan(add, jnp.zeros(w_shape, x.dtype), split)[0]
+    split = (x.reshape(-1, block, *x.shape[1:]), dy.reshape(-1, block, *dy.shape[1:]))
+    return jnp.sum(lax.map(products, split), axis=0)
 
 
 def _sliced_forward(x: jax.Array, w: jax.Array, geometry: Geometry) -> tuple[jax.Array, Any]:

@@ -41,7 +41,7 @@ class BatchNorm(nn.Module):
             mask: bool[B]; where False, a row is padding: it does not enter the statistics and, in training, comes out
                 as zeros. Such rows of y and of the shortcut must be zeros (`zero_padding` at the model's entry sees to
                 it: zeros stay zeros through convolutions without bias). A batch that is all padding changes no running
-                statistic. Ignored when not training.
+                statistic. The gradient in padding rows of y has no meaning. Ignored when not training.
             shortcut: added before the ReLU; of y's shape.
 
         Returns:
@@ -130,7 +130,9 @@ def _backward(relu: bool, added: bool, saved: Any, cotangents: tuple[jax.Array, 
     factor = scale * inverse
     per_value = factor / jnp.maximum(count, 1)
     slope = per_value * inverse * d_scale
-    dy = d * factor - y * slope - _real_rows_only(per_value * d_bias - mean * slope, mask, y.ndim)
+    # In padding rows this is not 0, and need not be: y was made of zeros there, which give the weights no gradient, and
+    # these came from a ReLU or `zero_padding`, which pass none on. To clear it would cost 5% of a training step.
+    dy = d * factor - y * slope - (per_value * d_bias - mean * slope)
     return dy, d if added else None, d_scale, d_bias, None
 
 

@@ -131,6 +131,17 @@ def test_cpu_maps_clients_one_after_another() -> None:
     assert "feature_group_count=1" in text and "feature_group_count=4" not in text and "batch_group_count=4" not in text
 
 
+def test_inside_shard_map() -> None:
+    """With its check of what varies over devices on: a loop that starts from a constant would be refused."""
+    shape = (20, 4, 4, 8, 4, 3, 1, 1)
+    x, w = draw(shape, "float32", 2)
+    mesh = jax.make_mesh((1,), ("clients",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("clients")
+    run = jax.vmap(jax.grad(lambda x, w: jnp.sum(jnp.sin(bound(shape, "cpu")(x, w))), (0, 1)))
+    sharded = jax.jit(jax.shard_map(run, mesh=mesh, in_specs=spec, out_specs=spec))(x, w)
+    assert_close(sharded, run(x, w), TOLERANCE["float32"])
+
+
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_random_shapes(data: st.DataObject) -> None:
