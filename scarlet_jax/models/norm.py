@@ -131,7 +131,7 @@ def _backward(relu: bool, added: bool, saved: Any, cotangents: tuple[jax.Array, 
     per_value = factor / jnp.maximum(count, 1)
     slope = per_value * inverse * d_scale
     # In padding rows this is not 0, and need not be: y was made of zeros there, which give the weights no gradient, and
-    # these came from a ReLU or `zero_padding`, which pass none on. To clear it would cost 5% of a training step.
+    # these came from a ReLU or `zero_padding`, which pass none on. To clear it is a measurable part of a training step.
     dy = d * factor - y * slope - (per_value * d_bias - mean * slope)
     return dy, d if added else None, d_scale, d_bias, None
 
