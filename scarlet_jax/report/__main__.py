@@ -1,0 +1,83 @@
+"""`python -m scarlet_jax.report RUN_DIR... --out=DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from scarlet_jax.errors import UserError
+from scarlet_jax.report import text
+from scarlet_jax.report.runs import LEDGERS
+from scarlet_jax.report.table import Options
+from scarlet_jax.report.write import write_report
+
+_EXAMPLES = """\
+examples:
+  python -m scarlet_jax.report runs/* --out=report
+  python -m scarlet_jax.report runs/* --out=report --targets=0.3,0.4 --baseline=dsfl
+  python -m scarlet_jax.report runs/* --out=report --ledger=wire --uplink-mbps=10 --downlink-mbps=50
+
+Runs that differ only in their seed are shown as one, with mean and standard deviation.
+Written: report.html (all in one file), table.md, table.csv, and every figure as .svg and .png.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message[:1].upper()}{message[1:].rstrip('.')}; --help lists what there is.")
+
+
+def _targets(value: str) -> tuple[float, ...]:
+    """The values of --targets, in rising order, each once."""
+    try:
+        return tuple(sorted({float(part) for part in value.split(",") if part.strip()}))
+    except ValueError:
+        raise UserError(f"--targets takes accuracies divided by commas, as in 0.3,0.4, not {value!r}.") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m scarlet_jax.report",
+        description="Draw and tabulate runs from the files in their directories; they may still be running.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN_DIR", help="directory of a run (launch.py --workdir)")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="where the report goes; an earlier report there is replaced"
+    )
+    parser.add_argument(
+        "--targets", default="", metavar="A,B", help="top-1 accuracies, 0 to 1, whose bytes until reached are shown"
+    )
+    parser.add_argument(
+        "--baseline", default="", metavar="NAME", help="divide bytes by this one's: a method, a run's name or a label"
+    )
+    parser.add_argument(
+        "--ledger", default=LEDGERS[0], metavar="|".join(LEDGERS), help="how bytes are counted (default: reference)"
+    )
+    parser.add_argument(
+        "--uplink-mbps", type=float, metavar="MBPS", help="a participant's uplink in Mbit/s: adds hours of transmission"
+    )
+    parser.add_argument("--downlink-mbps", type=float, metavar="MBPS", help="a participant's downlink in Mbit/s")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the report and print its tables; returns the exit code."""
+    try:
+        args = _parser().parse_intermixed_args(argv)
+        options = Options(_targets(args.targets), args.baseline, args.ledger, args.uplink_mbps, args.downlink_mbps)
+        entries = write_report(args.runs, args.out, options)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(text.markdown(entries, options, ()).partition("## Notes")[0].partition("\n")[2].strip())
+    print(f"\nwritten: {args.out}/report.html")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

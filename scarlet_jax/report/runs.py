@@ -1,0 +1,240 @@
+"""A run's files as arrays."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scarlet_jax.errors import UserError
+
+# As in comm.LEDGERS and the methods' own D; repeated because importing those imports jax, which takes seconds.
+LEDGERS = ("reference", "wire")
+OWN_DURATION = {"scarlet": 50}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a run left in its directory. R rows of metrics.jsonl, E evaluations in clients.csv, K clients.
+
+    Arrays are float64 with NaN where a round was not evaluated or where the method has no such number, except
+    where noted. Accuracies are shares between 0 and 1, byte counts those of one round over all participants.
+
+    Attributes:
+      path: the directory, as it was given.
+      name: the directory's own name.
+      config: config.json.
+      summary: summary.json; empty where the run has not written one yet.
+      complete: all rounds that the config asks for are there.
+      method: name of the method.
+      seed: the config's.
+      duration: the cache's D in rounds, 0 without a cache; the method's own where the config leaves it open.
+      round: i64[R], from 0, increasing.
+      participants: [R], clients that took part.
+      server_top1, server_top5, server_loss: [R], server model on the whole test set.
+      client_top1, client_top5, client_loss: [R], mean over the round's participants, each on its own test data.
+      requested, hit, stale, caught_up: [R], public samples drawn that were not, that were in the cache, that had
+        expired in it; entries of catch-up packages.
+      uplink, downlink: ledger -> [R], bytes of the round.
+      total_uplink, total_downlink: ledger -> [R], bytes up to and with the round.
+      seconds: [R], wall time.
+      metrics: every numeric column of metrics.jsonl by its name there -> [R].
+      evaluated: i64[E], the rounds of clients.csv.
+      per_client: "top1", "top5", "loss", "samples" -> [E, K], each client's own; NaN where it did not take part.
+    """
+
+    path: Path
+    name: str
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    complete: bool
+    method: str
+    seed: int
+    duration: int
+    round: np.ndarray
+    participants: np.ndarray
+    server_top1: np.ndarray
+    server_top5: np.ndarray
+    server_loss: np.ndarray
+    client_top1: np.ndarray
+    client_top5: np.ndarray
+    client_loss: np.ndarray
+    requested: np.ndarray
+    hit: np.ndarray
+    stale: np.ndarray
+    caught_up: np.ndarray
+    uplink: dict[str, np.ndarray]
+    downlink: dict[str, np.ndarray]
+    total_uplink: dict[str, np.ndarray]
+    total_downlink: dict[str, np.ndarray]
+    seconds: np.ndarray
+    metrics: dict[str, np.ndarray]
+    evaluated: np.ndarray
+    per_client: dict[str, np.ndarray]
+
+    def total(self, ledger: str) -> np.ndarray:
+        """f64[R]: bytes up to and with each round, both directions. NaN for a method that bills none."""
+        return self.total_uplink[ledger] + self.total_downlink[ledger]
+
+    def hours(self, ledger: str, uplink_mbps: float, downlink_mbps: float) -> np.ndarray:
+        """f64[R]: hours of transmission up to and with each round, computing not counted.
+
+        Every participant has a link of its own, `uplink_mbps` and `downlink_mbps` in 10^6 bits per second; all
+        transmit at once, and a round takes as long as its mean message, first up, then down.
+        """
+        seconds = 8e-6 * (self.uplink[ledger] / uplink_mbps + self.downlink[ledger] / downlink_mbps)
+        return np.cumsum(seconds / self.participants) / 3600
+
+    def spread(self) -> np.ndarray:
+        """f64[E]: standard deviation of top-1 over the clients evaluated (all there are: no n - 1)."""
+        top1 = self.per_client["top1"]
+        seen = np.isfinite(top1)
+        count = np.maximum(seen.sum(1), 1)
+        mean = np.where(seen, top1, 0).sum(1) / count
+        deviation = np.sqrt((np.where(seen, top1 - mean[:, None], 0) ** 2).sum(1) / count)
+        return np.where(seen.any(1), deviation, np.nan)
+
+
+def load(run_dir: str | os.PathLike[str]) -> Run:
+    """Read a run's directory; the run may still be going on.
+
+    Raises:
+      UserError: there is no run, it has no rounds yet, or a file of it is damaged.
+    """
+    path = Path(run_dir)
+    if not path.is_dir():
+        raise UserError(f"There is no run {path}: no such directory.")
+    config = _read_json(path / "config.json")
+    if not config:
+        inside = sorted(p.parent.name for p in path.glob("*/config.json"))
+        hint = f"; it holds runs, so give {path}/*" if inside else ""
+        raise UserError(f"{path} is not a run: it has no config.json{hint}.")
+    rows = _read_rows(path / "metrics.jsonl")
+    if not rows:
+        raise UserError(f"The run {path} has no rounds yet: there is nothing to report.")
+    metrics: dict[str, np.ndarray] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = _column(rows, name)
+        if values is not None:
+            metrics[name] = values
+    try:
+        round_ = metrics["round"].astype(np.int64)
+        method, seed, rounds = config["method"]["name"], config["seed"], config["rounds"]
+        duration = config.get("cache", {}).get("duration")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a run of this program: {error} is missing from its files.") from error
+    if np.any(np.diff(round_) <= 0):
+        raise UserError(f"{path / 'metrics.jsonl'} is damaged: its rounds do not follow each other.")
+
+    nothing = np.full(len(rows), np.nan)
+
+    def column(name: str) -> np.ndarray:
+        return metrics.get(name, nothing)
+
+    def volume(name: str) -> dict[str, np.ndarray]:
+        return {ledger: column(f"{name}_bytes_{ledger}") for ledger in LEDGERS}
+
+    summary = _read_json(path / "summary.json")
+    evaluated, per_client = _read_clients(path / "clients.csv", round_, config.get("num_clients", 0))
+    return Run(
+        path=path,
+        name=path.resolve().name,
+        config=config,
+        summary=summary,
+        complete=bool(summary.get("complete")) and round_[-1] + 1 >= rounds,
+        method=method,
+        seed=seed,
+        duration=OWN_DURATION.get(method, 0) if duration is None else duration,
+        round=round_,
+        participants=column("participants"),
+        server_top1=column("server_top1"),
+        server_top5=column("server_top5"),
+        server_loss=column("server_loss"),
+        client_top1=column("client_top1"),
+        client_top5=column("client_top5"),
+        client_loss=column("client_loss"),
+        requested=column("requested"),
+        hit=column("hit"),
+        stale=column("stale"),
+        caught_up=column("caught_up"),
+        seconds=column("seconds"),
+        uplink=volume("uplink"),
+        downlink=volume("downlink"),
+        total_uplink=volume("total_uplink"),
+        total_downlink=volume("total_downlink"),
+        metrics=metrics,
+        evaluated=evaluated,
+        per_client=per_client,
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's object; empty where there is no file."""
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged: it holds no object.")
+    return value
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl; a last line that is being written, or was cut off by a kill, is left out."""
+    try:
+        lines = path.read_text(errors="replace").splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(f"{path} is damaged in line {number}.")
+        rows.append(row)
+    return rows
+
+
+def _column(rows: list[dict[str, Any]], name: str) -> np.ndarray | None:
+    """One column, f64[R], null as NaN; None where it is not of numbers."""
+    try:
+        return np.array([np.nan if row.get(name) is None else row[name] for row in rows], np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def _read_clients(path: Path, round_: np.ndarray, num_clients: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """clients.csv as arrays of [E, K]; rows of rounds that metrics.jsonl lacks, and a cut last row, are left out."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    header, _, body = text[: text.rfind("\n") + 1].partition("\n")
+    fields = header.split(",")
+    try:
+        if body:
+            # An empty field is a client without test data. Twice, because neighbours share a comma.
+            body = body.replace(",,", ",nan,").replace(",,", ",nan,")
+            table = dict(zip(fields, np.loadtxt(io.StringIO(body), delimiter=",", ndmin=2).T, strict=True))
+        else:
+            table = {name: np.zeros(0) for name in ("round", "client", "top1", "top5", "loss", "samples")}
+        known = np.isin(table["round"], round_)
+        evaluated, row = np.unique(table.pop("round")[known].astype(np.int64), return_inverse=True)
+        client = table.pop("client")[known].astype(np.int64)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}.") from error
+    shape = len(evaluated), max(num_clients, int(client.max(initial=-1)) + 1)
+    per_client = {name: np.full(shape, np.nan) for name in table}
+    for name, values in table.items():
+        per_client[name][row, client] = values[known]
+    return evaluated, per_client

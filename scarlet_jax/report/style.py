@@ -1,0 +1,90 @@
+"""Colours, lines and markers: told apart with every kind of colour vision, and in black and white."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from scarlet_jax.report.groups import Group
+from scarlet_jax.report.runs import OWN_DURATION
+
+# Okabe and Ito's palette. Their yellow is left out: on white paper it does not show.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
+
+_COLOURS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY, BLACK)
+_LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+
+# The same method looks the same in every report.
+_METHODS = {
+    "scarlet": (VERMILION, "o"), "dsfl": (BLUE, "s"), "cfd": (GREEN, "^"), "comet": (PURPLE, "D"),
+    "selective_fd": (ORANGE, "v"), "fedavg": (SKY, "P"), "feddf": (SKY, "X"), "individual": (GREY, "<"),
+    "centralized": (BLACK, ">"),
+}  # fmt: skip
+_DASHED = ("feddf", "individual", "centralized")  # shares a colour; are bounds
+
+
+class Look(NamedTuple):
+    """How a group is drawn."""
+
+    colour: str
+    line: Any  # matplotlib's linestyle
+    marker: str
+    filled: bool
+
+
+def looks(groups: Sequence[Group]) -> list[Look]:
+    """A look per group: a method's own where at most three groups of it are shown, else one after another."""
+    count = Counter(group.method for group in groups)
+    if len(count) > 1 and max(count.values()) <= 3 and count.keys() <= _METHODS.keys():
+        return [_own_look(group, [g for g in groups if g.method == group.method]) for group in groups]
+    return [
+        Look(
+            _COLOURS[i % len(_COLOURS)],
+            _LINES[(i + i // len(_COLOURS)) % len(_LINES)],
+            _MARKERS[i % len(_MARKERS)],
+            (i // len(_COLOURS)) % 2 == 0,
+        )
+        for i in range(len(groups))
+    ]
+
+
+def _own_look(group: Group, variants: Sequence[Group]) -> Look:
+    """A method's colour and marker; solid and filled for the method as it is by itself."""
+    plain_first = sorted(variants, key=lambda g: g.duration != OWN_DURATION.get(g.method, 0))
+    variant = plain_first.index(group)
+    colour, marker = _METHODS[group.method]
+    line = variant + (group.method in _DASHED)
+    return Look(colour, _LINES[line % len(_LINES)], marker, line % 2 == 0)
+
+
+@contextlib.contextmanager
+def applied() -> Iterator[None]:
+    """Matplotlib's settings of a report, whatever the user's own; the same input gives the same bytes."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "svg.hashsalt": "scarlet_jax",
+                "font.size": 8,
+                "axes.titlesize": 8,
+                "axes.labelsize": 8,
+                "figure.titlesize": 9.5,
+                "legend.fontsize": 8,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.linewidth": 0.7,
+                "axes.grid": True,
+                "axes.axisbelow": True,
+                "grid.color": "#dddddd",
+                "grid.linewidth": 0.5,
+                "lines.linewidth": 1.4,
+                "lines.markersize": 4.5,
+            }
+        )
+        yield
