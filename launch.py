@@ -22,13 +22,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     )
 
 
-def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.FlagValues) -> int | None:
-    """Run the experiment; returns its exit code."""
+def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.FlagValues) -> None:
+    """Run the experiment."""
     workdir = flag_values.workdir or cli.default_workdir(config_path, config)
     print(f"workdir: {workdir}", flush=True)
     from scarlet_jax import experiment  # imports jax, which takes seconds: not before the flags are known to be right
 
-    return experiment.run(config, workdir)
+    experiment.run(config, workdir)
 
 
 if __name__ == "__main__":

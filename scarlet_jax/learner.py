@@ -45,12 +45,12 @@ class FitMetrics(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Sums over test samples; dividing by `count` gives the metric."""
+    """Sums over test samples; dividing by `samples` gives the metric."""
 
     top1: jax.Array  # f32[]
     top5: jax.Array  # f32[]
     loss: jax.Array  # f32[] cross-entropy
-    count: jax.Array  # f32[]
+    samples: jax.Array  # f32[]
 
 
 def sgd(lr: float, momentum: float, weight_decay: float) -> optax.GradientTransformation:

@@ -123,7 +123,7 @@ def make_row(
 def client_rows(round_: int, report: Any, evaluation: Evaluation) -> list[Row]:
     """One row per participant: shares of its own test samples, null for a client without any."""
     scores = evaluation.clients
-    columns = [np.asarray(x) for x in (report.participants, scores.top1, scores.top5, scores.loss, scores.count)]
+    columns = [np.asarray(x) for x in (report.participants, scores.top1, scores.top5, scores.loss, scores.samples)]
     return [
         dict(zip(CLIENT_FIELDS, (round_, int(i), *(_share(x, n) for x in sums), int(n)), strict=True))
         for i, *sums, n in zip(*columns, strict=True)
@@ -133,13 +133,13 @@ def client_rows(round_: int, report: Any, evaluation: Evaluation) -> list[Row]:
 def _scores(evaluation: Evaluation | None) -> Row:
     def server(field):
         scores = evaluation.server if evaluation else None
-        return _share(getattr(scores, field), scores.count) if scores else None
+        return _share(getattr(scores, field), scores.samples) if scores else None
 
     def clients(scores, field):
         """Mean over clients of each client's own share; clients without samples have none."""
         if scores is None:
             return None
-        sums, count = np.asarray(getattr(scores, field)), np.asarray(scores.count)
+        sums, count = np.asarray(getattr(scores, field)), np.asarray(scores.samples)
         return float(np.mean(sums[count > 0] / count[count > 0])) if np.any(count > 0) else None
 
     own = evaluation.clients if evaluation else None

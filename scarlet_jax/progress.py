@@ -49,7 +49,7 @@ class Progress:
             self._finished += 1
             moved = True
         if moved and self._live is not None:
-            at = self._first * self._blocks + self._finished
+            at = self._at()
             with contextlib.suppress(OSError):
                 self._live.update(self._task, completed=at, shown=at // self._blocks)
 
@@ -61,7 +61,8 @@ class Progress:
         text = "  ".join([*parts, f"ETA {_clock(self._seconds_left(done, row['seconds']))}"])
         with contextlib.suppress(OSError):
             if self._live is not None:
-                self._live.update(self._task, text=text)
+                at = max(done * self._blocks, self._at())  # nobody may have polled since the round ended
+                self._live.update(self._task, completed=at, shown=at // self._blocks, text=text)
             else:
                 print(f"round {done}/{self._rounds}  {text}  ({row['seconds']:.1f} s)", flush=True)
 
@@ -70,6 +71,10 @@ class Progress:
         if self._live is not None:
             with contextlib.suppress(OSError):
                 self._live.stop()
+
+    def _at(self) -> int:
+        """Blocks known to have run, over all starts."""
+        return self._first * self._blocks + self._finished
 
     def _seconds_left(self, done: int, seconds: float) -> float:
         """From the mean over this start's rounds; the first, which compiles, counts only while it is all there is."""

@@ -74,7 +74,7 @@ class Algorithm(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Sums over samples; division by `count` happens on the host. None where a method has no such model or data."""
+    """Sums over samples; division by `samples` happens on the host. None where a method has no such model or data."""
 
     server: Any  # Scores of f32[]
     clients: Any  # Scores of f32[M], each participant on its own test part

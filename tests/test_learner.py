@@ -199,7 +199,7 @@ def test_scores_are_a_plain_loop(pictures):
     probs = np.asarray(learner.predict(state, image, rows[:3]))
     truth = label[np.asarray(rows[:3])]
     assert float(scores.top1) == sum(probs[i].argmax() == truth[i] for i in range(3))
-    assert float(scores.top5) == float(scores.count) == 3
+    assert float(scores.top5) == float(scores.samples) == 3
     np.testing.assert_allclose(scores.loss, -np.log(probs[range(3), truth]).sum(), rtol=1e-5)
 
 
