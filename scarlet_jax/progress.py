@@ -30,9 +30,14 @@ class Progress:
         self._live: Any = None
         if sys.stdout.isatty():
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.table import Column
 
-            columns = (TextColumn("round {task.fields[shown]}/{task.fields[rounds]}"), BarColumn(bar_width=20))
-            self._live = Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[text]}"))
+            # One line at any width: the round is never cut, and the numbers are cut at their end.
+            whole = Column(no_wrap=True, min_width=len(f"round {rounds}/{rounds}"))
+            cut = Column(no_wrap=True, overflow="ellipsis")
+            counter = TextColumn("round {task.fields[shown]}/{task.fields[rounds]}", table_column=whole)
+            text = TextColumn("{task.fields[text]}", table_column=cut)
+            self._live = Progress(counter, BarColumn(bar_width=10), TimeElapsedColumn(), text)
             total, at = rounds * self._blocks, done * self._blocks
             self._task = self._live.add_task("", total=total, completed=at, shown=done, rounds=rounds, text="")
             self._live.start()
@@ -58,7 +63,7 @@ class Progress:
         done = row["round"] + 1
         parts = [f"{name} {row[key]:.3f}" for name, key in _SHOWN if row.get(key) is not None]
         parts += [f"{totals[f'{d}_bytes_{LEDGERS[0]}'] / 1e6:.2f} MB {d[:-4]}" for d in ("uplink", "downlink")]
-        text = "  ".join([*parts, f"ETA {_clock(self._seconds_left(done, row['seconds']))}"])
+        text = "  ".join([f"ETA {_clock(self._seconds_left(done, row['seconds']))}", *parts])
         with contextlib.suppress(OSError):
             if self._live is not None:
                 at = max(done * self._blocks, self._at())  # nobody may have polled since the round ended

@@ -1,0 +1,75 @@
+"""Runs that several tests look at. In this process, equal programs are compiled once for all tests."""
+
+import json
+import shutil
+
+import pytest
+
+import scarlet_jax
+from scarlet_jax import registry, workdir
+from tests.end_to_end import harness
+
+_PROGRAMS: dict = {}
+_make_algorithm = registry.make_algorithm
+
+
+def _share(patch):
+    """`registry.make_algorithm` returns what it returned before for a config that computes the same."""
+
+    def make(config, data, num_classes, mesh):
+        fields = json.loads(config.to_json())
+        for name in ("rounds", "checkpoint", "wandb", "eval_every"):
+            del fields[name]
+        key = json.dumps(fields, sort_keys=True)
+        if key not in _PROGRAMS:
+            _PROGRAMS[key] = _make_algorithm(config, data, num_classes, mesh)
+        return _PROGRAMS[key]
+
+    patch.setattr(registry, "make_algorithm", make)
+
+
+@pytest.fixture
+def shared_programs(monkeypatch):
+    _share(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        _share(patch)
+        with harness.compilations(patch) as compiled:
+            scarlet_jax.run(harness.tiny(), path)
+    return path, compiled
+
+
+@pytest.fixture
+def compiled_by_finished(_finished):
+    """What `harness.compilations` counted in that run."""
+    return _finished[1]
+
+
+@pytest.fixture
+def finished(_finished):
+    """The workdir of an undisturbed run of `harness.tiny()`, to be read only."""
+    return _finished[0]
+
+
+@pytest.fixture
+def again(_finished, tmp_path):
+    """A copy of it, to be spoilt."""
+    path = tmp_path / "again"
+    shutil.copytree(_finished[0], path)
+    return path
+
+
+@pytest.fixture
+def unfinished(again):
+    """A copy as a kill in round 4 would leave it: a checkpoint after 2 rounds, rows beyond it, half a line."""
+    shutil.rmtree(again / "checkpoints" / "4")
+    (again / "summary.json").unlink()
+    for name in ("metrics.jsonl", "metrics.csv", "clients.csv"):
+        text = (again / name).read_text()
+        (again / name).write_text(text[: len(text) - 20])
+    assert workdir.read_json(again / "config.json")["rounds"] == 4
+    return again

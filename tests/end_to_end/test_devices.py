@@ -1,0 +1,59 @@
+"""The same bits on 1, 2 and 4 devices, for one size of XLA's thread pool; and a checkpoint moves between them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.end_to_end import harness
+from tests.end_to_end.harness import assert_same_run
+
+# 8 clients: two for each of four devices. With participation 0.75 six take part, and four devices hold two places each.
+RUNS = {
+    "mlp": {"num_clients": 8, "batch_size": 10, "rounds": 3},
+    "mlp_partial": {"num_clients": 8, "batch_size": 10, "participation": 0.75, "rounds": 3, "momentum": 0.9},
+    "cnn_partial": {
+        "num_clients": 8, "batch_size": 10, "participation": 0.75, "rounds": 3, "model.client": "cnn",
+        "model.server": "cnn",
+    },
+    "cnn": {"num_clients": 8, "batch_size": 10, "rounds": 2, "model.client": "cnn", "model.server": "cnn"},
+}  # fmt: skip
+
+PROGRAM = """
+import sys
+import jax, scarlet_jax
+from tests.end_to_end.harness import tiny
+from tests.end_to_end.test_devices import RUNS
+assert jax.device_count() == int(sys.argv[1])
+for name in sys.argv[4:]:
+    fewer = {"rounds": int(sys.argv[3])} if sys.argv[3] != "0" else {}
+    scarlet_jax.run(tiny(**RUNS[name] | fewer), f"{sys.argv[2]}/{name}")
+"""
+
+
+def train(devices, folder, *names, rounds=0):
+    arguments = [sys.executable, "-c", PROGRAM, str(devices), str(folder), str(rounds), *names]
+    done = subprocess.run(
+        arguments, cwd=harness.ROOT, env=harness.environment(devices), capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    train(1, folder, *RUNS)
+    return folder
+
+
+@pytest.mark.parametrize(("devices", "names"), [(2, tuple(RUNS)), (4, ("mlp", "cnn_partial"))])
+def test_the_number_of_devices_changes_no_bit(one, tmp_path, devices, names):
+    train(devices, tmp_path, *names)
+    for name in names:
+        assert_same_run(tmp_path / name, one / name)
+
+
+def test_a_checkpoint_of_two_devices_goes_on_with_one(one, tmp_path):
+    train(2, tmp_path, "mlp_partial", rounds=2)
+    train(1, tmp_path, "mlp_partial")
+    assert_same_run(tmp_path / "mlp_partial", one / "mlp_partial")

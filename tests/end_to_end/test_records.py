@@ -1,0 +1,207 @@
+"""What a run leaves in its workdir."""
+
+import csv
+import importlib.machinery
+import json
+import math
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import scarlet_jax
+from scarlet_jax import experiment, metrics, registry, signals
+from tests.end_to_end.harness import rows, scalars, tiny
+
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
+LEDGERS = ("reference", "wire")
+
+
+def test_the_workdir_holds_what_was_promised(finished):
+    names = {p.name for p in finished.iterdir()}
+    assert names >= {
+        "config.json", "environment.json", "metrics.jsonl", "metrics.csv", "clients.csv", "summary.json",
+        "partition.npz", "partition.csv", "partition.png", "checkpoints", "tensorboard",
+    }  # fmt: skip
+    assert not [n for n in names if n.endswith(".tmp")]
+    assert json.loads((finished / "config.json").read_text()) == json.loads(tiny().to_json())
+
+
+def test_a_row_has_every_field(finished):
+    fields = {
+        "round", "participants", "server_top1", "server_top5", "server_loss", "client_top1", "client_top5",
+        "client_loss", "private_val_top1", "private_val_loss", "public_val_loss", "public_val_agreement", "fit_loss",
+        "fit_accuracy", "kd_loss", "server_kd_loss", "target_entropy", "disagreement", "requested", "hit", "stale",
+        "caught_up", *(f"{t}{d}link_bytes_{x}" for t in ("", "total_") for d in ("up", "down") for x in LEDGERS),
+    }  # fmt: skip
+    found = rows(finished)
+    assert [row["round"] for row in found] == [0, 1, 2, 3]
+    for row in found:
+        assert set(row) == fields
+        assert row["requested"] + row["hit"] == 20 and row["participants"] == 4
+        assert 0 < row["target_entropy"] < math.log(10) and 0 <= row["disagreement"] < math.log(4)
+    for name in (f"{d}link_bytes_{x}" for d in ("up", "down") for x in LEDGERS):
+        assert [row[f"total_{name}"] for row in found] == np.cumsum([row[name] for row in found]).tolist()
+    for line in (finished / "metrics.jsonl").read_text().splitlines():
+        assert json.loads(line)["seconds"] > 0
+
+
+def test_each_client_has_a_row_per_evaluation(finished):
+    with open(finished / "clients.csv") as file:
+        table = list(csv.DictReader(file))
+    assert list(table[0]) == ["round", "client", "top1", "top5", "loss", "samples"]
+    assert [(int(x["round"]), int(x["client"])) for x in table] == [(r, k) for r in range(4) for k in range(4)]
+    for row in rows(finished):
+        own = [x for x in table if int(x["round"]) == row["round"]]
+        assert sum(int(x["samples"]) for x in own) == 100
+        assert row["client_top1"] == pytest.approx(np.mean([float(x["top1"]) for x in own]))
+        assert row["client_loss"] == pytest.approx(np.mean([float(x["loss"]) for x in own]))
+
+
+def test_the_summary_is_the_last_row_in_short(finished):
+    summary, last = json.loads((finished / "summary.json").read_text()), rows(finished)[-1]
+    drawn = sum(row["requested"] + row["hit"] for row in rows(finished))
+    assert summary == {
+        "complete": True,
+        "rounds": 4,
+        **{k: last[k] for k in ("server_top1", "server_top5", "server_loss", "client_top1", "client_loss")},
+        "uplink_bytes": {x: last[f"total_uplink_bytes_{x}"] for x in LEDGERS},
+        "downlink_bytes": {x: last[f"total_downlink_bytes_{x}"] for x in LEDGERS},
+        "cache_share": sum(row["hit"] for row in rows(finished)) / drawn,
+    }
+    assert 0 < summary["cache_share"] < 1
+
+
+def test_the_environment_is_recorded_once_per_start(again):
+    scarlet_jax.run(tiny(rounds=5), again)
+    environment = json.loads((again / "environment.json").read_text())
+    assert len(environment["run"]) == 12 and len(environment["starts"]) == 2
+    for start in environment["starts"]:
+        assert set(start) == {"python", "platform", "cpus", "versions", "devices", "xla_flags", "choices", "commit"}
+        assert {"jax", "jaxlib", "flax", "orbax-checkpoint"} <= set(start["versions"])
+        assert start["choices"]["conv"] != "auto" and start["choices"]["clients_per_chunk"] > 0 and start["devices"]
+
+
+def test_choices_are_kept_unless_the_user_asks_otherwise(again):
+    path = again / "environment.json"
+    environment = json.loads(path.read_text())
+    environment["starts"][-1]["choices"] = {"conv": "winograd", "clients_per_chunk": 3}
+    path.write_text(json.dumps(environment))
+
+    def choices(begun, **fields):
+        return experiment._Session(tiny(**fields), again, signals.Stop(), begun)._choices()
+
+    assert choices(True) == {"conv": "winograd", "clients_per_chunk": 3}
+    assert choices(True, clients_per_chunk=4) == {"conv": "winograd", "clients_per_chunk": 4}
+    assert choices(False)["conv"] != "winograd" and choices(False)["clients_per_chunk"] == 1
+
+
+def test_tensorboard_shows_the_rows(finished):
+    board = scalars(finished)
+    for row in rows(finished):
+        for name, value in row.items():
+            if name != "round" and value is not None:
+                assert board[name][row["round"]] == pytest.approx(value, rel=1e-6)
+    assert "private_val_top1" not in board
+
+
+def test_evaluation_every_other_round_and_in_the_last(tmp_path, finished):
+    scarlet_jax.run(tiny(rounds=3, eval_every=2), tmp_path)
+    found, every = rows(tmp_path), rows(finished)
+    assert [row["server_top1"] is not None for row in found] == [False, True, True]
+    for row, full in zip(found, every, strict=False):
+        evaluated = row["server_top1"] is not None
+        assert row == {k: v if evaluated or k not in EVALUATED else None for k, v in full.items()}
+    with open(tmp_path / "clients.csv") as file:
+        assert {int(x["round"]) for x in csv.DictReader(file)} == {1, 2}
+
+
+EVALUATED = ("server_top1", "server_top5", "server_loss", "client_top1", "client_top5", "client_loss")
+
+
+def test_a_stopped_run_is_summarised_by_its_latest_evaluation():
+    totals = metrics.no_totals() | {"drawn": 4, "hit": 1}
+    row = dict.fromkeys(metrics.SUMMARISED, 0.5) | {"round": 0}
+    summary = metrics.summarise(metrics.no_summary(), row, totals)
+    later = metrics.summarise(summary, dict.fromkeys(metrics.SUMMARISED) | {"round": 1}, totals)
+    assert later["server_top1"] == 0.5 and later["rounds"] == 2 and later["cache_share"] == 0.25
+
+
+def _spoilt(monkeypatch, spoil, at):
+    """Let `spoil(state, report)` act on what round `at` returns."""
+    make = registry.make_algorithm
+
+    def spoiling(*args):
+        algorithm, calls = make(*args), []
+
+        def round_(*args, **kwargs):
+            calls.append(algorithm.round(*args, **kwargs))
+            return spoil(*calls[-1]) if len(calls) == at + 1 else calls[-1]
+
+        return algorithm._replace(round=round_)
+
+    monkeypatch.setattr(registry, "make_algorithm", spoiling)
+
+
+@pytest.mark.parametrize(
+    ("field", "index", "message"),
+    [
+        ("fit_loss", 2, r"round 2: the training loss of client 2 is not finite"),
+        ("kd_loss", 1, r"round 2: the distillation loss of client 1 is not finite"),
+        ("server_kd_loss", (), r"round 2: the server's distillation loss is not finite"),
+        ("target_entropy", (), r"round 2: the server's target entropy is not finite"),
+    ],
+)
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, finished, field, index, message):
+    def spoil(state, report):
+        return state, report._replace(**{field: getattr(report, field).at[index].set(np.nan)})
+
+    _spoilt(monkeypatch, spoil, at=2)
+    with pytest.raises(scarlet_jax.UserError, match=message):
+        scarlet_jax.run(tiny(), tmp_path)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["2"]
+    assert rows(tmp_path) == rows(finished)[:2]
+    monkeypatch.undo()
+
+
+def test_a_model_that_is_not_finite_never_enters_a_checkpoint(tmp_path, monkeypatch):
+    def spoil(state, report):
+        (group,) = state.clients
+        layer = next(iter(group.params))
+        params = group.params | {layer: {k: v.at[3].set(np.inf) for k, v in group.params[layer].items()}}
+        return state._replace(clients=(group._replace(params=params),)), report
+
+    _spoilt(monkeypatch, spoil, at=3)  # not evaluated: nothing else would show it
+    with pytest.raises(scarlet_jax.UserError, match=r"round 3: the model of client 3 is not finite after its last"):
+        scarlet_jax.run(tiny(rounds=5, eval_every=5, checkpoint__every=4), tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_learning_rate_far_too_high_stops_the_run(tmp_path):
+    with pytest.raises(scarlet_jax.UserError, match=r"round 0: the .* of client \d.* is not finite") as stopped:
+        scarlet_jax.run(tiny(lr=1e30), tmp_path)
+    assert "\n" not in str(stopped.value)
+    assert not (tmp_path / "metrics.jsonl").exists() and not (tmp_path / "summary.json").exists()
+
+
+def test_wandb_without_wandb_is_one_sentence_before_anything_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(scarlet_jax.UserError, match=r"wandb.mode is 'offline', but wandb is not installed; install it"):
+        scarlet_jax.run(tiny(wandb__mode="offline"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wandb_mirrors_the_rows_and_a_resumed_run_keeps_its_id(tmp_path, monkeypatch, finished):
+    logged, begun, ended = [], [], []
+    session = types.SimpleNamespace(log=lambda row, step: logged.append((step, row)), finish=lambda: ended.append(1))
+    fake = types.ModuleType("wandb")
+    fake.init = lambda **options: begun.append(options) or session
+    fake.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    for rounds in (2, 4):
+        scarlet_jax.run(tiny(rounds=rounds, wandb__mode="offline"), tmp_path)
+    assert [step for step, _ in logged] == [0, 1, 2, 3] and len(ended) == 2
+    assert [row["server_top1"] for _, row in logged] == [row["server_top1"] for row in rows(finished)]
+    assert begun[0]["id"] == begun[1]["id"] and begun[0]["mode"] == "offline" and begun[0]["resume"] == "allow"

@@ -1,0 +1,194 @@
+"""Stopping anyhow and starting again gives the bits of running through."""
+
+import json
+import logging
+import threading
+
+import pytest
+
+import scarlet_jax
+from scarlet_jax import checkpoint, experiment, registry, signals
+from tests.end_to_end.harness import assert_same_run, scalars, tiny
+
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
+
+def test_a_killed_run_goes_on_and_its_records_are_cut_back(unfinished, finished, capsys):
+    summary = scarlet_jax.run(tiny(), unfinished)
+    assert "resuming after 2 rounds" in capsys.readouterr().out
+    assert summary["complete"] and summary["rounds"] == 4
+    assert_same_run(unfinished, finished)
+    board = scalars(unfinished)
+    assert sorted(board["server_top1"]) == [0, 1, 2, 3]
+    assert board == scalars(finished) | {"seconds": board["seconds"]}
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(unfinished, finished, capsys):
+    (unfinished / "checkpoints" / "2").rename(unfinished / "checkpoints" / "2.orbax-checkpoint-tmp")
+    scarlet_jax.run(tiny(), unfinished)
+    assert "resuming" not in capsys.readouterr().out
+    assert_same_run(unfinished, finished)
+    assert sorted(p.name for p in (unfinished / "checkpoints").iterdir()) == ["2", "4"]
+
+
+def test_a_run_killed_between_its_last_checkpoint_and_its_summary_is_finished(again, finished):
+    (again / "summary.json").unlink()
+    scarlet_jax.run(tiny(), again)
+    assert_same_run(again, finished)
+
+
+def test_a_stop_in_every_round_changes_nothing(finished, tmp_path, monkeypatch):
+    """Each start does one round: the signal comes while the round is in flight."""
+    make = registry.make_algorithm
+
+    def interrupted(*args):
+        algorithm = make(*args)
+
+        def round_(*args, **kwargs):
+            result = algorithm.round(*args, **kwargs)
+            stops[-1].handle(15, None)
+            return result
+
+        return algorithm._replace(round=round_)
+
+    stops = []
+    monkeypatch.setattr(registry, "make_algorithm", interrupted)
+    monkeypatch.setattr(signals, "Stop", lambda stop=signals.Stop: stops.append(stop()) or stops[-1])
+    for done in (1, 2, 3):
+        with pytest.raises(SystemExit) as stopped:
+            scarlet_jax.run(tiny(), tmp_path)
+        assert stopped.value.code == 143
+        summary = json.loads((tmp_path / "summary.json").read_text())
+        assert (summary["rounds"], summary["complete"]) == (done, False)
+        assert checkpoint.steps(tmp_path)[-1] == done
+    assert scarlet_jax.run(tiny(), tmp_path)["complete"]  # a signal in the last round changes nothing any more
+    assert_same_run(tmp_path, finished)
+
+
+def test_a_stop_during_set_up_ends_before_training(tmp_path, monkeypatch, capsys):
+    load = experiment.federation_data.load
+    stops = []
+    monkeypatch.setattr(signals, "Stop", lambda stop=signals.Stop: stops.append(stop()) or stops[-1])
+    monkeypatch.setattr(experiment.federation_data, "load", lambda c: stops[-1].handle(2, None) or load(c))
+    with pytest.raises(SystemExit) as stopped:
+        scarlet_jax.run(tiny(), tmp_path)
+    assert stopped.value.code == 130
+    assert "stopped by SIGINT after 0 rounds; the same command resumes it" in capsys.readouterr().out
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_more_rounds_continue_and_equal_a_longer_run(again, tmp_path):
+    scarlet_jax.run(tiny(rounds=6), again)
+    scarlet_jax.run(tiny(rounds=6), tmp_path / "longer")
+    assert_same_run(again, tmp_path / "longer")
+
+
+def test_fewer_rounds_than_done_are_refused(again):
+    with pytest.raises(scarlet_jax.UserError, match=r"rounds is 3, but the run in .* has done 4; ask for at least"):
+        scarlet_jax.run(tiny(rounds=3), again)
+    assert json.loads((again / "config.json").read_text())["rounds"] == 4
+
+
+def test_a_raised_run_is_not_complete_until_it_is(again, monkeypatch):
+    make = registry.make_algorithm
+    seen = []
+
+    def watching(*args):
+        algorithm = make(*args)
+
+        def round_(*args, **kwargs):
+            seen.append(json.loads((again / "summary.json").read_text())["complete"])
+            return algorithm.round(*args, **kwargs)
+
+        return algorithm._replace(round=round_)
+
+    monkeypatch.setattr(registry, "make_algorithm", watching)
+    scarlet_jax.run(tiny(rounds=5), again)
+    assert seen == [False]
+    assert json.loads((again / "summary.json").read_text())["complete"]
+
+
+def test_a_finished_run_prints_its_summary_and_loads_nothing(again, monkeypatch, capsys):
+    before = {p: p.stat().st_mtime_ns for p in again.rglob("*") if p.name != ".lock" and p.is_file()}
+    monkeypatch.setattr(experiment.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(registry, "make_algorithm", lambda *_: pytest.fail("something was built"))
+    summary = scarlet_jax.run(tiny(), again)
+    assert summary == json.loads((again / "summary.json").read_text())
+    out = capsys.readouterr().out
+    assert "this run is finished" in out and "MB up" in out and "served from the cache" in out
+    assert before == {p: p.stat().st_mtime_ns for p in again.rglob("*") if p.name != ".lock" and p.is_file()}
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_a_damaged_newest_checkpoint_is_named_put_aside_and_skipped(again, finished, damage, caplog):
+    files = [p for p in (again / "checkpoints" / "4" / "federation").rglob("*") if p.is_file()]
+    victim = max(files, key=lambda p: p.stat().st_size)
+    data = bytearray(victim.read_bytes())
+    if damage == "truncate":
+        victim.write_bytes(data[: len(data) // 2])
+    elif damage == "flip":
+        data[len(data) // 2] ^= 1
+        victim.write_bytes(data)
+    else:
+        victim.unlink()
+    (again / "summary.json").unlink()
+    with caplog.at_level(logging.WARNING, logger="scarlet_jax"):
+        scarlet_jax.run(tiny(), again)
+    assert f"checkpoint {again / 'checkpoints' / '4'} is damaged" in caplog.text
+    assert [p.name.split("-")[0] for p in (again / "checkpoints_damaged").iterdir()] == ["4"]
+    assert_same_run(again, finished)
+
+
+def test_with_all_checkpoints_damaged_the_run_starts_anew(again, finished, caplog, capsys):
+    for path in (again / "checkpoints").glob("*/record/*"):
+        path.write_text("{")
+    (again / "summary.json").unlink()
+    scarlet_jax.run(tiny(), again)
+    assert caplog.text.count("is damaged") == 2 and "no checkpoint to resume from" in capsys.readouterr().out
+    assert_same_run(again, finished)
+
+
+def test_another_config_is_refused_with_the_list_of_differences(again):
+    with pytest.raises(scarlet_jax.UserError) as refused:
+        scarlet_jax.run(tiny(lr=0.05, cache__duration=3), again)
+    message = str(refused.value)
+    assert "cache.duration was 2 and is now 3, lr was 0.1 and is now 0.05" in message and "\n" not in message
+    assert json.loads((again / "config.json").read_text())["lr"] == 0.1
+
+
+def test_a_config_that_trained_nothing_binds_nobody(tmp_path):
+    with pytest.raises(scarlet_jax.UserError, match="public_size"):
+        scarlet_jax.run(tiny(public_size=100_000), tmp_path)  # refused by the data, after config.json was written
+    assert scarlet_jax.run(tiny(rounds=1), tmp_path)["complete"]
+
+
+def test_other_data_are_refused_and_the_checkpoint_stays(unfinished, monkeypatch):
+    load = experiment.federation_data.load
+
+    def other(config):
+        federation = load(config)
+        image = federation.data.private_image.copy()
+        image[0, 0, 0, 0] ^= 1
+        return federation._replace(data=federation.data._replace(private_image=image))
+
+    monkeypatch.setattr(experiment.federation_data, "load", other)
+    with pytest.raises(scarlet_jax.UserError, match="the data differ"):
+        scarlet_jax.run(tiny(), unfinished)
+    assert checkpoint.steps(unfinished) == [2]
+
+
+def test_another_form_of_state_is_refused_and_the_checkpoint_stays(unfinished, monkeypatch):
+    monkeypatch.setattr(checkpoint, "_structure", lambda _: 1)
+    with pytest.raises(scarlet_jax.UserError, match="written by a version of the program"):
+        scarlet_jax.run(tiny(), unfinished)
+    assert checkpoint.steps(unfinished) == [2]
+
+
+def test_a_call_off_the_main_thread_works_and_the_config_is_unchanged(tmp_path, finished):
+    config = tiny()
+    before, results = config.to_json(), []
+    thread = threading.Thread(target=lambda: results.append(scarlet_jax.run(config, str(tmp_path))))
+    thread.start()
+    thread.join()
+    assert results[0]["complete"] and config.to_json() == before and config.is_locked
+    assert_same_run(tmp_path, finished)
