@@ -76,6 +76,8 @@ def run(
             code = main(*parsed, flags.FLAGS)
         except UserError as error:
             _refuse(error)
+        except KeyboardInterrupt:  # while modules are imported; a run handles its own
+            sys.exit(130)
         return code if isinstance(code, int) else 0
 
     app.run(guarded, flags_parser=flags_parser)

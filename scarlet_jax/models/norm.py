@@ -83,9 +83,10 @@ def _statistics(y: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Ar
     per_row = y[0, ..., 0].size
     rows = y.shape[0] if mask is None else jnp.sum(mask, dtype=y.dtype)
     count = jnp.asarray(rows * per_row, y.dtype)
-    divisor = jnp.maximum(count, 1)
-    mean = jnp.sum(y, axes) / divisor  # padding rows are zeros and add nothing
-    var = jnp.sum(jnp.square(y), axes) / divisor - jnp.square(mean)
+    # Multiplied, not divided by: XLA turns such divisions into products or not depending on the number of devices.
+    per_value = 1 / jnp.maximum(count, 1)
+    mean = jnp.sum(y, axes) * per_value  # padding rows are zeros and add nothing
+    var = jnp.sum(jnp.square(y), axes) * per_value - jnp.square(mean)
     var = jnp.maximum(var, 0)  # the difference of two squares can round below zero
     return mean, jnp.where(count > 0, var, 1), count
 
@@ -128,7 +129,7 @@ def _backward(relu: bool, added: bool, saved: Any, cotangents: tuple[jax.Array, 
     d_bias = jnp.sum(d, axes)
     d_scale = (jnp.sum(d * y, axes) - mean * d_bias) * inverse
     factor = scale * inverse
-    per_value = factor / jnp.maximum(count, 1)
+    per_value = factor * (1 / jnp.maximum(count, 1))  # see _statistics
     slope = per_value * inverse * d_scale
     # In padding rows this is not 0, and need not be: y was made of zeros there, which give the weights no gradient, and
     # these came from a ReLU or `zero_padding`, which pass none on. To clear it is a measurable part of a training step.
