@@ -245,7 +245,7 @@ class Learner:
         carry: Any = (state.params, state.batch_stats, opt_state, jnp.zeros(2))
         params, batch_stats, opt_state, totals = jax.lax.fori_loop(0, training.epochs, epoch, carry)
         # Multiplied by the inverse: XLA rounds a division differently on one device and on several.
-        return (params, batch_stats, opt_state), FitMetrics(*(totals * (1 / jnp.maximum(size, 1))))
+        return (params, batch_stats, opt_state), FitMetrics(*(totals * (1 / jnp.maximum(size, 1).astype(totals.dtype))))
 
 
 EVALUATION_BATCH = 250
