@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -73,8 +74,8 @@ class Checkpoints:
         }
         record["check"] = _check(record)
         args = ocp.args.Composite(
-            federation=ocp.args.StandardSave(state._replace(server={})),
-            server=ocp.args.StandardSave(state.server),
+            federation=ocp.args.StandardSave(_without_empty(state)._replace(server={})),
+            server=ocp.args.StandardSave(_without_empty(state.server)),
             record=ocp.args.JsonSave(record),
         )
         if not self._manager.save(rounds, args=args):
@@ -102,10 +103,11 @@ class Checkpoints:
             try:
                 items = self._read(
                     rounds,
-                    federation=ocp.args.StandardRestore(abstract._replace(server={})),
-                    server=ocp.args.StandardRestore(abstract.server),
+                    federation=ocp.args.StandardRestore(_without_empty(abstract)._replace(server={})),
+                    server=ocp.args.StandardRestore(_without_empty(abstract.server)),
                 )
                 state = items["federation"]._replace(server=items["server"])
+                state = jax.tree.map(lambda a, x: jnp.zeros(a.shape, a.dtype) if x is None else x, abstract, state)
                 if checksum(state) != record["state"]:
                     raise ValueError("its contents are not what was written")
                 return Restored(rounds, state, record)
@@ -151,6 +153,11 @@ class Checkpoints:
         target.parent.mkdir(exist_ok=True)
         path.rename(target)
         self._manager.reload()
+
+
+def _without_empty(tree: PyTree) -> PyTree:
+    """None in the place of arrays of size 0, such as the cache of a run without one: Orbax refuses to save them."""
+    return jax.tree.map(lambda a: a if a.size else None, tree)
 
 
 def _structure(tree: PyTree) -> int:

@@ -20,13 +20,14 @@ class State(NamedTuple):
     clients: Any
     server: Any
     held: Any
+    nothing: Any
 
 
 def make_state(seed, size=100):
     rng = np.random.default_rng(seed)
     model = {"kernel": rng.normal(size=(3, size)).astype("f4"), "bias": rng.normal(size=(3, 4)).astype("f4")}
     held = rng.integers(-1, 9, (3, 5)).astype("i4")
-    return jax.tree.map(jnp.asarray, State((model,), {"kernel": model["kernel"][0]}, held))
+    return jax.tree.map(jnp.asarray, State((model,), {"kernel": model["kernel"][0]}, held, np.zeros((3, 0), "i4")))
 
 
 def abstract(state):

@@ -23,6 +23,14 @@ def test_a_killed_run_goes_on_and_its_records_are_cut_back(unfinished, finished,
     assert board == scalars(finished) | {"seconds": board["seconds"]}
 
 
+def test_a_run_without_a_cache_resumes(tmp_path):
+    fields = {"cache__duration": 0, "checkpoint__every": 1}
+    scarlet_jax.run(tiny(**fields, rounds=1), tmp_path / "steps")
+    for name in ("steps", "through"):
+        scarlet_jax.run(tiny(**fields, rounds=2), tmp_path / name)
+    assert_same_run(tmp_path / "steps", tmp_path / "through")
+
+
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(unfinished, finished, capsys):
     (unfinished / "checkpoints" / "2").rename(unfinished / "checkpoints" / "2.orbax-checkpoint-tmp")
     scarlet_jax.run(tiny(), unfinished)
