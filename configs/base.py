@@ -6,6 +6,17 @@ branch. A field that is "open" (None) takes the value named in its comment.
 
 from ml_collections import config_dict
 
+from scarlet_jax.errors import UserError
+
+
+def set_method(config: config_dict.ConfigDict, method: str, duration: int) -> None:
+    """Choose a method by `FILE.py:METHOD` or `FILE.py:METHOD+cache`; the cache keeps labels for `duration` rounds."""
+    config.method.name, _, extra = method.partition("+")
+    if extra not in ("", "cache") or method.endswith("+"):
+        raise UserError(f"The config's argument is {method!r}; allowed is a method, or METHOD+cache.")
+    if extra or config.method.name == "scarlet":
+        config.cache.duration = duration
+
 
 def get_config() -> config_dict.ConfigDict:
     """The base configuration: SCARLET on CIFAR-10 with CIFAR-100 as the public pool."""
@@ -56,14 +67,25 @@ def get_config() -> config_dict.ConfigDict:
 
     # Models: mlp, cnn, resnet20 / 32 / 44 / 56 / 110, resnet18, resnet18_64
     config.model = config_dict.ConfigDict()
-    config.model.client = "resnet20"  # client architecture
+    config.model.client = "resnet20"  # client architecture, or groups: resnet20:60,cnn:40
     config.model.server = "resnet20"  # server architecture
     config.model.conv = "auto"  # auto: by backend and shape; or xla (plain lax.conv), grouped, gemm, winograd, cpu
 
     # Method; an open field takes the method's own default, a field the method does not have is refused
     config.method = config_dict.ConfigDict()
-    config.method.name = "scarlet"  # scarlet
+    # scarlet, dsfl, cfd, comet, selective_fd, fedavg, feddf, individual, centralized
+    config.method.name = "scarlet"  # which method of the comparison; see scarlet_jax/methods
     config.method.beta = config_dict.placeholder(float)  # scarlet: Enhanced ERA exponent (open: 2.0)
+    config.method.temperature = config_dict.placeholder(float)  # dsfl: ERA temperature T (open: 0.1)
+    config.method.uplink_bits = config_dict.placeholder(int)  # cfd: 1 = arg-max, more = quantiser (open: 1)
+    config.method.downlink_bits = config_dict.placeholder(int)  # cfd: 8, 16 or 32 (open: comm.label_bits)
+    config.method.num_clusters = config_dict.placeholder(int)  # comet: centroids per sample (open: 2)
+    config.method.weight = config_dict.placeholder(float)  # comet: factor of the distillation loss (open: 1.0)
+    config.method.width = config_dict.placeholder(float)  # selective_fd: Gaussian kernel width (open: 5.0)
+    config.method.lambda_exponent = config_dict.placeholder(float)  # selective_fd: n_k ** this regularises (open: 0.5)
+    config.method.quantile = config_dict.placeholder(float)  # selective_fd: of a client's held-out images (open: 0.125)
+    config.method.threshold = config_dict.placeholder(float)  # selective_fd: L1 distance of the server (open: 2.0)
+    config.method.prox_mu = config_dict.placeholder(float)  # fedavg: FedProx's factor (open: 0, FedAvg)
 
     # Soft-label cache
     config.cache = config_dict.ConfigDict()

@@ -60,24 +60,22 @@ class Checkpoints:
     def save(self, rounds: int, state: PyTree, record: dict[str, Any]) -> None:
         """Start writing the state after `rounds` rounds; returns once its buffers may be reused.
 
-        The server's model is an item of its own, so that a predictor reads nothing else.
+        The server's model, where there is one, is an item of its own, so that a predictor reads nothing else.
 
         Args:
           rounds: done.
           state: exactly K clients, without the padding of a device count.
           record: JSON that travels with it.
         """
+        items = _items(state)
         record = record | {
             "state": checksum(state),
-            "server": checksum(state.server),  # for those who read no more than that
+            "server": checksum(items["server"]) if "server" in items else None,  # for those who read no more than that
             "structure": _structure(state),
         }
         record["check"] = _check(record)
-        args = ocp.args.Composite(
-            federation=ocp.args.StandardSave(_without_empty(state)._replace(server={})),
-            server=ocp.args.StandardSave(_without_empty(state.server)),
-            record=ocp.args.JsonSave(record),
-        )
+        saves = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        args = ocp.args.Composite(**saves, record=ocp.args.JsonSave(record))
         if not self._manager.save(rounds, args=args):
             raise RuntimeError(f"checkpoint {rounds} was not written: a newer one lies in {self._directory}")
 
@@ -101,12 +99,11 @@ class Checkpoints:
                 continue
             self._compare(rounds, record, abstract, facts)
             try:
-                items = self._read(
-                    rounds,
-                    federation=ocp.args.StandardRestore(_without_empty(abstract)._replace(server={})),
-                    server=ocp.args.StandardRestore(_without_empty(abstract.server)),
-                )
-                state = items["federation"]._replace(server=items["server"])
+                wanted = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
+                items = self._read(rounds, **wanted)
+                state = items["federation"]
+                if "server" in wanted:
+                    state = state._replace(server=items["server"])
                 state = jax.tree.map(lambda a, x: jnp.zeros(a.shape, a.dtype) if x is None else x, abstract, state)
                 if checksum(state) != record["state"]:
                     raise ValueError("its contents are not what was written")
@@ -155,9 +152,12 @@ class Checkpoints:
         self._manager.reload()
 
 
-def _without_empty(tree: PyTree) -> PyTree:
-    """None in the place of arrays of size 0, such as the cache of a run without one: Orbax refuses to save them."""
-    return jax.tree.map(lambda a: a if a.size else None, tree)
+def _items(state: PyTree) -> dict[str, PyTree]:
+    """What a checkpoint holds: the server's model apart, and no arrays of size 0, which Orbax does not save."""
+    state = jax.tree.map(lambda a: a if a.size else None, state)
+    if getattr(state, "server", None) is None:
+        return {"federation": state}
+    return {"federation": state._replace(server={}), "server": state.server}
 
 
 def _structure(tree: PyTree) -> int:

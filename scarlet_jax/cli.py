@@ -100,9 +100,10 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
     path, rest = take_config(argv[1:])
     if path is None:
         raise UserError(f"No config: add --config=FILE; there are {_existing_configs()}.")
-    config = load_config(path)
+    methods = [value for field, value in overrides(rest) if field == "method.name"]
+    config = load_config(path, methods[-1] if methods else None)
     known = config_fields.types(config)
-    for field, _ in _overrides(rest):
+    for field, _ in overrides(rest):
         _check_field(field, known)
 
     argv = [argv[0], *rest]
@@ -147,8 +148,12 @@ def take_config(args: Sequence[str]) -> tuple[str | None, list[str]]:
     return path, rest
 
 
-def load_config(path: str) -> config_dict.ConfigDict:
-    """The config of a file; `FILE.py:ARG` passes ARG to its get_config."""
+def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
+    """The config of a file; `FILE.py:ARG` passes ARG to its get_config.
+
+    A `method` chosen by a flag is passed too, where get_config has a parameter of that name: `FILE.py:dsfl` and
+    `FILE.py --config.method.name=dsfl` are the same, though a config may set other fields for one method than another.
+    """
     file, *argument = path.split(":", 1)
     if not Path(file).is_file():
         raise UserError(f"There is no config {file}; there are {_existing_configs()}.")
@@ -163,7 +168,10 @@ def load_config(path: str) -> config_dict.ConfigDict:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        if argument and not inspect.signature(module.get_config).parameters:
+        parameters = inspect.signature(module.get_config).parameters
+        if method and not argument and "method" in parameters:
+            argument = [method]
+        if argument and not parameters:
             raise UserError(f"The config {file} takes no argument: leave out :{argument[0]}.")
         config = module.get_config(*argument)
     except UserError:
@@ -179,14 +187,17 @@ def load_config(path: str) -> config_dict.ConfigDict:
 
 
 def default_workdir(config_path: str, config: config_dict.ConfigDict) -> str:
-    """`runs/<config>-<method>-s<seed>`; <config> is the path under configs/ with dashes, then the argument if any."""
+    """`runs/<config>-<method>-s<seed>`; <config> is the path under configs/ with dashes, then the argument if any
+    (`digits.py:dsfl+cache` -> runs/digits-dsfl+cache-s0)."""
     file, _, argument = config_path.partition(":")
     parts = Path(file).resolve().with_suffix("").parts
     start = max((i for i, part in enumerate(parts[:-1]) if part == "configs"), default=len(parts) - 2)
     names = list(parts[start + 1 :])
-    if argument and argument != config.method.name:
-        names.append(re.sub(r"[^\w.=]+", "-", argument).strip("-."))
-    return os.path.join("runs", "-".join([*names, config.method.name, f"s{config.seed}"]))
+    if argument:
+        names.append(re.sub(r"[^\w.=+]+", "-", argument).strip("-."))
+    if argument.partition("+")[0] != config.method.name:
+        names.append(config.method.name)
+    return os.path.join("runs", "-".join([*names, f"s{config.seed}"]))
 
 
 def _define(define_flags: DefineFlags | None, flag_values: flags.FlagValues) -> list[flags.Flag]:
@@ -205,7 +216,7 @@ def _before_dashes(args: Sequence[str]) -> Iterator[str]:
         yield arg
 
 
-def _overrides(args: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+def overrides(args: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     """Field and value of every --config.FIELD=VALUE, or --config.FIELD VALUE."""
     args = list(_before_dashes(args))
     for arg, following in zip(args, [*args, None][1:], strict=True):
@@ -239,7 +250,7 @@ def _unknown_flag(name: str, flag_values: flags.FlagValues, fields: dict[str, ty
 
 def _wrong_type(error: flags.Error, args: Sequence[str], fields: dict[str, type]) -> str:
     """The sentence for a value that its flag does not take."""
-    for field, value in _overrides(args):
+    for field, value in overrides(args):
         if str(error).startswith(f"flag --config.{field}={value}:"):
             expected = _TYPE_NAMES.get(fields[field], f"a {fields[field].__name__}")
             return f"config.{field} takes {expected}, not {value!r}."

@@ -9,7 +9,7 @@ In both, round r's downlink carries the list of round r - 1 and the requests of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -35,8 +35,24 @@ class Counts(NamedTuple):
     stale_marks: jax.Array  # i32[M] emptying marks in the reference's catch-up package
 
 
+class Channel(NamedTuple):
+    """What decides the cost of a label beside the method."""
+
+    num_classes: int
+    label_bits: int  # comm.label_bits
+    full_participation: bool
+
+
+class Codec(NamedTuple):
+    """How a label travels in one direction."""
+
+    encode: Callable[[jax.Array], jax.Array]  # f32[..., C] -> f32[..., C], encoded and decoded again: what arrives
+    bits: int  # of one label (`wire`)
+    bytes: int  # of one label without its index (`reference`)
+
+
 class Format(NamedTuple):
-    """What one label costs; a method's `encode` and `publish` decide it."""
+    """What one label costs, from a method's two codecs."""
 
     uplink_bits: int  # one uploaded label (`wire`)
     downlink_bits: int  # one broadcast payload (`wire`)
@@ -53,10 +69,27 @@ class Bytes(NamedTuple):
     downlink: int
 
 
-def soft_label_format(num_classes: int, label_bits: int, cached: bool) -> Format:
-    """Soft labels both ways: C x `label_bits` on the wire, C float32 in the reference."""
-    bits, floats = num_classes * label_bits, num_classes * FLOAT32_BYTES
-    return Format(bits, bits, floats, floats, cached)
+def soft_label(channel: Channel) -> Codec:
+    """Probabilities: C x `label_bits` on the wire, C float32 in the reference."""
+    return Codec(
+        lambda rows: quantise(rows, channel.label_bits),
+        channel.num_classes * channel.label_bits,
+        channel.num_classes * FLOAT32_BYTES,
+    )
+
+
+def hard_label(channel: Channel) -> Codec:
+    """The arg-max alone, the lowest class on ties: ceil(log2 C) bits on the wire, an int64 in the reference."""
+
+    def encode(rows):
+        return jax.nn.one_hot(jnp.argmax(rows, -1), channel.num_classes, dtype=rows.dtype)
+
+    return Codec(encode, math.ceil(math.log2(channel.num_classes)), INT64_BYTES)
+
+
+def make_format(uplink: Codec, downlink: Codec, cached: bool, answers: bool = False) -> Format:
+    """The costs of a run's labels."""
+    return Format(uplink.bits, downlink.bits, uplink.bytes, downlink.bytes, cached, int(answers))
 
 
 def reference_bytes(counts: Counts, fmt: Format, num_classes: int) -> Bytes:
@@ -95,11 +128,6 @@ def quantise(probs: jax.Array, bits: int) -> jax.Array:
     q = jnp.round(probs * (2**bits - 1))
     total = jnp.sum(q, axis=-1, keepdims=True)
     return jnp.where(total > 0, q / jnp.maximum(total, 1), 1 / probs.shape[-1])
-
-
-def hard_label_bits(num_classes: int) -> int:
-    """Bits of one class index."""
-    return math.ceil(math.log2(num_classes))
 
 
 def _ints(values: jax.Array) -> Sequence[int]:

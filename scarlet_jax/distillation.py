@@ -7,28 +7,19 @@ count) and, when due, evaluation.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
 
 from scarlet_jax import cache as caching
 from scarlet_jax import comm, fleet
-from scarlet_jax.evaluation import Evaluator
 from scarlet_jax.keys import Purpose, derive
-from scarlet_jax.learner import Learner
-from scarlet_jax.protocol import Broadcast, Protocol, Settings
+from scarlet_jax.population import Group, client_id
+from scarlet_jax.protocol import Broadcast, Plan, Protocol, Settings
+from scarlet_jax.setup import Setup
 from scarlet_jax.sharpen import entropy
-from scarlet_jax.types import Algorithm, Data, Method, ModelState, PyTree
-
-
-class Group(NamedTuple):
-    """Clients of one architecture, with consecutive ids."""
-
-    learner: Learner
-    layout: fleet.Layout
-    first: int  # id of the first
+from scarlet_jax.types import Algorithm, Data, Labels, Method, ModelState, RoundReport
 
 
 class State(NamedTuple):
@@ -39,195 +30,147 @@ class State(NamedTuple):
     server: ModelState
     cache: caching.Cache  # of N entries; of none without a cache
     held: jax.Array  # i32[K, N] stamp of the copy each client holds; i32[K, 0] without a cache
+    choice: jax.Array  # u8[K, entries] what each client made of its copy (`Method.decode`); u8[K, 0] otherwise
     broadcast: Broadcast
 
 
-class RoundReport(NamedTuple):
-    """What a round tells the host; read when it is convenient."""
-
-    participants: jax.Array  # i32[M]
-    counts: comm.Counts
-    fit_loss: jax.Array  # f32[M]
-    fit_accuracy: jax.Array  # f32[M]
-    kd_loss: jax.Array  # f32[M] of the clients, 0 where the broadcast was empty
-    server_kd_loss: jax.Array  # f32[]
-    target_entropy: jax.Array  # f32[] mean over the list, nats
-    disagreement: jax.Array  # f32[] Jensen-Shannon divergence of the clients' rows, mean over requested samples, nats
-
-
-def make(
-    method: Method,
-    groups: list[Group],
-    server: Learner,
-    settings: Settings,
-    public_size: int,
-    image_shape: tuple[int, ...],
-    mesh: Mesh,
-) -> Algorithm:
+def make(method: Method, setup: Setup, settings: Settings) -> Algorithm:
     """The Algorithm of a distillation method."""
-    federation = _Federation(method, groups, server, settings, public_size, image_shape, mesh)
-    return Algorithm(
-        init=federation.init,
-        round=federation.round,
-        evaluate=federation.evaluate,
-        bill=federation.bill,
-        shardings=federation.shardings,
-        blocks=sum(group.layout.blocks for group in groups),
-        strip=federation.strip,
-        pad=federation.pad,
-    )
+    federation = _Federation(method, setup, settings)
+    return setup.algorithm(federation.start, federation.round, federation.bill)
 
 
 class _Federation:
-    """The compiled phases of a run. Holds no arrays."""
+    """The compiled phases of a run. Holds no arrays but the method's constants."""
 
-    def __init__(self, method, groups, server, settings, public_size, image_shape, mesh):
-        self.method, self.groups, self.server, self.settings = method, groups, server, settings
-        self.protocol = Protocol(settings, tuple(group.layout for group in groups), public_size)
-        self.image_shape, self.mesh = image_shape, mesh
-        self.format = comm.soft_label_format(settings.num_classes, settings.label_bits, settings.duration > 0)
-        replicated = NamedSharding(mesh, fleet.REPLICATED)
-        self._plan = jax.jit(self._plan_phase, out_shardings=replicated)
-        self._fleets = [fleet.Fleet(self._one_client(group), group.layout) for group in groups]
-        self._server = jax.jit(self._server_phase, donate_argnums=(0, 1, 2), out_shardings=replicated)
-        self._evaluator = Evaluator(groups, server, mesh)
+    def __init__(self, method: Method, setup: Setup, settings: Settings):
+        self.method, self.population, self.settings = method, setup.population, settings
+        population, data = setup.population, setup.data
+        channel = comm.Channel(settings.num_classes, settings.label_bits, all(x.full for x in population.layouts))
+        self.uplink, self.downlink = method.uplink(channel), method.downlink(channel)
+        self.constants = jax.device_put(method.setup(settings.seed, data), population.replicated)
+        sample = jax.eval_shape(self._aggregated)
+        self.protocol = Protocol(
+            settings, population.layouts, data.public_image.shape[0], sample.payload is None and method.publish is None
+        )
+        self.payload_shape = (settings.num_classes,) if sample.payload is None else sample.payload.shape[1:]
+        self.format = comm.make_format(self.uplink, self.downlink, self.protocol.cached, method.answers)
+        self._plan = jax.jit(self._plan_phase, out_shardings=population.replicated)
+        self._fleets = [fleet.Fleet(self._one_client(group), group.layout) for group in population.groups]
+        self._server = jax.jit(self._server_phase, donate_argnums=(0, 1, 2, 3), out_shardings=population.replicated)
 
-    def init(self, data: Data) -> State:
-        """The state before round 0. All clients and the server start alike, unless `same_init` is off."""
-        del data
+    def start(self, clients: tuple[ModelState, ...], server: ModelState) -> State:
+        """The state before round 0."""
         s, protocol = self.settings, self.protocol
-
-        def client(learner: Learner, client_id) -> ModelState:
-            number = jnp.where(s.same_init, 0, client_id + 1)
-            return learner.init(derive(s.seed, Purpose.INIT, number), self.image_shape)
-
-        def build() -> State:
-            clients = tuple(
-                jax.lax.map(lambda i, g=g: client(g.learner, i), g.first + jnp.arange(g.layout.num_clients))
-                for g in self.groups
-            )
-            cache = caching.init(protocol.entries, s.num_classes)
-            last = protocol.empty_broadcast(jnp.zeros((s.public_per_round, s.num_classes)))
-            # The server's number is 0 in both cases: the clients' common start, or one of its own.
-            server = self.server.init(derive(s.seed, Purpose.INIT, 0), self.image_shape)
-            return self.pad(State(jnp.int32(0), clients, server, cache, protocol.init_held(), last))
-
-        return jax.jit(build, out_shardings=self.shardings(jax.eval_shape(build)))()
+        separate = None if protocol.target_is_payload else self.payload_shape
+        cache = caching.init(protocol.entries, s.num_classes, separate)
+        choice = jnp.zeros((s.num_clients, protocol.entries if self.method.decode else 0), jnp.uint8)
+        last = protocol.empty_broadcast(jnp.zeros((s.public_per_round, *self.payload_shape)))
+        return State(jnp.int32(0), clients, server, cache, protocol.init_held(), choice, last)
 
     def round(self, state: State, data: Data, progress=None) -> tuple[State, RoundReport]:
         """One round. Dispatches everything and returns at once; the arguments' buffers are reused."""
         plan, held, ids = self._plan(state.round, state.cache.stamp, state.held, state.broadcast)
         clients, outputs = [], []
         for run, models, own in zip(self._fleets, state.clients, ids, strict=True):
-            models, output = run(models, own, state.round, state.broadcast, plan.draw, data, progress=progress)
+            models, output = run(models, own, state.round, state.broadcast, plan, state.choice, data, progress=progress)
             clients.append(models)
             outputs.append(output)
-        server, cache, last, next_round, report = self._server(
-            state.server, state.cache, state.broadcast, state.round, plan, outputs, data
+        server, cache, choice, last, next_round, report = self._server(
+            state.server, state.cache, state.choice, state.broadcast, state.round, plan, outputs, self.constants, data
         )
-        return State(next_round, tuple(clients), server, cache, held, last), report
+        return State(next_round, tuple(clients), server, cache, held, choice, last), report
 
-    def evaluate(self, state: State, data: Data, participants: jax.Array):
-        """Server on the whole test set, participants i32[M] on their own parts."""
-        return self._evaluator(state.clients, state.server, self._padded_ids(participants), data)
-
-    def bill(self, counts: comm.Counts) -> dict[str, comm.Bytes]:
+    def bill(self, report: RoundReport) -> dict[str, comm.Bytes]:
         """Bytes of a round in every ledger."""
+        counts = report.counts
+        assert counts is not None
         return {
             "reference": comm.reference_bytes(counts, self.format, self.settings.num_classes),
             "wire": comm.wire_bytes(counts, self.format),
         }
 
-    def shardings(self, state: State) -> PyTree:
-        """Clients over the devices, everything else on all of them."""
-        stacked, replicated = (NamedSharding(self.mesh, spec) for spec in (fleet.CLIENTS, fleet.REPLICATED))
-        return jax.tree.map(lambda _: replicated, state)._replace(
-            clients=jax.tree.map(lambda _: stacked, state.clients)
-        )
+    def _aggregated(self) -> Labels:
+        """For its shapes only."""
+        s = self.settings
+        participants = sum(layout.participants for layout in self.population.layouts)
+        probs = jnp.full((participants, s.public_per_round, s.num_classes), 1 / s.num_classes)
+        return self._aggregate(self.constants, jnp.int32(0), probs, jnp.ones(probs.shape[:2], bool))
 
-    def pad(self, state: State) -> State:
-        """Lengthen every group from K to the clients stored on this number of devices."""
-        clients = (fleet.pad_clients(c, g.layout.stored) for c, g in zip(state.clients, self.groups, strict=True))
-        return state._replace(clients=tuple(clients))
-
-    def strip(self, state: State) -> State:
-        """Undo `pad`: exactly K clients."""
-        clients = (
-            jax.tree.map(lambda a, k=g.layout.num_clients: a[:k], c)
-            for c, g in zip(state.clients, self.groups, strict=True)
-        )
-        return state._replace(clients=tuple(clients))
-
-    def _padded_ids(self, participants: jax.Array) -> list[jax.Array]:
-        ids, start = [], 0
-        for group in self.groups:
-            own = participants[start : start + group.layout.participants] - group.first
-            ids.append(fleet.participant_ids(group.layout, own))
-            start += group.layout.participants
-        return ids
+    def _aggregate(self, constants, round_, probs, sent) -> Labels:
+        key = derive(self.settings.seed, Purpose.AGGREGATE, round_)
+        return self.method.aggregate(constants, key, round_, probs, sent)
 
     def _plan_phase(self, round_, stamp, held, last):
         plan, held = self.protocol.plan(round_, stamp, held, last)
-        return plan, held, self._padded_ids(plan.ids)
+        return plan, held, self.population.local_ids(plan.ids)
 
     def _one_client(self, group: Group):
-        learner, seed = group.learner, self.settings.seed
+        learner, seed, method = group.learner, self.settings.seed, self.method
 
-        def client(model: ModelState, local_id, active, round_, last: Broadcast, draw, data: Data):
+        def client(model: ModelState, local_id, active, round_, last: Broadcast, plan: Plan, choice, data: Data):
             """Steps 2 to 4 of a round for one client; an inactive one trains on nothing."""
-            client_id = jnp.minimum(local_id, group.layout.num_clients - 1) + group.first
+            number = client_id(group, local_id)
 
             def key(purpose):
-                return derive(seed, purpose, round_, client_id)
+                return derive(seed, purpose, round_, number)
 
+            target, chosen = last.payload, None
+            if method.decode is not None:
+                own = learner.predict(model, data.public_image, last.samples, key(Purpose.DECODE))
+                before = (
+                    choice[number, last.samples] if self.protocol.cached else jnp.zeros(last.samples.shape, jnp.uint8)
+                )
+                position = jnp.searchsorted(plan.ids, number)
+                fresh = ~last.hit | plan.catch_up.entries[jnp.minimum(position, plan.ids.size - 1)]
+                target, chosen = method.decode(last.payload, own, before, fresh)
             listed = jnp.where(active, jnp.sum(last.keep), 0)
-            model, kd = learner.distil(
-                model, key(Purpose.DISTIL), data.public_image, last.samples, last.payload, listed
-            )
-            size = jnp.where(active, data.train.size[client_id], 0)
-            index = data.train.rows[client_id]
-            model, fit = learner.fit(model, key(Purpose.FIT), data.private_image, data.private_label, index, size)
-            probs = learner.predict(model, data.public_image, draw, key(Purpose.PREDICT))
-            return model, (probs, kd.loss, fit.loss, fit.accuracy)
+            model, kd = learner.distil(model, key(Purpose.DISTIL), data.public_image, last.samples, target, listed)
+            size = jnp.where(active, data.train.size[number], 0)
+            rows = data.train.rows[number]
+            model, fit = learner.fit(model, key(Purpose.FIT), data.private_image, data.private_label, rows, size)
+            probs = learner.predict(model, data.public_image, plan.draw, key(Purpose.PREDICT))
+            return model, (probs, chosen, kd.loss, fit.loss, fit.accuracy)
 
         return client
 
-    def _server_phase(self, server, cache, last, round_, plan, outputs, data: Data):
-        s, method = self.settings, self.method
-        probs, kd_loss, fit_loss, fit_accuracy = self._in_client_order(outputs)
-        probs = comm.quantise(probs, s.label_bits)
+    def _server_phase(self, server, cache, choice, last, round_, plan, outputs, constants, data: Data):
+        s, method, protocol = self.settings, self.method, self.protocol
+        probs, chosen, kd_loss, fit_loss, fit_accuracy = self.population.in_client_order(outputs)
+        if method.decode is not None and protocol.cached:
+            place = plan.ids[:, None], last.samples[None, :]
+            choice = choice.at[place].set(jnp.where(last.keep, chosen, choice[place]))
+        probs = self.uplink.encode(probs)
         sent = jnp.broadcast_to(~plan.lookup.hit, probs.shape[:2])
-        labels = method.aggregate(derive(s.seed, Purpose.AGGREGATE, round_), round_, probs, sent)
-        cache, list_ = self.protocol.serve(cache, plan, labels, sent, round_)
-        listed = jnp.sum(list_.keep)
-        server, kd = self.server.distil(
-            server,
-            derive(s.seed, Purpose.SERVER_DISTIL, round_),
-            data.public_image,
-            list_.samples,
-            list_.payload,
-            listed,
+        if method.sends is not None:
+            sent = sent & method.sends(constants)[plan.ids[:, None], plan.draw[None, :]]
+        labels = self._aggregate(constants, round_, probs, sent)
+        cache, served = protocol.serve(cache, plan, labels, sent, round_, self.downlink)
+        learner: Any = self.population.server
+        key = derive(s.seed, Purpose.SERVER_DISTIL, round_)
+        record = method.publish is not None
+        server, kd = learner.distil(
+            server, key, data.public_image, served.samples, served.target, jnp.sum(served.keep), record
         )
+        if protocol.target_is_payload:
+            payload = served.target
+        else:
+            own: Any = labels.payload
+            made = own[served.order] if method.publish is None else method.publish(kd.outputs)
+            payload = self.downlink.encode(made)
+        counts = protocol.counts(plan, sent, last)
+        cache, last = protocol.publish(cache, served, payload)
         report = RoundReport(
             participants=plan.ids,
-            counts=self.protocol.counts(plan, sent, last),
+            counts=counts,
             fit_loss=fit_loss,
             fit_accuracy=fit_accuracy,
             kd_loss=kd_loss,
             server_kd_loss=kd.loss,
-            target_entropy=_mean(entropy(list_.payload), list_.keep),
+            target_entropy=_mean(entropy(served.target), served.keep),
             disagreement=disagreement(probs, sent),
         )
-        return server, cache, list_, round_ + 1, report
-
-    def _in_client_order(self, outputs):
-        """Outputs [capacity, ...] of the groups -> [M, ...] on every device: reductions have one fixed order."""
-        real = [
-            jax.tree.map(lambda a, m=g.layout.participants: a[:m], output)
-            for g, output in zip(self.groups, outputs, strict=True)
-        ]
-        joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), *real)
-        return jax.lax.with_sharding_constraint(joined, NamedSharding(self.mesh, fleet.REPLICATED))
+        return server, cache, choice, last, round_ + 1, report
 
 
 def disagreement(probs: jax.Array, sent: jax.Array) -> jax.Array:

@@ -20,25 +20,29 @@ class Evaluator:
       groups: of clients, each with `learner`, `layout` and `first`.
       server: the server's learner, or None where there is no server model.
       mesh: server evaluation is spread over its devices by sample.
+      own_models: whether clients are evaluated with models of their own, or with the server's.
     """
 
-    def __init__(self, groups, server: Learner | None, mesh: Mesh):
-        self.groups, self.server, self.mesh = groups, server, mesh
+    def __init__(self, groups, server: Learner | None, mesh: Mesh, own_models: bool = True):
+        self.groups, self.server, self.mesh, self._own_models = groups, server, mesh, own_models
         self._fleets = [fleet.Fleet(self._one_client(g), g.layout, updates=False) for g in groups]
         self._finish = jax.jit(self._finish_phase, out_shardings=NamedSharding(mesh, fleet.REPLICATED))
 
     def __call__(
-        self, clients: tuple[ModelState, ...], server: ModelState, ids: list[jax.Array], data: Data
+        self, clients: tuple[ModelState, ...], server: ModelState | None, ids: list[jax.Array], data: Data
     ) -> Evaluation:
         """Scores of the participants `ids` (per group, i32[capacity]) and of the server."""
-        runs = zip(self._fleets, clients, ids, strict=True)
-        outputs = [run(models, own, data)[1] for run, models, own in runs]
+        stacked = clients if self._own_models else ((),) * len(self._fleets)
+        shared = None if self._own_models else server
+        runs = zip(self._fleets, stacked, ids, strict=True)
+        outputs = [run(models, own, shared, data)[1] for run, models, own in runs]
         return self._finish(server, outputs, data)
 
     def _one_client(self, group):
         learner = group.learner
 
-        def client(model, local_id, active, data: Data):
+        def client(own, local_id, active, shared, data: Data):
+            model = own if self._own_models else shared
             client_id = jnp.minimum(local_id, group.layout.num_clients - 1) + group.first
 
             def score(image, label, split):
@@ -49,7 +53,7 @@ class Evaluator:
             val = score(data.private_image, data.private_label, data.val)
             everything = jnp.arange(data.public_val_image.shape[0])
             probs = learner.predict(model, data.public_val_image, everything) if everything.size else None
-            return model, (test, val, probs)
+            return own, (test, val, probs)
 
         return client
 

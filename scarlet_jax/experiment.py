@@ -35,7 +35,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
     """
     config = config_dict.ConfigDict(config.copy_and_resolve_references())
     validate(config)
-    registry.make_method(config)  # refuses unknown methods and fields before anything is loaded
+    registry.check(config)
     records.check_wandb(config.wandb)
     path, stop = Path(workdir_path), signals.Stop()
     with workdir.lock(path), signals.installed(stop):
@@ -192,8 +192,10 @@ class _Session:
         metrics.check_finite(pending.round, report, evaluation)
         now = time.monotonic()
         seconds, self._read_at = now - self._read_at, now
-        billed = algorithm.bill(report.counts)
-        row, self.totals = metrics.make_row(pending.round, report, evaluation, billed, self.totals, seconds)
+        billed = algorithm.bill(report)
+        row, self.totals = metrics.make_row(
+            pending.round, report, evaluation, billed, self.totals, seconds, algorithm.groups
+        )
         self.summary = metrics.summarise(self.summary, row, self.totals)
         self.writer.write(row, metrics.client_rows(pending.round, report, evaluation) if evaluation else [])
         progress.row(row, self.totals)

@@ -22,6 +22,8 @@ class Purpose(enum.IntEnum):
     AGGREGATE = 6
     CACHE = 7
     SERVER_DISTIL = 8
+    DECODE = 9
+    ASSUMED = 10  # what the byte planner draws in the place of data
 
 
 def derive(seed: int, purpose: Purpose, *numbers: jax.Array | int) -> jax.Array:

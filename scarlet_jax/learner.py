@@ -42,6 +42,7 @@ class FitMetrics(NamedTuple):
 
     loss: jax.Array  # f32[]
     accuracy: jax.Array  # f32[] 0 where it has no meaning (distillation)
+    outputs: Any = None  # f32[P, C] softmax in training mode, in the order of the list; where asked for
 
 
 class Scores(NamedTuple):
@@ -86,6 +87,16 @@ class Learner:
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         return ModelState(params, batch_stats, self._fit.optimizer.init(params), self._kd.optimizer.init(params))
 
+    def with_gradient(self, transformation: optax.GradientTransformation) -> Learner:
+        """The same learner with a gradient transformation ahead of the optimizer of private training."""
+        fit = self._fit._replace(optimizer=optax.chain(transformation, self._fit.optimizer))
+        return Learner(self.model, fit, self._kd, self._augmentation, self._kd_loss)
+
+    def restart(self, state: ModelState) -> ModelState:
+        """The same model with new optimizer states."""
+        optimizers = self._fit.optimizer.init(state.params), self._kd.optimizer.init(state.params)
+        return ModelState(state.params, state.batch_stats, *optimizers)
+
     def fit(
         self, state: ModelState, key: jax.Array, images: jax.Array, labels: jax.Array, index: jax.Array, size: jax.Array
     ) -> tuple[ModelState, FitMetrics]:
@@ -119,7 +130,14 @@ class Learner:
         return state._replace(params=model[0], batch_stats=model[1], fit_optimizer=model[2]), metrics
 
     def distil(
-        self, state: ModelState, key: jax.Array, images: jax.Array, index: jax.Array, target: jax.Array, size: jax.Array
+        self,
+        state: ModelState,
+        key: jax.Array,
+        images: jax.Array,
+        index: jax.Array,
+        target: jax.Array,
+        size: jax.Array,
+        record: bool = False,
     ) -> tuple[ModelState, FitMetrics]:
         """Distil from soft labels over the list in its order, never shuffled.
 
@@ -130,6 +148,8 @@ class Learner:
           index: i32[P] the list.
           target: f32[P, C] in the list's order.
           size: i32[] length of the list: kept samples are packed to its front.
+          record: also return the model's softmax in training mode during the last epoch, batch by batch before each
+            update; uniform where nothing was distilled.
         """
         position = _pad_to(jnp.arange(index.size), self._kd.batch_size)
 
@@ -139,9 +159,12 @@ class Learner:
         def images_of(batch_key, rows):
             return self._images(batch_key, images[index[rows]], self._augmentation.public)
 
+        outputs = jnp.full((position.size, target.shape[1]), 1 / target.shape[1]) if record else None
         model, metrics = self._train(
-            self._kd, state, state.kd_optimizer, key, lambda epoch: position, size, images_of, loss
+            self._kd, state, state.kd_optimizer, key, lambda epoch: position, size, images_of, loss, outputs
         )
+        if record:
+            metrics = metrics._replace(outputs=metrics.outputs[: index.size])
         return state._replace(params=model[0], batch_stats=model[1], kd_optimizer=model[2]), metrics
 
     def predict(
@@ -211,16 +234,18 @@ class Learner:
         size,
         images_of,
         loss,
+        outputs: Any = None,
     ) -> tuple[tuple[PyTree, PyTree, PyTree], FitMetrics]:
         """SGD over masked batches; the loop shared by `fit` and `distil`.
 
         `epoch_list(epoch)` i32[n, a multiple of the batch size] gives the rows, real ones first; `images_of(key, rows)`
-        the inputs; `loss(logits, rows)` the loss and correctness [B] of each row.
+        the inputs; `loss(logits, rows)` the loss and correctness [B] of each row. `outputs` [n, C], where given, is
+        overwritten by the softmax of each batch.
         """
         batch_size = training.batch_size
 
         def step(i, carry, epoch, rows):
-            params, batch_stats, opt_state, totals = carry
+            params, batch_stats, opt_state, totals, outputs = carry
             batch = jax.lax.dynamic_slice_in_dim(rows, i * batch_size, batch_size)
             mask = i * batch_size + jnp.arange(batch_size) < size
             x = images_of(jax.random.fold_in(jax.random.fold_in(key, epoch), i + 1), batch)
@@ -231,21 +256,25 @@ class Learner:
                 )
                 losses, correct = loss(logits, batch)
                 total = jnp.sum(jnp.where(mask, losses, 0))
-                return total / jnp.sum(mask), (updated.get("batch_stats", {}), total, jnp.sum(correct & mask))
+                return total / jnp.sum(mask), (updated.get("batch_stats", {}), total, jnp.sum(correct & mask), logits)
 
-            gradient, (batch_stats, total, correct) = jax.grad(objective, has_aux=True)(params)
+            gradient, (batch_stats, total, correct, logits) = jax.grad(objective, has_aux=True)(params)
             updates, opt_state = training.optimizer.update(gradient, opt_state, params)
-            return optax.apply_updates(params, updates), batch_stats, opt_state, totals + jnp.stack([total, correct])
+            if outputs is not None:
+                outputs = jax.lax.dynamic_update_slice_in_dim(outputs, jax.nn.softmax(logits), i * batch_size, 0)
+            params = optax.apply_updates(params, updates)
+            return params, batch_stats, opt_state, totals + jnp.stack([total, correct]), outputs
 
         def epoch(e, carry):
             rows = epoch_list(e)
-            carry = (*carry[:3], jnp.zeros(2))
+            carry = (*carry[:3], jnp.zeros(2), carry[4])
             return jax.lax.fori_loop(0, _steps(size, batch_size), lambda i, c: step(i, c, e, rows), carry)
 
-        carry: Any = (state.params, state.batch_stats, opt_state, jnp.zeros(2))
-        params, batch_stats, opt_state, totals = jax.lax.fori_loop(0, training.epochs, epoch, carry)
+        carry: Any = (state.params, state.batch_stats, opt_state, jnp.zeros(2), outputs)
+        params, batch_stats, opt_state, totals, outputs = jax.lax.fori_loop(0, training.epochs, epoch, carry)
         # Multiplied by the inverse: XLA rounds a division differently on one device and on several.
-        return (params, batch_stats, opt_state), FitMetrics(*(totals * (1 / jnp.maximum(size, 1).astype(totals.dtype))))
+        means = totals * (1 / jnp.maximum(size, 1).astype(totals.dtype))
+        return (params, batch_stats, opt_state), FitMetrics(means[0], means[1], outputs)
 
 
 EVALUATION_BATCH = 250

@@ -12,7 +12,7 @@ from scarlet_jax.errors import UserError
 from scarlet_jax.types import Evaluation
 
 Row = dict[str, Any]
-Totals = dict[str, int]
+Totals = dict[str, Any]  # integers; None where a method bills nothing
 
 CLIENT_FIELDS = ("round", "client", "top1", "top5", "loss", "samples")
 SUMMARISED = ("server_top1", "server_top5", "server_loss", "client_top1", "client_loss")
@@ -35,7 +35,8 @@ def check_finite(round_: int, report: Any, evaluation: Evaluation | None) -> Non
       NonFiniteError: names the loss, the round and the client.
     """
     scores = evaluation.clients if evaluation else None
-    losses = [("training loss", "lr", report.fit_loss), ("distillation loss", "kd_lr", report.kd_loss)]
+    losses = [("training loss", "lr", report.fit_loss)]
+    losses += [("distillation loss", "kd_lr", report.kd_loss)] if report.kd_loss is not None else []
     losses += [("test loss", "lr", scores.loss)] if scores is not None else []
     for name, rate, values in losses:
         bad = np.asarray(report.participants)[~np.isfinite(np.asarray(values))]
@@ -91,31 +92,38 @@ def _clients(ids: Any) -> str:
 
 
 def make_row(
-    round_: int, report: Any, evaluation: Evaluation | None, billed: dict[str, Bytes], totals: Totals, seconds: float
+    round_: int,
+    report: Any,
+    evaluation: Evaluation | None,
+    billed: dict[str, Bytes],
+    totals: Totals,
+    seconds: float,
+    groups: dict[str, range],
 ) -> tuple[Row, Totals]:
-    """One row of metrics.jsonl, and the new totals. Scores are null in rounds without evaluation."""
+    """One row of metrics.jsonl, and the new totals. Scores are null in rounds without evaluation.
+
+    With clients of several architectures, columns such as `client_top1_cnn` say how those did that took part.
+    """
     counts = report.counts
-    drawn = int(counts.requested) + int(counts.hit)
-    totals = totals | {"drawn": totals["drawn"] + drawn, "hit": totals["hit"] + int(counts.hit)}
+    if counts is not None:
+        drawn = int(counts.requested) + int(counts.hit)
+        totals = totals | {"drawn": totals["drawn"] + drawn, "hit": totals["hit"] + int(counts.hit)}
     row: Row = {"round": round_, "participants": len(report.participants)}
     row |= _scores(evaluation)
-    row |= {
-        "fit_loss": float(np.mean(report.fit_loss)),
-        "fit_accuracy": float(np.mean(report.fit_accuracy)),
-        "kd_loss": float(np.mean(report.kd_loss)),
-        "server_kd_loss": float(report.server_kd_loss),
-        "target_entropy": float(report.target_entropy),
-        "disagreement": float(report.disagreement),
-        "requested": int(counts.requested),
-        "hit": int(counts.hit),
-        "stale": int(counts.stale),
-        "caught_up": int(np.sum(counts.caught_up)),
-    }
-    for ledger, volume in billed.items():
-        for direction, value in volume._asdict().items():
+    if len(groups) > 1:
+        row |= _group_scores(np.asarray(report.participants), evaluation, groups)
+    for name in ("fit_loss", "fit_accuracy", "kd_loss", "server_kd_loss", "target_entropy", "disagreement"):
+        value = getattr(report, name)
+        row[name] = None if value is None else float(np.mean(value))
+    for name in ("requested", "hit", "stale", "caught_up"):
+        row[name] = None if counts is None else int(np.sum(getattr(counts, name)))
+    for ledger in LEDGERS:
+        volume = billed.get(ledger)
+        for direction in Bytes._fields:
             name = f"{direction}_bytes_{ledger}"
-            totals[name] += value
-            row[name], row[f"total_{name}"] = value, totals[name]
+            totals = totals | {name: totals[name] + getattr(volume, direction) if volume else None}
+            row[name] = getattr(volume, direction) if volume else None
+            row[f"total_{name}"] = totals[name]
     row["seconds"] = round(seconds, 3)
     return row, totals
 
@@ -135,13 +143,6 @@ def _scores(evaluation: Evaluation | None) -> Row:
         scores = evaluation.server if evaluation else None
         return _share(getattr(scores, field), scores.samples) if scores else None
 
-    def clients(scores, field):
-        """Mean over clients of each client's own share; clients without samples have none."""
-        if scores is None:
-            return None
-        sums, count = np.asarray(getattr(scores, field)), np.asarray(scores.samples)
-        return float(np.mean(sums[count > 0] / count[count > 0])) if np.any(count > 0) else None
-
     own = evaluation.clients if evaluation else None
     val = evaluation.client_val if evaluation else None
     public = evaluation.public_val if evaluation else None
@@ -149,14 +150,31 @@ def _scores(evaluation: Evaluation | None) -> Row:
         "server_top1": server("top1"),
         "server_top5": server("top5"),
         "server_loss": server("loss"),
-        "client_top1": clients(own, "top1"),
-        "client_top5": clients(own, "top5"),
-        "client_loss": clients(own, "loss"),
-        "private_val_top1": clients(val, "top1"),
-        "private_val_loss": clients(val, "loss"),
+        "client_top1": _client_mean(own, "top1"),
+        "client_top5": _client_mean(own, "top5"),
+        "client_loss": _client_mean(own, "loss"),
+        "private_val_top1": _client_mean(val, "top1"),
+        "private_val_loss": _client_mean(val, "loss"),
         "public_val_loss": float(public.loss) if public else None,
         "public_val_agreement": float(public.agreement) if public else None,
     }
+
+
+def _group_scores(participants: np.ndarray, evaluation: Evaluation | None, groups: dict[str, range]) -> Row:
+    row: Row = {}
+    for name, ids in groups.items():
+        own = np.isin(participants, ids)
+        scores = jax.tree.map(lambda x, own=own: np.asarray(x)[own], evaluation.clients) if evaluation else None
+        row |= {f"client_{field}_{name}": _client_mean(scores, field) for field in ("top1", "top5", "loss")}
+    return row
+
+
+def _client_mean(scores: Any, field: str) -> float | None:
+    """Mean over clients of each client's own share; clients without samples have none."""
+    if scores is None:
+        return None
+    sums, count = np.asarray(getattr(scores, field)), np.asarray(scores.samples)
+    return float(np.mean(sums[count > 0] / count[count > 0])) if np.any(count > 0) else None
 
 
 def _share(total: Any, count: Any) -> float | None:
@@ -192,8 +210,9 @@ def summary_text(summary: Row) -> str:
     lines = [f"{summary['rounds']} rounds: server top-1 {share(summary['server_top1'])}, mean client top-1 "
              f"{share(summary['client_top1'])}"]  # fmt: skip
     for ledger in LEDGERS:
-        up, down = (summary[f"{d}_bytes"][ledger] / 1e6 for d in ("uplink", "downlink"))
-        lines.append(f"  {ledger + ' ledger:':18} {up:10.3f} MB up, {down:10.3f} MB down")
+        up, down = (summary[f"{d}_bytes"][ledger] for d in ("uplink", "downlink"))
+        if up is not None:
+            lines.append(f"  {ledger + ' ledger:':18} {up / 1e6:10.3f} MB up, {down / 1e6:10.3f} MB down")
     if summary["cache_share"] is not None:
         lines.append(f"  labels served from the cache: {summary['cache_share']:.1%} of those drawn")
     return "\n".join(lines)

@@ -34,24 +34,6 @@ EXAMPLES = (
 )
 
 
-def simulate(config: config_dict.ConfigDict, num_classes: int) -> PlanResult:
-    """Run the protocol of a config, without data and training: `scarlet_jax.simulation.simulate`.
-
-    Args:
-      config: of configs/base.py's fields.
-      num_classes: C of the private data.
-
-    Returns:
-      Counts and bytes of every round, and totals.
-
-    Raises:
-      UserError: the config cannot be run; one sentence.
-    """
-    from scarlet_jax import simulation
-
-    return simulation.simulate(config, num_classes)
-
-
 def class_count(config: config_dict.ConfigDict, given: int | None) -> int:
     """C: what the user gave, else what is known of the private data set.
 
@@ -70,15 +52,23 @@ def class_count(config: config_dict.ConfigDict, given: int | None) -> int:
     return CLASSES[name]
 
 
-def describe(config: config_dict.ConfigDict, num_classes: int, result: PlanResult) -> str:
+def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner, result: PlanResult) -> str:
     """The setting of a plan and what is assumed, for people."""
     policy = f"expiry policy {result.on_expiry}, ratio {config.cache.ratio:g}" if result.duration else "no cache"
+    form, shares = planner.label_format(result), planner.shares
+    assumed = "every participant answers every request"
+    if planner.selects:
+        assumed = (
+            f"assumed: each participant answers {shares.inlier:g} of the requests (--inlier_share), and the server "
+            f"keeps {shares.kept:g} of the requested samples (--kept_share)"
+        )
     lines = [
         f"{config.rounds:,} rounds of {config.method.name}: D = {result.duration} rounds, {policy}",
         f"K = {config.num_clients:,} clients, M = {result.participants:,} in a round; N = {result.public_size:,} "
         f"public samples, P = {config.public_per_round:,} in a round; C = {num_classes} classes",
-        f"soft labels of {num_classes} x 32 bits in the reference ledger, x {config.comm.label_bits} on the wire; "
-        "every participant answers every request",
+        f"one label costs {form.uplink_bytes} B up and {form.downlink_bytes} B down in the reference ledger, "
+        f"{form.uplink_bits} and {form.downlink_bits} bits on the wire",
+        assumed,
         "MB = 10^6 bytes, GB = 10^9 bytes; bytes are summed over the participants; the last broadcast is never sent",
     ]
     return "\n".join(lines)
@@ -186,6 +176,18 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "also write every round's counts and bytes to this file, which must be new",
         flag_values=flag_values,
     )
+    flags.DEFINE_float(
+        "inlier_share",
+        1.0,
+        "selective_fd: assumed share of the requests that each participant answers",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_float(
+        "kept_share",
+        1.0,
+        "selective_fd: assumed share of the requested samples that the server keeps",
+        flag_values=flag_values,
+    )
     flags.DEFINE_boolean(
         "table", True, "print the table over D, participation and expiry (--notable: not)", flag_values=flag_values
     )
@@ -205,10 +207,11 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     jax.config.update("jax_platforms", "cpu")
     from scarlet_jax import simulation
 
-    planner = simulation.Planner(config, num_classes)
+    shares = simulation.Shares(flag_values.inlier_share, flag_values.kept_share)
+    planner = simulation.Planner(config, num_classes, shares)
     result = planner.run()
     no_cache = planner.variants(0, result.on_expiry, [result.participants])[0]
-    print(describe(config, num_classes, result), end="\n\n", flush=True)
+    print(describe(config, num_classes, planner, result), end="\n\n", flush=True)
     print(own_table(result, no_cache), flush=True)
     if path is not None:
         write_new(path, csv_text(result))

@@ -113,7 +113,7 @@ def _newest(path: Path) -> tuple[int, PyTree, dict[str, Any]]:
         directory = path / checkpoint.DIRECTORY / str(rounds)
         try:
             return rounds, *_read(directory)
-        except (MemoryError, PermissionError):  # these say nothing about the checkpoint
+        except (MemoryError, PermissionError, UserError):  # these say nothing about the checkpoint
             raise
         except Exception as error:  # whatever a damaged file makes Orbax raise
             if directory.exists():
@@ -126,12 +126,14 @@ def _newest(path: Path) -> tuple[int, PyTree, dict[str, Any]]:
 
 def _read(directory: Path) -> tuple[PyTree, dict[str, Any]]:
     """The server's variables and the record of one checkpoint; raises whatever shows that it is damaged."""
+    record = ocp.JsonCheckpointHandler().restore(epath.Path(directory.absolute() / "record"))
+    if record["server"] is None:
+        raise UserError(f"the run in {directory.parents[1]} has no server model: its method trains clients alone.")
     server = epath.Path(directory.absolute() / "server")
     handler = ocp.PyTreeCheckpointHandler()
     # As NumPy arrays, because the devices it was saved from need not exist here.
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(server).tree)
     tree = handler.restore(server, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    record = ocp.JsonCheckpointHandler().restore(epath.Path(directory.absolute() / "record"))
     model = ModelState(**tree)  # the leaves in the order in which they were written
     if checkpoint.checksum(model) != record["server"]:
         raise ValueError("its contents are not what was written")

@@ -58,11 +58,12 @@ class Progress:
             with contextlib.suppress(OSError):
                 self._live.update(self._task, completed=at, shown=at // self._blocks)
 
-    def row(self, row: dict[str, Any], totals: dict[str, int]) -> None:
+    def row(self, row: dict[str, Any], totals: dict[str, Any]) -> None:
         """A round's metrics have arrived."""
         done = row["round"] + 1
         parts = [f"{name} {row[key]:.3f}" for name, key in _SHOWN if row.get(key) is not None]
-        parts += [f"{totals[f'{d}_bytes_{LEDGERS[0]}'] / 1e6:.2f} MB {d[:-4]}" for d in ("uplink", "downlink")]
+        volumes = [(d[:-4], totals[f"{d}_bytes_{LEDGERS[0]}"]) for d in ("uplink", "downlink")]
+        parts += [f"{volume / 1e6:.2f} MB {way}" for way, volume in volumes if volume is not None]
         text = "  ".join([f"ETA {_clock(self._seconds_left(done, row['seconds']))}", *parts])
         with contextlib.suppress(OSError):
             if self._live is not None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from scarlet_jax import cache as caching
 from scarlet_jax import comm, fleet
 from scarlet_jax.keys import Purpose, derive
+from scarlet_jax.population import draw_participants
 from scarlet_jax.types import Labels
 
 
@@ -27,7 +28,6 @@ class Settings(NamedTuple):
     on_expiry: str
     cache_ratio: float
     label_bits: int
-    same_init: bool
 
 
 class Broadcast(NamedTuple):
@@ -40,6 +40,18 @@ class Broadcast(NamedTuple):
     stamp: jax.Array  # i32[P] before the commit
 
 
+class Served(NamedTuple):
+    """A round's list, before its payload is known. List order, kept samples first."""
+
+    samples: jax.Array  # i32[P]
+    target: jax.Array  # f32[P, C] what the server distils from
+    keep: jax.Array  # bool[P]
+    hit: jax.Array  # bool[P]
+    stamp: jax.Array  # i32[P] before the commit
+    written: jax.Array  # bool[P] new entries of the cache
+    order: jax.Array  # i32[P] position of each in the draw
+
+
 class Plan(NamedTuple):
     """What a round is going to do, decided before anything runs."""
 
@@ -47,19 +59,6 @@ class Plan(NamedTuple):
     draw: jax.Array  # i32[P] public samples
     lookup: caching.Lookup  # of the draw
     catch_up: caching.CatchUp  # of the participants, for the previous broadcast
-
-
-def draw_participants(seed: int, round_: jax.Array, groups: list[fleet.Layout]) -> jax.Array:
-    """Participants of a round, i32[M] ascending: each group sends its own static number."""
-    ids, first = [], 0
-    for number, layout in enumerate(groups):
-        key = derive(seed, Purpose.PARTICIPANTS, round_, number)
-        chosen = jnp.arange(layout.num_clients, dtype=jnp.int32)
-        if not layout.full:
-            chosen = jnp.sort(jax.random.permutation(key, chosen)[: layout.participants])
-        ids.append(chosen + first)
-        first += layout.num_clients
-    return jnp.concatenate(ids)
 
 
 def draw_public(seed: int, round_: jax.Array, size: int, per_round: int) -> jax.Array:
@@ -75,6 +74,7 @@ class Protocol(NamedTuple):
     settings: Settings
     layouts: tuple[fleet.Layout, ...]
     public_size: int
+    target_is_payload: bool = True  # whether clients are sent what the server distils from
 
     @property
     def cached(self) -> bool:
@@ -103,7 +103,7 @@ class Protocol(NamedTuple):
           The plan, and i32[K, entries] the stamps held once the participants have applied the last broadcast.
         """
         s = self.settings
-        ids = draw_participants(s.seed, round_, list(self.layouts))
+        ids = draw_participants(s.seed, round_, self.layouts)
         draw = draw_public(s.seed, round_, self.public_size, s.public_per_round)
         return self.plan_for(ids, draw, round_, stamp, held, last)
 
@@ -134,8 +134,8 @@ class Protocol(NamedTuple):
         return caching.commit(cache, plan.draw, lookup, keep, chosen, round_, s.on_expiry)
 
     def serve(
-        self, cache: caching.Cache, plan: Plan, labels: Labels, sent: jax.Array, round_: jax.Array
-    ) -> tuple[caching.Cache, Broadcast]:
+        self, cache: caching.Cache, plan: Plan, labels: Labels, sent: jax.Array, round_: jax.Array, downlink: comm.Codec
+    ) -> tuple[caching.Cache, Served]:
         """Merge a round's labels with the cache, commit them, and lay out the list that everyone distils from.
 
         Args:
@@ -144,20 +144,31 @@ class Protocol(NamedTuple):
           labels: what the method made of the uploads, in drawn order.
           sent: bool[M, P] the labels that were uploaded.
           round_: i32[] r.
+          downlink: encodes a target that is itself what is broadcast, so that both sides distil from the same rows.
 
         Returns:
-          The cache after the commit, and the list with its targets.
+          The cache after the commit (payloads that are not the target follow in `publish`), and the list.
         """
         hit, draw = plan.lookup.hit, plan.draw
         answered = jnp.any(sent, 0) if labels.keep is None else jnp.any(sent, 0) & labels.keep
         keep = hit | answered
         cache, written = self.commit(cache, plan, keep, round_)
-        target = comm.quantise(labels.target, self.settings.label_bits)
+        target = downlink.encode(labels.target) if self.target_is_payload else labels.target
         if self.cached:
             target = caching.restore(cache.target, draw, hit, target)
             cache = cache._replace(target=caching.store(cache.target, draw, written, target))
         order = caching.list_order(hit, keep)
-        return cache, Broadcast(draw[order], target[order], keep[order], hit[order], plan.lookup.stamp[order])
+        stamp = plan.lookup.stamp[order]
+        return cache, Served(draw[order], target[order], keep[order], hit[order], stamp, written[order], order)
+
+    def publish(self, cache: caching.Cache, served: Served, payload: jax.Array) -> tuple[caching.Cache, Broadcast]:
+        """Form the broadcast from the payloads [P, ...] of the list, and store those of new entries."""
+        if self.cached and not self.target_is_payload:
+            assert cache.payload is not None
+            payload = caching.restore(cache.payload, served.samples, served.hit, payload)
+            column = caching.store(cache.payload, served.samples, served.written, payload)
+            cache = cache._replace(payload=column)
+        return cache, Broadcast(served.samples, payload, served.keep, served.hit, served.stamp)
 
     def counts(self, plan: Plan, sent: jax.Array, last: Broadcast) -> comm.Counts:
         """Integers of round r for the ledgers. `sent` bool[M, P]: the labels that were uploaded."""

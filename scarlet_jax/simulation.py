@@ -3,8 +3,8 @@
 Participants, draws and cache decisions are those of the training run with the same config, because they come from the
 same functions (`scarlet_jax.protocol`). `python -m scarlet_jax.plan` prints what is computed here.
 
-It is assumed that every participant answers every request and that every requested sample gets a label, with soft
-labels both ways: what the shared round does unless a method selects samples or sends something else.
+What data would decide is assumed: which share of the requests each participant answers, and which share of the
+requested samples gets a label that is kept. Both are 1 but for methods that select.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from ml_collections import config_dict
 
 from scarlet_jax import cache as caching
 from scarlet_jax import comm, fleet, registry
-from scarlet_jax.protocol import Protocol, draw_participants, draw_public
+from scarlet_jax.errors import UserError
+from scarlet_jax.keys import Purpose, derive
+from scarlet_jax.population import draw_participants
+from scarlet_jax.protocol import Protocol, draw_public
 from scarlet_jax.types import Labels
 from scarlet_jax.validate import validate
 
@@ -49,17 +52,25 @@ class PlanResult(NamedTuple):
         return comm.Bytes(sum(self.uplink_bytes[ledger].tolist()), sum(self.downlink_bytes[ledger].tolist()))
 
 
-def simulate(config: config_dict.ConfigDict, num_classes: int) -> PlanResult:
+class Shares(NamedTuple):
+    """What stands in for the data of a method that selects."""
+
+    inlier: float = 1.0  # of a round's requests that each participant answers, rounded
+    kept: float = 1.0  # of the requested samples whose label goes on, at random
+
+
+def simulate(config: config_dict.ConfigDict, num_classes: int, shares: Shares | None = None) -> PlanResult:
     """Run the protocol of a config, without data and training.
 
     Args:
       config: of configs/base.py's fields.
       num_classes: C of the private data.
+      shares: for methods that select, see `Planner`.
 
     Raises:
       UserError: the config cannot be run; one sentence.
     """
-    return Planner(config, num_classes).run()
+    return Planner(config, num_classes, shares).run()
 
 
 class Planner:
@@ -68,15 +79,20 @@ class Planner:
     Args:
       config: of configs/base.py's fields; it is validated.
       num_classes: C of the private data.
+      shares: of what a selecting method sends and keeps; None: all.
 
     Raises:
-      UserError: the config cannot be run; one sentence.
+      UserError: the config cannot be run, or shares are given for a method that does not select; one sentence.
     """
 
-    def __init__(self, config: config_dict.ConfigDict, num_classes: int):
+    def __init__(self, config: config_dict.ConfigDict, num_classes: int, shares: Shares | None = None):
         config = config_dict.ConfigDict(config.copy_and_resolve_references())
         validate(config)
-        self._settings = registry.settings(config, registry.make_method(config), num_classes)
+        registry.check(config)
+        self._method = registry.make_method(config)
+        self.selects = self._method.answers
+        self.shares = _checked(shares, self.selects, config.method.name)
+        self._settings = registry.settings(config, self._method, num_classes)
         self.rounds: int = config.rounds
         self.public_size = int(config.public_size * (1 - config.public_val_ratio))  # rounded as where data are divided
         self.duration = int(self._settings.duration)
@@ -118,7 +134,7 @@ class Planner:
             return self._drawn_ids[participants]
         # Of a layout the draw reads K and M; how clients lie on devices changes nothing.
         layout = fleet.make_layout(fleet.make_mesh(jax.devices()[:1]), self._settings.num_clients, participants, 1)
-        draw = functools.partial(draw_participants, self._settings.seed, groups=[layout])
+        draw = functools.partial(draw_participants, self._settings.seed, layouts=[layout])
         ids = jax.jit(lambda rounds: jax.lax.map(draw, rounds))(jnp.arange(self.rounds))
         return self._drawn_ids.setdefault(participants, ids)
 
@@ -136,6 +152,7 @@ class Planner:
         # Rows without columns stand for the labels: only their stamps matter, and there is nothing to quantise.
         settings = self._settings._replace(duration=duration if cached else 0, on_expiry=on_expiry, label_bits=32)
         nothing = jnp.zeros((settings.public_per_round, 0))
+        labels = comm.soft_label(comm.Channel(0, 32, True))
         protocols = [Protocol(settings._replace(num_clients=k), (), self.public_size) for k in clients]
 
         def step(carry, xs):
@@ -144,21 +161,41 @@ class Planner:
             counts, after = [], []
             for protocol, copies, own in zip(protocols, held, ids, strict=True):
                 plan, copies = protocol.plan_for(own, draw, round_, cache.stamp, copies, last)
-                sent = jnp.broadcast_to(~plan.lookup.hit, (own.size, draw.size))
+                requested = ~plan.lookup.hit
+                if self.shares.inlier != 1:
+                    requested &= jnp.cumsum(requested) <= jnp.round(self.shares.inlier * jnp.sum(requested))
+                sent = jnp.broadcast_to(requested, (own.size, draw.size))
                 counts.append(protocol.counts(plan, sent, last))
                 after.append(copies)
             # What the server does is the same for every M: it depends on the draws alone.
-            cache, last = protocol.serve(cache, plan, Labels(nothing), sent, round_)
+            keep = self._kept(round_, draw.size)
+            everything = jnp.ones((1, draw.size), bool)
+            cache, served = protocol.serve(cache, plan, Labels(nothing, keep=keep), everything, round_, labels)
+            cache, last = protocol.publish(cache, served, served.target)
             return (cache, after, last), counts
 
         first = protocols[0]
         start = (caching.init(first.entries, 0), [p.init_held() for p in protocols], first.empty_broadcast(nothing))
         return jax.lax.scan(step, start, (rounds, draws, ids))[1]
 
+    def label_format(self, result: PlanResult) -> comm.Format:
+        """What one label costs in a result of this planner."""
+        return self._format(result.participants, result.duration)
+
+    def _format(self, participants: int, duration: int) -> comm.Format:
+        s, method = self._settings, self._method
+        channel = comm.Channel(s.num_classes, s.label_bits, participants == s.num_clients)
+        return comm.make_format(method.uplink(channel), method.downlink(channel), duration > 0, method.answers)
+
+    def _kept(self, round_: jax.Array, size: int) -> jax.Array | None:
+        """bool[P] the drawn samples whose label is kept; None: all."""
+        if self.shares.kept == 1:
+            return None
+        return jax.random.uniform(derive(self._settings.seed, Purpose.ASSUMED, round_), (size,)) < self.shares.kept
+
     def _bill(self, counts: comm.Counts, duration: int, on_expiry: str, participants: int, copies: int) -> PlanResult:
         """Bytes in both ledgers; each counted participant stands for `copies`."""
-        s = self._settings
-        form = comm.soft_label_format(s.num_classes, s.label_bits, duration > 0)
+        s, form = self._settings, self._format(participants, duration)
         rounds = [comm.Counts(*row) for row in zip(*counts, strict=True)]
         billed = {
             "reference": [comm.reference_bytes(row, form, s.num_classes) for row in rounds],
@@ -181,6 +218,15 @@ class Planner:
             uplink_bytes=column("uplink"),
             downlink_bytes=column("downlink"),
         )
+
+
+def _checked(shares: Shares | None, selects: bool, method: str) -> Shares:
+    for name, value in (shares or Shares())._asdict().items():
+        if not 0 <= value <= 1:
+            raise UserError(f"--{name}_share is {value}; allowed is 0 to 1.")
+        if shares is not None and value != 1 and not selects:
+            raise UserError(f"--{name}_share is {value}, but method {method} does not select samples; leave it out.")
+    return shares or Shares()
 
 
 def _alone(rounds: int) -> jax.Array:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from scarlet_jax import comm
+
 Array = Any  # a jax.Array or a NumPy array
 PyTree = Any
 
@@ -56,8 +58,26 @@ class Labels(NamedTuple):
 class Method(NamedTuple):
     """What a distillation method changes. The shared round in `distillation` does everything else."""
 
-    aggregate: Callable[..., Labels]  # key, round i32[], probs f32[M, P, C], sent bool[M, P] -> Labels
-    duration: int = 0  # the method's own cache duration D, when the config leaves cache.duration open
+    # constants, key, round i32[], probs f32[M, P, C], sent bool[M, P] -> Labels
+    aggregate: Callable[..., Labels]
+    # The method's own cache duration D, when the config leaves cache.duration open.
+    duration: int = 0
+    # seed, Data -> constants: computed once at each start, on the host; the same every time.
+    setup: Callable[..., PyTree] = lambda seed, data: ()
+    # constants -> bool[K, N]: the public samples each client answers for; None: all. `answers`: and says which.
+    sends: Callable[..., Array] | None = None
+    answers: bool = False
+    # comm.Channel -> comm.Codec: how labels travel, each way.
+    uplink: Callable[..., comm.Codec] = comm.soft_label
+    downlink: Callable[..., comm.Codec] = comm.soft_label
+    # Outputs f32[P, C] of the server model, in training mode during its last distillation epoch -> payload f32[P, ...];
+    # for methods that broadcast something else than the target or what `aggregate` made.
+    publish: Callable[..., Array] | None = None
+    # payload f32[P, ...], own prediction f32[P, C], choice u8[P], fresh bool[P] -> target f32[P, C], choice u8[P];
+    # for methods whose clients make their own target of what they received. `fresh`: just received, choose anew.
+    decode: Callable[..., tuple[Array, Array]] | None = None
+    # logits f32[B, C], target f32[B, C] -> f32[B]: the clients' distillation loss; None: KL(target || softmax).
+    kd_loss: Callable[..., Array] | None = None
 
 
 class Algorithm(NamedTuple):
@@ -66,11 +86,25 @@ class Algorithm(NamedTuple):
     init: Callable[..., Any]  # Data -> State
     round: Callable[..., Any]  # State, Data, progress -> State (the old one is donated), RoundReport
     evaluate: Callable[..., Evaluation]  # State, Data, participants i32[M] -> Evaluation
-    bill: Callable[..., Any]  # counts of a RoundReport, on the host -> {ledger: comm.Bytes}
+    bill: Callable[..., Any]  # RoundReport, on the host -> {ledger: comm.Bytes}; empty: nothing to bill
     shardings: Callable[..., Any]  # State -> its shardings
     blocks: int  # progress calls of one round
+    groups: dict[str, range]  # architecture -> ids of the clients that have it
     strip: Callable[..., Any]  # State -> State with exactly K clients, for a checkpoint
     pad: Callable[..., Any]  # the reverse
+
+
+class RoundReport(NamedTuple):
+    """What a round tells the host; read when it is convenient. None where a method has no such thing."""
+
+    participants: Array  # i32[M]
+    fit_loss: Array  # f32[M]
+    fit_accuracy: Array  # f32[M]
+    counts: comm.Counts | None = None
+    kd_loss: Array | None = None  # f32[M] of the clients, 0 where the broadcast was empty
+    server_kd_loss: Array | None = None  # f32[]
+    target_entropy: Array | None = None  # f32[] mean over the list, nats
+    disagreement: Array | None = None  # f32[] Jensen-Shannon divergence of the rows that were sent, nats
 
 
 class Evaluation(NamedTuple):

@@ -101,9 +101,23 @@ def _one_of_models(constant: str) -> Rule:
     return Rule(lambda value: value in names(), lambda: "one of " + ", ".join(names()))
 
 
+def _client_models(value: Any) -> bool:
+    """A model, or groups of them; `registry.model_groups` checks the counts."""
+    from scarlet_jax import models
+
+    return isinstance(value, str) and all(part.split(":")[0].strip() in models.MODEL_NAMES for part in value.split(","))
+
+
+def _client_models_allowed() -> str:
+    from scarlet_jax import models
+
+    return "one of " + ", ".join(models.MODEL_NAMES) + ", or groups such as resnet20:60,cnn:40"
+
+
 _TRUTH = Rule(lambda value: isinstance(value, bool), "true or false")
 _TEXT = Rule(lambda value: isinstance(value, str), "text")
 _NAME = Rule(lambda value: isinstance(value, str) and bool(value.strip()), "a name")
+_FINITE = _number(lambda x: True, "that is finite")
 _POSITIVE = _number(lambda x: x > 0, "above 0")
 _NOT_NEGATIVE = _number(lambda x: x >= 0, "of at least 0")
 _SHARE = _number(lambda x: 0 < x <= 1, "above 0 and at most 1")
@@ -143,11 +157,22 @@ RULES: dict[str, Rule] = {
     "partition.name": _one_of("dirichlet", "label_dirichlet", "iid", "shards"),
     "partition.alpha": _POSITIVE,
     "partition.classes_per_client": _integer(1),
-    "model.client": _one_of_models("MODEL_NAMES"),
+    "model.client": Rule(_client_models, _client_models_allowed),
     "model.server": _one_of_models("MODEL_NAMES"),
     "model.conv": _one_of_models("CONV_NAMES"),
     "method.name": _NAME,
-    "method.beta": _open_or(_NOT_NEGATIVE),
+    # Whether the method has the field, and its range there, is the method's to say.
+    "method.beta": _open_or(_FINITE),
+    "method.temperature": _open_or(_FINITE),
+    "method.uplink_bits": _open_or(_integer(1)),
+    "method.downlink_bits": _open_or(_integer(1)),
+    "method.num_clusters": _open_or(_integer(1)),
+    "method.weight": _open_or(_FINITE),
+    "method.width": _open_or(_FINITE),
+    "method.lambda_exponent": _open_or(_FINITE),
+    "method.quantile": _open_or(_FINITE),
+    "method.threshold": _open_or(_FINITE),
+    "method.prox_mu": _open_or(_NOT_NEGATIVE),
     "cache.duration": _open_or(_integer(0)),
     "cache.on_expiry": _one_of("drop", "refresh"),
     "cache.ratio": _SHARE,

@@ -18,6 +18,7 @@ if "SCARLET_TEST_CACHE" not in os.environ:
 os.environ["XDG_CACHE_HOME"] = os.environ["SCARLET_TEST_CACHE"]
 
 import hypothesis  # noqa: E402
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 # Derandomized: a suite that is green stays green. Deadlines make no sense where an example may compile something.
@@ -54,6 +55,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 pytest.fail(problem, pytrace=False)
             if problem:
                 pytest.skip(problem)
+
+
+@pytest.fixture
+def quick_compilation():
+    """Most of XLA's optimizations off: what is compared is made by the same compiler, and compiles in less time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def pytest_unconfigure() -> None:

@@ -28,8 +28,9 @@ class Replay:
         self.clients = int(trace.get("num_clients", trace["uploaded"].shape[1]))
         settings = Settings(
             seed=0, num_clients=self.clients, public_per_round=self.size, num_classes=self.classes,
-            duration=int(trace["duration"]), on_expiry="drop", cache_ratio=ratio, label_bits=32, same_init=True,
+            duration=int(trace["duration"]), on_expiry="drop", cache_ratio=ratio, label_bits=32,
         )  # fmt: skip
+        self.codec = comm.soft_label(comm.Channel(self.classes, 32, full_participation=False))
         layout = fleet.make_layout(fleet.make_mesh(), self.clients, trace["uploaded"].shape[1], 1)
         self.protocol = Protocol(settings, (layout,), self.pool)
         self.cache = caching.init(self.pool, self.classes)
@@ -45,7 +46,8 @@ class Replay:
             plan, held = self.protocol.plan_for(ids, draw, r, cache.stamp, held, last)
             sent = jnp.broadcast_to(~plan.lookup.hit, uploaded.shape[:2])
             labels = Labels(enhanced_era(masked_mean(uploaded, sent), self.beta))
-            new_cache, new = self.protocol.serve(cache, plan, labels, sent, r)
+            new_cache, served = self.protocol.serve(cache, plan, labels, sent, r, self.codec)
+            new_cache, new = self.protocol.publish(new_cache, served, served.target)
             return plan, everyone, held, new_cache, new, self.protocol.counts(plan, sent, last)
 
         return jax.jit(step)
@@ -99,7 +101,7 @@ def test_partial_participation(name, monkeypatch):
         return jnp.asarray(new) & mask
 
     monkeypatch.setattr(caching, "choose_new", replayed)
-    fmt = comm.soft_label_format(replay.classes, 32, cached=True)
+    fmt = comm.make_format(replay.codec, replay.codec, cached=True)
     original = replay.step.__wrapped__
 
     def with_round(ids, draw, r, *rest):

@@ -76,7 +76,7 @@ REFUSED = {
     "missing file": (["--config=configs/digts.py"], ["no config configs/digts.py", "configs/digits.py"]),
     "folder": (["--config=configs"], ["no config configs;"]),
     "two configs": ([DIGITS, "--config=configs/cifar10.py"], ["twice", "configs/digits.py", "configs/cifar10.py"]),
-    "argument not taken": (["--config=configs/digits.py:cfd"], ["configs/digits.py takes no argument"]),
+    "argument not taken": (["--config=configs/base.py:cfd"], ["configs/base.py takes no argument"]),
     "misspelt field": ([DIGITS, "--config.participatoin=0.5"], ["'participatoin'", "config.participation?"]),
     "misspelt group": ([DIGITS, "--config.cahce.duration=5"], ["'cahce.duration'", "config.cache.duration?"]),
     "group forgotten": ([DIGITS, "--config.duration=5"], ["'duration'", "config.cache.duration?"]),
@@ -166,6 +166,7 @@ def test_a_config_elsewhere_imports_its_neighbours(tmp_path, monkeypatch):
         ("./configs/digits.py", "digits-scarlet-s3"),
         ("configs/cifar10_small/ours.py", "cifar10_small-ours-scarlet-s3"),
         ("configs/digits.py:scarlet", "digits-scarlet-s3"),
+        ("configs/digits.py:scarlet+cache", "digits-scarlet+cache-s3"),
         ("configs/digits.py:no_cache", "digits-no_cache-scarlet-s3"),
         ("configs/digits.py:a=1,b/../c", "digits-a=1-b-..-c-scarlet-s3"),
         ("elsewhere/mine.py", "mine-scarlet-s3"),
@@ -175,6 +176,28 @@ def test_default_workdir(path, name):
     config = base.get_config()
     config.seed = 3
     assert cli.default_workdir(path, config) == os.path.join("runs", name)
+
+
+@pytest.mark.parametrize("config", ["digits", "cifar10_small", "cifar10"])
+def test_a_config_is_given_its_method(config):
+    path = f"configs/{config}.py"
+    own = {"digits": 10, "cifar10_small": 5, "cifar10": 50}[config]
+    expected = {
+        path: ("scarlet", own), f"{path}:scarlet": ("scarlet", own), f"{path}:dsfl": ("dsfl", None),
+        f"{path}:cfd+cache": ("cfd", own),
+    }  # fmt: skip
+    for name, (method, duration) in expected.items():
+        parsed = parse(f"--config={name}")[0]
+        assert (parsed.method.name, parsed.cache.duration) == (method, duration)
+    # A method named by its field is the same as one named behind the file.
+    parsed, named, _ = parse(f"--config={path}", "--config.method.name=dsfl")
+    assert (parsed.method.name, parsed.cache.duration, named) == ("dsfl", None, path)
+
+
+@pytest.mark.parametrize("argument", ["dsfl+", "dsfl+cash", "+cache+"])
+def test_an_argument_that_is_no_method(argument):
+    with pytest.raises(UserError, match="allowed is a method, or METHOD.cache"):
+        parse(f"--config=configs/digits.py:{argument}")
 
 
 def test_every_field_of_base_is_described():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scarlet_jax import comm
+from scarlet_jax import comm, registry
 from tests.golden_files import golden_bytes
 
 
@@ -22,9 +22,14 @@ def test_worked_example():
     """K = 4, M = 2, P = 6, C = 10: 4 requested and 2 hits in both rounds, one participant one catch-up entry."""
     one = np.array([0, 1])
     c = counts(requested=4, hit=2, sent=np.array([4, 4]), listed=6, fresh=4, caught_up=one, updates=one)
-    fmt = comm.soft_label_format(10, 32, cached=True)
+    fmt = soft_format(10, True)
     assert comm.wire_bytes(c, fmt) == comm.Bytes(320, 202 + 246)
     assert comm.reference_bytes(c, fmt, 10) == comm.Bytes(2 * 4 * 48, 2 * (160 + 48 + 32 + 48) + 48)
+
+
+def soft_format(classes, cached):
+    codec = comm.soft_label(comm.Channel(classes, 32, full_participation=True))
+    return comm.make_format(codec, codec, cached)
 
 
 def elements(tensors):
@@ -32,15 +37,21 @@ def elements(tensors):
     return [shape[0] for shape, _ in tensors]
 
 
-@pytest.mark.parametrize("name", ["scarlet", "scarlet_partial", "dsfl"])
+def own_format(name, settings):
+    """As the method itself bills, for the reference's experiment of that name."""
+    method = registry.DISTILLATION[{"selectivefd": "selective_fd"}.get(name, name.removesuffix("_partial"))]()
+    channel = comm.Channel(settings["num_classes"], 32, settings["sample_ratio"] == 1)
+    return comm.make_format(method.uplink(channel), method.downlink(channel), name.startswith("scarlet"))
+
+
+@pytest.mark.parametrize("name", sorted(golden_bytes()))
 def test_reference_ledger_matches_the_references_bills(name):
     """Counts are read off the reference's packages; the bytes must be the ones it reported.
 
     It bills catch-up also to absent clients; those packages are taken off.
     """
     experiment = golden_bytes()[name]
-    classes, cached = experiment["settings"]["num_classes"], name != "dsfl"
-    fmt = comm.soft_label_format(classes, 32, cached)
+    classes, fmt = experiment["settings"]["num_classes"], own_format(name, experiment["settings"])
     for entry in experiment["rounds"]:
         labels, listed, requested = elements(entry["downlink_common"])[:3]
         packages = entry.get("downlink_catchup_all_clients", {})
@@ -69,7 +80,7 @@ def test_totals_do_not_overflow():
         caught_up=np.zeros(100_000, np.int32), updates=np.zeros(100_000, np.int32),
         stale_marks=np.zeros(100_000, np.int32),
     )  # fmt: skip
-    fmt = comm.soft_label_format(1000, 32, cached=False)
+    fmt = soft_format(1000, False)
     assert comm.wire_bytes(c, fmt).uplink == 100_000 * 10_000 * 4000
     assert comm.reference_bytes(c, fmt, 1000).uplink == 100_000 * 10_000 * 4008
 

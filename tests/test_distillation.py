@@ -45,7 +45,12 @@ class PlainFederation:
 
     def __init__(self, algorithm, data, config):
         owner = algorithm.round.__self__
-        self.learner, self.seed, self.data, self.duration = owner.server, config.seed, data, config.cache.duration
+        self.learner, self.seed, self.data, self.duration = (
+            owner.population.server,
+            config.seed,
+            data,
+            config.cache.duration,
+        )
         self.beta = 2.0
         state = algorithm.init(data)
         self.clients = [jax.tree.map(lambda a, k=k: a[k], state.clients[0]) for k in range(K)]
@@ -153,7 +158,7 @@ def test_without_a_cache_everything_is_requested_and_nothing_is_kept():
         c = report.counts
         assert (int(c.requested), int(c.hit), int(c.stale)) == (P, 0, 0)
         assert not np.any(c.caught_up) and not np.any(c.updates) and not np.any(c.stale_marks)
-        billed, listed = algorithm.bill(c), P if r else 0
+        billed, listed = algorithm.bill(report), P if r else 0
         assert billed["reference"] == (3 * P * 48, 3 * (listed * (40 + 8) + 8 * P))
         assert billed["wire"] == (3 * P * 40, 3 * (listed * (40 + 4) + 4 * P))
 
@@ -165,7 +170,7 @@ def test_a_round_with_only_hits_sends_nothing_and_still_distils():
     before = jax.device_get(state.server.params)
     state, report = algorithm.round(state, data)
     assert int(report.counts.requested) == 0 and int(report.counts.hit) == N
-    assert algorithm.bill(report.counts)["wire"].uplink == 0
+    assert algorithm.bill(report)["wire"].uplink == 0
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(state)) if x.dtype != jnp.uint32)
     assert np.asarray(state.broadcast.keep).all()
     changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), before, jax.device_get(state.server.params))
@@ -184,7 +189,7 @@ def test_label_bits_reach_what_is_distilled(bits):
         candidates = np.arange(2**bits - 12, 2**bits + 12)
         error = np.abs(row * candidates[:, None] - np.round(row * candidates[:, None])).max(1).min()
         assert error < 0.02 and smallest > 0
-    assert algorithm.bill(report.counts)["wire"].uplink == 3 * P * 10 * bits // 8
+    assert algorithm.bill(report)["wire"].uplink == 3 * P * 10 * bits // 8
 
 
 def test_same_init_and_its_opposite():

@@ -10,10 +10,11 @@ from absl import flags
 
 import scarlet_jax
 from configs import base, digits
-from scarlet_jax import fleet, plan
+from scarlet_jax import fleet, plan, simulation
 from scarlet_jax.errors import UserError
-from scarlet_jax.protocol import draw_participants, draw_public
-from scarlet_jax.simulation import Planner
+from scarlet_jax.population import draw_participants
+from scarlet_jax.protocol import draw_public
+from scarlet_jax.simulation import Planner, Shares
 
 
 def tiny(**changes):
@@ -28,11 +29,12 @@ def tiny(**changes):
     return config
 
 
-def test_bytes_are_those_of_a_training_run(tmp_path):
-    config = tiny(**{"comm.label_bits": 8})
+@pytest.mark.parametrize("method", ["scarlet", "cfd", "comet"])
+def test_bytes_are_those_of_a_training_run(method, tmp_path):
+    config = tiny(**{"comm.label_bits": 8, "method.name": method})
     scarlet_jax.run(config, tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    result = plan.simulate(config, 10)
+    result = simulation.simulate(config, 10)
     assert len(rows) == config.rounds
     for name in ("requested", "hit", "stale", "caught_up"):
         assert [row[name] for row in rows] == getattr(result, name).tolist(), name
@@ -119,7 +121,7 @@ def test_published_figures_at_a_tenth_of_the_size(on_expiry, requested, ratio):
 
 def test_variants_are_the_plans_of_their_own_configs():
     result = Planner(tiny(), 10).variants(4, "refresh", [2, 5])[0]
-    alone = plan.simulate(tiny(participation=0.4, **{"cache.duration": 4, "cache.on_expiry": "refresh"}), 10)
+    alone = simulation.simulate(tiny(participation=0.4, **{"cache.duration": 4, "cache.on_expiry": "refresh"}), 10)
     assert alone.total("wire") == result.total("wire")
     assert alone.total("reference") == result.total("reference")
 
@@ -143,7 +145,7 @@ def test_the_command_prints_both_ledgers_and_writes_every_round(capsys, tmp_path
     path = tmp_path / "plan.csv"
     out = command(capsys, f"--csv={path}")
     assert "D = 2 rounds" in out and "reference ledger" in out and "wire ledger" in out and "2*" in out
-    result = plan.simulate(tiny(), 10)
+    result = simulation.simulate(tiny(), 10)
     with open(path) as file:
         rows = list(csv.DictReader(file))
     assert [int(row["round"]) for row in rows] == list(range(10))
@@ -169,9 +171,36 @@ def test_the_number_of_classes():
 
 def test_an_invalid_config_is_refused():
     with pytest.raises(UserError, match="public_per_round"):
-        plan.simulate(tiny(public_per_round=37), 10)
+        simulation.simulate(tiny(public_per_round=37), 10)
 
 
 def test_help_needs_no_jax():
     code = "import sys, scarlet_jax.plan; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def selective(**fields):
+    return tiny(participation=1.0, **{"method.name": "selective_fd", "cache.ratio": 1.0} | fields)
+
+
+def test_what_a_selecting_method_would_find_in_the_data_is_assumed():
+    config = selective(**{"cache.duration": 0})
+    everything, half = (Planner(config, 10, Shares(share, 1.0)).run() for share in (1.0, 0.5))
+    # 18 requests of 5 clients: 320 bits an answer, and a bit per request that says which are answered.
+    assert set(everything.uplink_bytes["wire"].tolist()) == {5 * -(-(18 * 320 + 18) // 8)}
+    assert set(half.uplink_bytes["wire"].tolist()) == {5 * -(-(9 * 320 + 18) // 8)}
+    assert half.downlink_bytes["wire"].tolist() == everything.downlink_bytes["wire"].tolist()
+    none = Planner(config, 10, Shares(1.0, 0.0)).run()
+    assert set(none.downlink_bytes["reference"].tolist()) == {5 * 8 * 18}, "requests alone"
+
+
+def test_samples_that_are_not_kept_are_requested_again():
+    config = selective(rounds=200, **{"cache.duration": 10})
+    kept = {share: Planner(config, 10, Shares(1.0, share)).run().requested_share for share in (1.0, 0.7, 0.0)}
+    assert kept[1.0] < kept[0.7] < kept[0.0] == 1
+
+
+@pytest.mark.parametrize(("shares", "method"), [(Shares(1.2, 1.0), "selective_fd"), (Shares(0.5, 1.0), "dsfl")])
+def test_shares_that_cannot_be(shares, method):
+    with pytest.raises(UserError, match="inlier_share"):
+        Planner(tiny(**{"method.name": method}), 10, shares)

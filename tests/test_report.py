@@ -85,9 +85,9 @@ def made(many, tmp_path_factory):
 
 def test_names_repeated_here_are_the_programs_own():
     assert runs.LEDGERS == comm.LEDGERS
-    own = {name: make().duration for name, make in registry.METHODS.items() if hasattr(make(), "duration")}
-    assert {name: d for name, d in own.items() if d} == {k: d for k, d in runs.OWN_DURATION.items() if k in own}
-    assert set(registry.METHODS) <= set(groups.TITLES)
+    own = {name: make().duration for name, make in registry.DISTILLATION.items()}
+    assert {name: d for name, d in own.items() if d} == runs.OWN_DURATION
+    assert set(registry.METHODS) == set(groups.TITLES)
     assert set(groups.EXECUTION_FIELDS) == set(workdir.FREE_FIELDS) - {"rounds"}
 
 
@@ -101,8 +101,8 @@ def test_load_reads_what_the_program_writes(tmp_path):
     rest = dict.fromkeys(("server_kd_loss", "target_entropy", "disagreement"), 1.0)
     round_report = SimpleNamespace(participants=np.array([0, 1]), counts=counts, **each, **rest)
     billed = {ledger: comm.Bytes(uplink=7 * 10**9, downlink=11) for ledger in comm.LEDGERS}
-    row, totals = metrics.make_row(0, round_report, evaluation, billed, metrics.no_totals(), 1.5)
-    second, _ = metrics.make_row(1, round_report, None, billed, totals, 1.5)
+    row, totals = metrics.make_row(0, round_report, evaluation, billed, metrics.no_totals(), 1.5, {})
+    second, _ = metrics.make_row(1, round_report, None, billed, totals, 1.5, {})
     (path / "metrics.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(second) + "\n" + '{"round": 2, "ser')
     rows = metrics.client_rows(0, round_report, evaluation)
     with open(path / "clients.csv", "w") as file:

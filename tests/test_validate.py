@@ -73,7 +73,7 @@ REFUSED = [
     ("model.server", ""),
     ("model.conv", "fast"),
     ("method.name", ""),
-    ("method.beta", -0.5),
+    ("method.prox_mu", -0.5),
     ("method.beta", math.nan),
     ("cache.duration", -1),
     ("cache.on_expiry", "keep"),

@@ -16,8 +16,8 @@ def scarlet(beta: float = 2.0) -> Method:
     if not beta >= 0:
         raise UserError(f"method.beta is {beta}; it must be 0 or more (1 leaves the mean as it is, 2 sharpens).")
 
-    def aggregate(key, round_, probs, sent) -> Labels:
-        del key, round_
+    def aggregate(constants, key, round_, probs, sent) -> Labels:
+        del constants, key, round_
         return Labels(enhanced_era(masked_mean(probs, sent), beta))
 
     return Method(aggregate, duration=50)

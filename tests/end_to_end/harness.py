@@ -123,13 +123,15 @@ def saved(workdir: Path, rounds: int | None = None) -> dict[str, np.ndarray]:
     arrays = {}
     for item in ("federation", "server"):
         path = workdir / "checkpoints" / str(rounds) / item
+        if not path.exists():
+            continue  # a method without a server model
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
             tree = reader.metadata(path).item_metadata.tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             found = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
         for key, leaf in jax.tree_util.tree_leaves_with_path(found):
             arrays[item + jax.tree_util.keystr(key)] = np.asarray(leaf)
-    assert len(arrays) > 10
+    assert len(arrays) > 4
     return arrays
 
 

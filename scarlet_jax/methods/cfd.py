@@ -1,0 +1,45 @@
+"""CFD (Sattler et al., arXiv 2012.00632): hard labels up, the server model's own soft labels down."""
+
+from __future__ import annotations
+
+from scarlet_jax import comm
+from scarlet_jax.errors import UserError
+from scarlet_jax.sharpen import masked_mean
+from scarlet_jax.types import Labels, Method
+
+BITS = (8, 16, 32)
+
+
+def cfd(uplink_bits: int = 1, downlink_bits: int | None = None) -> Method:
+    """Clients upload arg-max labels; the server distils from their mean and broadcasts what its model says meanwhile.
+
+    The broadcast is the softmax of the server model in training mode during the last distillation epoch, batch by batch
+    before each update, as the reference records it.
+
+    Args:
+      uplink_bits: 1 is the arg-max, billed as a hard label; 2 to 32 quantise each probability uniformly.
+      downlink_bits: 8, 16 or 32 bits per broadcast probability; None is `comm.label_bits`.
+
+    Raises:
+      UserError: bits out of range.
+    """
+    if not 1 <= uplink_bits <= 32:
+        raise UserError(f"method.uplink_bits is {uplink_bits}; allowed is 1 (hard labels) to 32.")
+    if downlink_bits is not None and downlink_bits not in BITS:
+        raise UserError(
+            f"method.downlink_bits is {downlink_bits}; allowed are 8, 16 and 32, or open (comm.label_bits)."
+        )
+
+    def aggregate(constants, key, round_, probs, sent) -> Labels:
+        del constants, key, round_
+        return Labels(masked_mean(probs, sent))
+
+    def uplink(channel: comm.Channel) -> comm.Codec:
+        return (
+            comm.hard_label(channel) if uplink_bits == 1 else comm.soft_label(channel._replace(label_bits=uplink_bits))
+        )
+
+    def downlink(channel: comm.Channel) -> comm.Codec:
+        return comm.soft_label(channel._replace(label_bits=downlink_bits or channel.label_bits))
+
+    return Method(aggregate, uplink=uplink, downlink=downlink, publish=lambda outputs: outputs)

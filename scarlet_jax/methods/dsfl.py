@@ -1,0 +1,23 @@
+"""DS-FL (Itahara et al., IEEE TMC 2021, arXiv 2008.06180): entropy-reduction aggregation."""
+
+from __future__ import annotations
+
+from scarlet_jax.errors import UserError
+from scarlet_jax.sharpen import era, masked_mean
+from scarlet_jax.types import Labels, Method
+
+
+def dsfl(temperature: float = 0.1) -> Method:
+    """Mean over the clients, sharpened by softmax(mean / T).
+
+    Raises:
+      UserError: the temperature is not positive.
+    """
+    if not temperature > 0:
+        raise UserError(f"method.temperature is {temperature}; it must be above 0 (0.1 sharpens).")
+
+    def aggregate(constants, key, round_, probs, sent) -> Labels:
+        del constants, key, round_
+        return Labels(era(masked_mean(probs, sent), temperature))
+
+    return Method(aggregate)

@@ -1,0 +1,62 @@
+"""Individual training: every client alone, no communication. The lower bound of the comparison."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from scarlet_jax import comm, fleet
+from scarlet_jax.keys import Purpose, derive
+from scarlet_jax.population import Group, client_id
+from scarlet_jax.setup import Setup
+from scarlet_jax.types import Algorithm, Data, ModelState, RoundReport
+
+
+class State(NamedTuple):
+    """Everything a run carries from round to round."""
+
+    round: jax.Array  # i32[]
+    clients: tuple[ModelState, ...]
+
+
+def individual(setup: Setup) -> Algorithm:
+    """Participants train on their own images."""
+    setup = setup.only_clients()
+    population = setup.population
+
+    def one_client(group: Group):
+        def client(model, local_id, active, round_, data: Data):
+            number = client_id(group, local_id)
+            size = jnp.where(active, data.train.size[number], 0)
+            key = derive(setup.seed, Purpose.FIT, round_, number)
+            return group.learner.fit(model, key, data.private_image, data.private_label, data.train.rows[number], size)
+
+        return client
+
+    def plan(round_):
+        participants = population.participants(round_)
+        return participants, population.local_ids(participants)
+
+    plan = jax.jit(plan, out_shardings=population.replicated)
+    fleets = [fleet.Fleet(one_client(group), group.layout) for group in population.groups]
+
+    def finish(round_, participants, outputs):
+        fit = population.in_client_order(outputs)
+        return round_ + 1, RoundReport(participants, fit.loss, fit.accuracy)
+
+    finish = jax.jit(finish, out_shardings=population.replicated)
+
+    def round_(state: State, data: Data, progress=None):
+        participants, ids = plan(state.round)
+        runs = zip(fleets, state.clients, ids, strict=True)
+        done = [run(models, own, state.round, data, progress=progress) for run, models, own in runs]
+        number, report = finish(state.round, participants, [output for _, output in done])
+        return State(number, tuple(models for models, _ in done)), report
+
+    return setup.algorithm(
+        init=lambda clients, server: State(jnp.int32(0), clients),
+        round=round_,
+        bill=lambda report: dict.fromkeys(comm.LEDGERS, comm.Bytes(0, 0)),
+    )

@@ -1,0 +1,108 @@
+"""Selective-FD (Shao et al., Nature Communications 2024): clients send what they know, the server keeps the clear."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from scarlet_jax.errors import UserError
+from scarlet_jax.sharpen import masked_mean
+from scarlet_jax.types import Data, Labels, Method
+
+SIDE = 32  # pixels: density is estimated on images of at most this size
+
+
+def selective_fd(
+    width: float = 5.0, lambda_exponent: float = 0.5, quantile: float = 0.125, threshold: float = 2.0
+) -> Method:
+    """Client selector: a density ratio on pixels (KuLSIF) must reach a quantile of the client's own held-out images.
+    Server selector: the mean row must lie within an L1 distance of its own hard label.
+
+    Args:
+      width: of the Gaussian kernel.
+      lambda_exponent: the regulariser is n_k ** lambda_exponent for a client of n_k images (the reference's sign).
+      quantile: share of a client's held-out images that fall below its threshold.
+      threshold: L1 distance below which a mean row is kept.
+
+    Raises:
+      UserError: a value out of range.
+    """
+    if not width > 0:
+        raise UserError(f"method.width is {width}; it must be above 0.")
+    if not 0 <= quantile <= 1:
+        raise UserError(f"method.quantile is {quantile}; allowed is 0 to 1.")
+    if not threshold > 0:
+        raise UserError(f"method.threshold is {threshold}; it must be above 0.")
+
+    def setup(seed: int, data: Data):
+        return answers(seed, data, width, lambda_exponent, quantile)
+
+    def aggregate(constants, key, round_, probs, sent) -> Labels:
+        del constants, key, round_
+        mean = masked_mean(probs, sent)
+        return Labels(mean, keep=ambiguity(mean) < threshold)
+
+    return Method(aggregate, setup=setup, sends=lambda constants: constants, answers=True)
+
+
+def ambiguity(mean):
+    """L1 distance f32[P] of rows f32[P, C] from their hard label, which is 1 at every entry equal to the largest."""
+    hard = (mean == jnp.max(mean, -1, keepdims=True)).astype(mean.dtype)
+    return jnp.sum(jnp.abs(hard - mean), -1)
+
+
+def answers(seed: int, data: Data, width: float, lambda_exponent: float, quantile: float) -> np.ndarray:
+    """Which public samples each client answers for, bool[K, N]; computed once, in float64, on the host.
+
+    A client with fewer than 4 images cannot hold any out, and answers for everything.
+    """
+    images, public = np.asarray(data.private_image), pixels(np.asarray(data.public_image))
+    rows, sizes = np.asarray(data.train.rows), np.asarray(data.train.size)
+    result = np.ones((len(sizes), len(public)), bool)
+    for client, size in enumerate(sizes):
+        if size < 4:
+            continue
+        rng = np.random.default_rng([seed, 100, client])
+        chosen = rng.choice(size, size // 2, replace=False)
+        own = pixels(images[rows[client][chosen]])
+        part = int(0.9 * len(own)) if len(own) > 1 else 1
+        inside, held_out = own[:part], own[part:]
+        if not len(held_out):
+            held_out = inside
+        uniform = rng.uniform(-1, 1, (size // 2, own.shape[1]))
+        estimate = kulsif(uniform, inside, width, float(size) ** lambda_exponent)
+        result[client] = estimate(public) >= np.quantile(estimate(held_out), quantile)
+    return result
+
+
+def pixels(images: np.ndarray) -> np.ndarray:
+    """u8[n, H, W, channels] -> f64[n, d] in [-1, 1], by the float32 normalisation of the models; at most 32 x 32."""
+    if images.shape[1] > SIDE or images.shape[2] > SIDE:
+        import cv2
+
+        small = [cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for image in images]
+        images = np.stack(small).reshape(len(images), SIDE, SIDE, -1)
+    scaled = (images.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
+    return scaled.reshape(len(images), -1).astype(np.float64)
+
+
+def kernel(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
+    """Gaussian kernel f64[n, m] of f64[n, d] and f64[m, d]; squared distances by one GEMM, never [n, m, d]."""
+    squared = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2 * a @ b.T
+    return np.exp(-np.maximum(squared, 0) / (2 * width**2))
+
+
+def kulsif(x: np.ndarray, y: np.ndarray, width: float, regulariser: float):
+    """Kernel unconstrained least-squares importance fitting: density of y over that of x (f64[n, d], f64[m, d]).
+
+    Returns a function from f64[q, d] to f64[q].
+    """
+    n, m = len(x), len(y)
+    alpha = -np.linalg.solve(
+        kernel(x, x, width) / n + regulariser * np.eye(n), kernel(x, y, width).sum(1) / (n * m * regulariser)
+    )
+
+    def estimate(z: np.ndarray) -> np.ndarray:
+        return kernel(z, x, width) @ alpha + kernel(z, y, width).mean(1) / regulariser
+
+    return estimate
