@@ -7,6 +7,7 @@ ARGS ?=
 WORKERS ?= 2
 
 VENV := .venv
+NATIVE := scarlet_jax/models/native
 BIN := $(VENV)/bin
 comma := ,
 STAMP := $(VENV)/.installed-$(EXTRAS)
@@ -46,3 +47,9 @@ check: $(STAMP)  ## lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)/*.h $(NATIVE)/*.cc
+	@# The kernels against plain loops over random shapes, watched by the address and undefined-behaviour sanitizers.
+	@if command -v $(CXX) >/dev/null; then d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && \
+	  $(CXX) -std=c++17 -O1 -g -Wall -Wextra -Wpedantic -Werror -Wno-ignored-attributes -Wno-psabi \
+	    -fsanitize=address,undefined -fno-sanitize-recover=all $(NATIVE)/check.cc -o "$$d/check" && "$$d/check" 400; \
+	else echo "no C++ compiler: the native kernels were not checked"; fi

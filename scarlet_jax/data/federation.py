@@ -13,6 +13,7 @@ from scarlet_jax.data import sources
 from scarlet_jax.data.partition import PARTITIONERS, Partition, hold_out
 from scarlet_jax.data.record import Source
 from scarlet_jax.errors import UserError
+from scarlet_jax.folders import cache_dir
 
 _log = logging.getLogger(__name__)
 # Streams beside the one of the partition, which is left exactly as the reference draws it.
@@ -57,7 +58,7 @@ def load(config: Any) -> Federation:
     """
     start = time.perf_counter()
     _check_fields(config)
-    directory, cache = sources.data_dir(config.data.dir), sources.cache_dir(config.data.cache_dir)
+    directory, cache = sources.data_dir(config.data.dir), cache_dir(config.data.cache_dir)
     private = sources.load_source(config.data.private, directory, cache, field="data.private")
     if not len(private.train_label):
         raise UserError(f"data.private={config.data.private!r} has no training images")

@@ -22,13 +22,6 @@ def data_dir(configured: str = "") -> Path:
     return Path(configured or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
-def cache_dir(configured: str = "") -> Path:
-    """Where decoded images are kept: `configured`, else $XDG_CACHE_HOME/scarlet_jax, else ~/.cache/scarlet_jax."""
-    if configured:
-        return Path(configured).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "scarlet_jax"
-
-
 def same(one: str, other: str) -> bool:
     """Whether two names mean the same data set."""
     if one.endswith(".npz") and other.endswith(".npz"):

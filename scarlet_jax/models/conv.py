@@ -10,6 +10,7 @@ Padding is with zeros, the same on all four sides.
 | `gemm`     | a sum of shifted slices times matrices, by autodiff              | batched matrix products        |
 | `winograd` | F(2x2, 3x3) wherever it applies, else as `cpu`                   | one client after another       |
 | `cpu`      | for each shape the form that is fastest on CPU (`cpu_form`)      | one client after another       |
+| `native`   | our C++ kernels, for CPU; shapes they do not cover as `cpu`      | one call for all clients       |
 
 Why not plain autodiff on CPU: inside a loop body XLA:CPU runs the weight gradient that autodiff makes, and the grouped
 convolution that `vmap` makes, as naive loops, 20 to 50 times slower. Hence an own backward (`custom_vjp`), and inside
@@ -19,6 +20,7 @@ it an own batching rule (`custom_vmap`; the order matters, a bare `custom_vmap` 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 
 import jax
@@ -28,8 +30,11 @@ from jax.custom_batching import custom_vmap
 from scarlet_jax.errors import UserError
 from scarlet_jax.models import conv_forms, winograd
 from scarlet_jax.models.conv_forms import Form, Geometry
+from scarlet_jax.models.native import build, ops
 
-CONV_NAMES = ("auto", "xla", "grouped", "gemm", "winograd", "cpu")
+_log = logging.getLogger(__name__)
+
+CONV_NAMES = ("auto", "native", "xla", "grouped", "gemm", "winograd", "cpu")
 
 # Fewer input channels than this fill no vector register: gather a row of the window first.
 _FEW_CHANNELS = 8
@@ -45,16 +50,26 @@ def resolve_conv(conv: str, platform: str | None = None) -> str:
         platform: "cpu", "gpu", "cuda", "rocm" or "tpu"; by default the backend that JAX computes on.
 
     Returns:
-        `conv` itself, or for "auto": "cpu" on CPU and "grouped" elsewhere.
+        `conv` itself, or for "auto": on CPU "native", or "cpu" where it cannot be built; "grouped" elsewhere.
 
     Raises:
-        UserError: `conv` is not one of `CONV_NAMES`.
+        UserError: `conv` is not one of `CONV_NAMES`, or is "native" where that cannot be used.
     """
     if conv not in CONV_NAMES:
         raise UserError(f"model.conv is {conv!r}; allowed are {', '.join(CONV_NAMES)}.")
+    on_cpu = (platform or jax.default_backend()) == "cpu"
+    if conv == "native":
+        why = build.problem() if on_cpu else "it runs on CPU only"
+        if why:
+            raise UserError(f"model.conv is 'native', but {why}; use another of {', '.join(CONV_NAMES)}.")
     if conv != "auto":
         return conv
-    return "cpu" if (platform or jax.default_backend()) == "cpu" else "grouped"
+    if not on_cpu:
+        return "grouped"
+    why = build.problem()
+    if why:
+        _log.warning("no native convolution, which would be about twice as fast: %s", why)
+    return "cpu" if why else "native"
 
 
 def conv(x: jax.Array, w: jax.Array, stride: int, padding: int, implementation: str) -> jax.Array:
@@ -88,7 +103,9 @@ def conv(x: jax.Array, w: jax.Array, stride: int, padding: int, implementation: 
     if implementation == "winograd":
         form = winograd.FORM if winograd.applies(x.shape, w.shape, geometry) else cpu_form(x.shape, w.shape, geometry)
         return _one_by_one(form, geometry)(x, w)
-    if implementation == "cpu":
+    if implementation == "native" and ops.covers(w.shape, x.dtype):
+        return ops.conv(geometry)(x, w)
+    if implementation in ("cpu", "native"):
         return _one_by_one(cpu_form(x.shape, w.shape, geometry), geometry)(x, w)
     raise ValueError(
         f"unknown convolution {implementation!r}; resolve_conv returns one of {', '.join(CONV_NAMES[1:])}."

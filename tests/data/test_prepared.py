@@ -11,6 +11,7 @@ import pytest
 from data_fakes import load, refusal
 
 from scarlet_jax.data import prepared, sources
+from scarlet_jax.folders import cache_dir
 
 REAL = sources.data_dir("")
 
@@ -51,7 +52,7 @@ def test_prepared_images_of_several_sizes_or_without_label_are_refused(tmp_path,
 
 @pytest.mark.needs_data("cifar100")
 def test_real_cifar100_is_decoded_in_the_order_of_its_ids():
-    cache = sources.cache_dir("")  # the suite's own, so that the suite decodes once
+    cache = cache_dir()  # the suite's own, so that the suite decodes once
     source = sources.load_source("cifar100", REAL, cache)
     assert source.num_classes == 100 and "apple" in source.class_names
     assert source.train_image.shape[1:] == (32, 32, 3)

@@ -16,6 +16,7 @@ from data_fakes import load, refusal
 from scarlet_jax.data import sources
 from scarlet_jax.data.archives import PUBLISHED
 from scarlet_jax.data.record import stratified_split
+from scarlet_jax.folders import cache_dir
 
 
 @pytest.fixture(autouse=True)
@@ -175,11 +176,11 @@ def test_where_things_are(monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", "here")
     monkeypatch.setenv("XDG_CACHE_HOME", "there")
     assert sources.data_dir("mine") == Path("mine") and sources.data_dir("") == Path("here")
-    assert sources.cache_dir("mine") == Path("mine") and sources.cache_dir("") == Path("there/scarlet_jax")
+    assert cache_dir("mine") == Path("mine") and cache_dir("") == Path("there/scarlet_jax")
     monkeypatch.delenv("TFDS_DATA_DIR")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert sources.data_dir("") == Path.home() / "tensorflow_datasets"
-    assert sources.cache_dir("") == Path.home() / ".cache" / "scarlet_jax"
+    assert cache_dir("") == Path.home() / ".cache" / "scarlet_jax"
 
 
 def test_importing_the_package_does_not_import_the_slow_libraries():
