@@ -4,7 +4,7 @@ PYTHON ?= python3
 EXTRAS ?=
 CONFIG ?= configs/digits.py
 ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 3
 
 VENV := .venv
 NATIVE := scarlet_jax/models/native
@@ -41,7 +41,7 @@ run: $(STAMP)  ## train the embedded experiment
 	$(BIN)/python launch.py --config=$(CONFIG) $(ARGS)
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types
 	$(BIN)/ruff check .

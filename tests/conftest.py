@@ -18,8 +18,9 @@ if "SCARLET_TEST_CACHE" not in os.environ:
 os.environ["XDG_CACHE_HOME"] = os.environ["SCARLET_TEST_CACHE"]
 
 import hypothesis  # noqa: E402
-import jax  # noqa: E402
 import pytest  # noqa: E402
+
+from tests.compiling import compiling_quickly  # noqa: E402
 
 # Derandomized: a suite that is green stays green. Deadlines make no sense where an example may compile something.
 hypothesis.settings.register_profile(
@@ -59,10 +60,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 def quick_compilation():
-    """Most of XLA's optimizations off: what is compared is made by the same compiler, and compiles in less time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    """`compiling_quickly`, for a test."""
+    with compiling_quickly():
+        yield
 
 
 def pytest_unconfigure() -> None:

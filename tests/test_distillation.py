@@ -11,6 +11,7 @@ from scarlet_jax.data import federation as federation_data
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.sharpen import enhanced_era
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 K, P, N = 5, 12, 30
 
 

@@ -16,6 +16,8 @@ from scarlet_jax.population import draw_participants
 from scarlet_jax.protocol import draw_public
 from scarlet_jax.simulation import Planner, Shares
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def tiny(**changes):
     """A federation of 5 clients on digits, whose cache expires, is partly filled, and misses participants."""

@@ -7,6 +7,7 @@ import pytest
 
 import scarlet_jax
 from scarlet_jax import registry, workdir
+from tests.compiling import compiling_quickly
 from tests.end_to_end import harness
 
 _PROGRAMS: dict = {}
@@ -33,10 +34,15 @@ def shared_programs(monkeypatch):
     _share(monkeypatch)
 
 
+@pytest.fixture(autouse=True)
+def _quick(quick_compilation):
+    """What is tested here is how runs begin, stop and go on; test_devices uses processes of its own."""
+
+
 @pytest.fixture(scope="session")
 def _finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("finished") / "run"
-    with pytest.MonkeyPatch.context() as patch:
+    with compiling_quickly(), pytest.MonkeyPatch.context() as patch:
         _share(patch)
         with harness.compilations(patch) as compiled:
             scarlet_jax.run(harness.tiny(), path)

@@ -61,9 +61,13 @@ def command(workdir: Path, **fields: Any) -> list[str]:
     return [sys.executable, "launch.py", *flags(**fields), f"--workdir={workdir}"]
 
 
-def environment(devices: int = 1) -> dict[str, str]:
-    """Of a process with forced host devices; the pool of XLA has the size that conftest chose."""
+def environment(devices: int = 1, quick: bool = True) -> dict[str, str]:
+    """Of a process with forced host devices; the pool of XLA has the size that conftest chose.
+
+    With `quick`, programs are compiled as under the fixture `quick_compilation`.
+    """
     own = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"} if devices > 1 else {}
+    own |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} if quick else {}
     return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | own
 
 

@@ -3,12 +3,8 @@
 import subprocess
 import sys
 
-import pytest
-
 from tests.end_to_end import harness
 from tests.end_to_end.harness import assert_same_run
-
-pytestmark = pytest.mark.xdist_group("devices")  # one worker makes the run that all are compared with
 
 # 8 clients: two for each of four devices. With participation 0.75 six take part, and four devices hold two places each.
 RUNS = {
@@ -31,26 +27,24 @@ for name in sys.argv[4:]:
 def train(devices, folder, *names, rounds=0):
     arguments = [sys.executable, "-c", PROGRAM, str(devices), str(folder), str(rounds), *names]
     done = subprocess.run(
-        arguments, cwd=harness.ROOT, env=harness.environment(devices), capture_output=True, text=True, timeout=500
+        arguments,
+        cwd=harness.ROOT,
+        env=harness.environment(devices, quick=False),
+        capture_output=True,
+        text=True,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("one")
-    train(1, folder, *RUNS)
-    return folder
-
-
-@pytest.mark.parametrize("devices", [2, 4])
-def test_the_number_of_devices_changes_no_bit(one, tmp_path, devices):
-    train(devices, tmp_path, *RUNS)
-    for name in RUNS:
-        assert_same_run(tmp_path / name, one / name)
-
-
-def test_a_checkpoint_of_two_devices_goes_on_with_one(one, tmp_path):
-    train(2, tmp_path, "mlp_partial", rounds=2)
-    train(1, tmp_path, "mlp_partial")
-    assert_same_run(tmp_path / "mlp_partial", one / "mlp_partial")
+def test_the_number_of_devices_changes_no_bit(tmp_path):
+    one = tmp_path / "1"
+    train(1, one, *RUNS)
+    for devices in (2, 4):
+        train(devices, tmp_path / str(devices), *RUNS)
+        for name in RUNS:
+            assert_same_run(tmp_path / str(devices) / name, one / name)
+    moved = tmp_path / "moved"
+    train(2, moved, "mlp_partial", rounds=2)
+    train(1, moved, "mlp_partial")
+    assert_same_run(moved / "mlp_partial", one / "mlp_partial")

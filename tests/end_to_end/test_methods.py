@@ -17,7 +17,7 @@ CASES = [
 ]
 ROUNDS = 3
 
-pytestmark = pytest.mark.usefixtures("shared_programs", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("shared_programs")
 
 
 @pytest.fixture(autouse=True)

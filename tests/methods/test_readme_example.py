@@ -11,6 +11,7 @@ from configs import digits
 from scarlet_jax import registry
 from tests.end_to_end.harness import rows, tiny
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 

@@ -12,7 +12,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from scarlet_jax.errors import UserError
-from scarlet_jax.models import MODEL_NAMES, build_model
+from scarlet_jax.models import MODEL_NAMES, build_model, resolve_conv
 
 
 def count(params: Any) -> int:
@@ -72,7 +72,8 @@ def test_unknown_names() -> None:
         build_model("resnet21", 10)
     with pytest.raises(UserError, match=r"'cudnn'"):
         build_model("cnn", 10, conv="cudnn")
-    assert build_model("cnn", 10).conv == "cpu" and build_model("resnet20", 10, "grouped").conv == "grouped"
+    assert build_model("cnn", 10).conv == resolve_conv("auto")
+    assert build_model("resnet20", 10, "grouped").conv == "grouped"
     assert set(MODEL_NAMES) >= {"resnet20", "resnet110", "resnet18", "resnet18_64", "cnn", "mlp"}
 
 
