@@ -117,7 +117,8 @@ class _Federation:
 
             target, chosen = last.payload, None
             if method.decode is not None:
-                own = learner.predict(model, data.public_image, last.samples, key(Purpose.DECODE))
+                kept = jnp.sum(last.keep)
+                own = learner.predict(model, data.public_image, last.samples, key(Purpose.DECODE), kept)
                 before = (
                     choice[number, last.samples] if self.protocol.cached else jnp.zeros(last.samples.shape, jnp.uint8)
                 )
@@ -129,7 +130,10 @@ class _Federation:
             size = jnp.where(active, data.train.size[number], 0)
             rows = data.train.rows[number]
             model, fit = learner.fit(model, key(Purpose.FIT), data.private_image, data.private_label, rows, size)
-            probs = learner.predict(model, data.public_image, plan.draw, key(Purpose.PREDICT))
+            # What the cache serves comes last, where it is not computed.
+            order, asked = jnp.argsort(plan.lookup.hit, stable=True), jnp.sum(~plan.lookup.hit)
+            probs = learner.predict(model, data.public_image, plan.draw[order], key(Purpose.PREDICT), asked)
+            probs = probs[jnp.argsort(order)]
             return model, (probs, chosen, kd.loss, fit.loss, fit.accuracy)
 
         return client

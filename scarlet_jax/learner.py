@@ -168,23 +168,32 @@ class Learner:
         return state._replace(params=model[0], batch_stats=model[1], kd_optimizer=model[2]), metrics
 
     def predict(
-        self, state: ModelState, images: jax.Array, index: jax.Array, key: jax.Array | None = None
+        self,
+        state: ModelState,
+        images: jax.Array,
+        index: jax.Array,
+        key: jax.Array | None = None,
+        size: jax.Array | None = None,
     ) -> jax.Array:
         """Soft labels f32[P, C] for the public samples `index` i32[P], with the running statistics of BatchNorm.
 
         The reference predicts on augmented public images; so does this with a `key`, when `Augmentation.public` is on.
+        Of a list of which only the first `size` i32[] matter, batches beyond them are not computed and stay 0.
         """
         batch_size = self._kd.batch_size
-        rows = _pad_to(index, batch_size).reshape(-1, batch_size)
+        rows = _pad_to(index, batch_size)
 
-        def batch(xs):
-            step, batch_rows = xs
+        def batch(step, probs):
+            batch_rows = jax.lax.dynamic_slice_in_dim(rows, step * batch_size, batch_size)
             batch_key = None if key is None else jax.random.fold_in(key, step)
             x = self._images(batch_key, images[batch_rows], key is not None and self._augmentation.public)
-            return jax.nn.softmax(self._logits(state, x))
+            own = jax.nn.softmax(self._logits(state, x))
+            return jax.lax.dynamic_update_slice_in_dim(probs, own, step * batch_size, 0)
 
-        probs = jax.lax.map(batch, (jnp.arange(rows.shape[0]), rows))
-        return probs.reshape(-1, probs.shape[-1])[: index.size]
+        x = jax.ShapeDtypeStruct((batch_size, *images.shape[1:]), jnp.float32)
+        like = jax.eval_shape(self._logits, state, x)
+        steps = _steps(index.size if size is None else size, batch_size)
+        return jax.lax.fori_loop(0, steps, batch, jnp.zeros((rows.size, like.shape[1]), like.dtype))[: index.size]
 
     def score(
         self, state: ModelState, images: jax.Array, labels: jax.Array, rows: jax.Array, mask: jax.Array

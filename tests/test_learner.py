@@ -203,6 +203,22 @@ def test_scores_are_a_plain_loop(pictures):
     np.testing.assert_allclose(scores.loss, -np.log(probs[range(3), truth]).sum(), rtol=1e-5)
 
 
+def test_predictions_beyond_the_size_are_not_computed(pictures):
+    image, _ = pictures
+    learner = small_learner()
+    state, rows, key = start(learner), jnp.arange(30), jax.random.key(3)
+    everything = np.asarray(learner.predict(state, image, rows, key))
+    broken = np.array(image, np.float32)  # a NaN would show where it was computed
+    batch = learner._kd.batch_size
+    broken[2 * batch :] = np.nan
+    broken = jnp.asarray(broken)
+    for size in (0, 1, batch, batch + 1):
+        probs = np.asarray(learner.predict(state, broken, rows, key, jnp.int32(size)))
+        computed = -(-size // batch) * batch
+        np.testing.assert_array_equal(probs[:computed], everything[:computed])
+        assert not probs[computed:].any()
+
+
 def test_constant_or_nan_logits_score_no_better_than_chance(pictures):
     image, label = pictures
     learner = small_learner()
