@@ -289,7 +289,7 @@ class Learner:
 EVALUATION_BATCH = 250
 
 
-def _steps(size: jax.Array, batch_size: int) -> jax.Array:
+def _steps(size: jax.Array | int, batch_size: int) -> jax.Array | int:
     return (size + batch_size - 1) // batch_size
 
 
