@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import os
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from scarlet_jax.errors import UserError
 
 MODULES = ("jax_cuda12_plugin", "jax_plugins.xla_cuda12")  # of the extra
 MOST_DEVICES = 64
+USABLE = 0.9  # of a card's memory; the rest is left to the context, to cuDNN's scratch memory and to fragmentation
 
 
 class Card(NamedTuple):
@@ -94,7 +96,8 @@ def _mesh(name: str, count: int) -> Mesh:
 @contextlib.contextmanager
 def _without_a_driver() -> Iterator[None]:
     """The plugin registers itself only where a driver is, or where somebody said which platforms to use."""
-    before = jax.config.jax_platforms
+    before = jax.config.jax_platforms  # type: ignore[attr-defined]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or every library of it says that there is no driver
     if before is None:
         jax.config.update("jax_platforms", "cpu")
     try:
