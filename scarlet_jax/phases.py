@@ -105,4 +105,4 @@ def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
     """A leaf as a recording knows it. An array made on the way (a block's number) may go anywhere."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding if leaf.committed else None)
