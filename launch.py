@@ -4,11 +4,13 @@ from absl import flags
 from ml_collections import config_dict
 
 from scarlet_jax import cli
+from scarlet_jax.errors import UserError
 
 EXAMPLES = (
     ("python launch.py --config=configs/digits.py", "a minute on a laptop, no download"),
     ("python launch.py --config=configs/cifar10.py", "the paper's experiment; the same command again resumes it"),
     ("python launch.py --config=configs/digits.py --config.lr=0.05 --workdir=DIR", "another value, another folder"),
+    ("python launch.py --config=configs/cifar10.py --dry_run", "shapes, memory and bytes; trains nothing"),
 )
 
 
@@ -20,10 +22,26 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "where the run is written to, and resumed from (default: runs/<config>-<method>-s<seed>)",
         flag_values=flag_values,
     )
+    flags.DEFINE_bool(
+        "dry_run", False, "print shapes, memory and bytes of the run, and train nothing", flag_values=flag_values
+    )
+    flags.DEFINE_string(
+        "target",
+        None,
+        "with --dry_run: cards that need not be here, as in A100, H100x8 (extra gpu-aot)",
+        flag_values=flag_values,
+    )
 
 
 def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.FlagValues) -> None:
-    """Run the experiment."""
+    """Run the experiment, or look at it."""
+    if flag_values.target and not flag_values.dry_run:
+        raise UserError(f"--target is {flag_values.target}, which only --dry_run can compile for: add --dry_run.")
+    if flag_values.dry_run:
+        from scarlet_jax import dry_run
+
+        dry_run.run(config, flag_values.target)
+        return
     workdir = flag_values.workdir or cli.default_workdir(config_path, config)
     print(f"workdir: {workdir}", flush=True)
     from scarlet_jax import experiment  # imports jax, which takes seconds: not before the flags are known to be right

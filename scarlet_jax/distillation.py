@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from scarlet_jax import cache as caching
-from scarlet_jax import comm, fleet
+from scarlet_jax import comm, fleet, phases
 from scarlet_jax.keys import Purpose, derive
+from scarlet_jax.phases import Phase
 from scarlet_jax.population import Group, client_id
 from scarlet_jax.protocol import Broadcast, Plan, Protocol, Settings
 from scarlet_jax.setup import Setup
@@ -48,16 +49,20 @@ class _Federation:
         population, data = setup.population, setup.data
         channel = comm.Channel(settings.num_classes, settings.label_bits, all(x.full for x in population.layouts))
         self.uplink, self.downlink = method.uplink(channel), method.downlink(channel)
-        self.constants = jax.device_put(method.setup(settings.seed, data), population.replicated)
+        self.constants = phases.put(method.setup(settings.seed, data), population.replicated)
         sample = jax.eval_shape(self._aggregated)
         self.protocol = Protocol(
             settings, population.layouts, data.public_image.shape[0], sample.payload is None and method.publish is None
         )
         self.payload_shape = (settings.num_classes,) if sample.payload is None else sample.payload.shape[1:]
         self.format = comm.make_format(self.uplink, self.downlink, self.protocol.cached, method.answers)
-        self._plan = jax.jit(self._plan_phase, out_shardings=population.replicated)
-        self._fleets = [fleet.Fleet(self._one_client(group), group.layout) for group in population.groups]
-        self._server = jax.jit(self._server_phase, donate_argnums=(0, 1, 2, 3), out_shardings=population.replicated)
+        self._plan = Phase("plan", self._plan_phase, out_shardings=population.replicated)
+        self._fleets = [
+            fleet.Fleet(self._one_client(group), group.layout, f"train {group.name}") for group in population.groups
+        ]
+        self._server = Phase(
+            "server", self._server_phase, donate_argnums=(0, 1, 2, 3), out_shardings=population.replicated
+        )
 
     def start(self, clients: tuple[ModelState, ...], server: ModelState) -> State:
         """The state before round 0."""

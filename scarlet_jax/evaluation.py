@@ -8,6 +8,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from scarlet_jax import fleet
 from scarlet_jax.learner import Learner, Scores, kl_divergence
+from scarlet_jax.phases import Phase
 from scarlet_jax.types import Data, Evaluation, ModelState, PublicValidation
 
 SERVER_BATCH = 250
@@ -25,8 +26,8 @@ class Evaluator:
 
     def __init__(self, groups, server: Learner | None, mesh: Mesh, own_models: bool = True):
         self.groups, self.server, self.mesh, self._own_models = groups, server, mesh, own_models
-        self._fleets = [fleet.Fleet(self._one_client(g), g.layout, updates=False) for g in groups]
-        self._finish = jax.jit(self._finish_phase, out_shardings=NamedSharding(mesh, fleet.REPLICATED))
+        self._fleets = [fleet.Fleet(self._one_client(g), g.layout, f"evaluate {g.name}", updates=False) for g in groups]
+        self._finish = Phase("evaluate server", self._finish_phase, out_shardings=NamedSharding(mesh, fleet.REPLICATED))
 
     def __call__(
         self, clients: tuple[ModelState, ...], server: ModelState | None, ids: list[jax.Array], data: Data

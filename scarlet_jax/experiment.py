@@ -12,7 +12,7 @@ import jax
 from jax.sharding import NamedSharding
 from ml_collections import config_dict
 
-from scarlet_jax import checkpoint, fleet, metrics, records, registry, signals, workdir
+from scarlet_jax import checkpoint, fleet, memory, metrics, records, registry, signals, workdir
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import write_partition
 from scarlet_jax.errors import UserError
@@ -123,6 +123,8 @@ class _Session:
         federation = federation_data.load(config)
         self.stop.check()
         algorithm = registry.make_algorithm(config, federation.data, federation.num_classes, mesh)
+        memory.check(config, algorithm, federation.data, federation.num_classes, mesh)
+        self.stop.check()
         self.facts = {
             "num_classes": federation.num_classes,
             "image_shape": list(federation.image_shape),

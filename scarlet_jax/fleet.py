@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from scarlet_jax.phases import Phase
 from scarlet_jax.types import PyTree
 
 AXIS = "clients"
@@ -86,27 +87,32 @@ class Fleet:
     Args:
       one_client: `f(model, client_id, active, *shared) -> (model, output)` on unbatched arrays.
       layout: of the group.
+      name: of the phase, see `Phase`.
       updates: whether the model it returns replaces the client's; otherwise only the output counts.
     """
 
-    def __init__(self, one_client: OneClient, layout: Layout, updates: bool = True):
+    def __init__(self, one_client: OneClient, layout: Layout, name: str, updates: bool = True):
         self.layout, self._updates, self._one_client = layout, updates, one_client
         stacked, replicated = (NamedSharding(layout.mesh, spec) for spec in (CLIENTS, REPLICATED))
         self._stacked = stacked
-        self._block = jax.jit(
+        self._block = Phase(
+            name,
             self._sharded_block,
             donate_argnums=(0, 1) if updates else (1,),
             out_shardings=(stacked if updates else None, stacked, replicated),
         )
-        self._gather = jax.jit(
-            lambda models, ids: jax.tree.map(lambda a: a.at[ids].get(mode="clip"), models), out_shardings=stacked
+        self._gather = Phase(
+            f"{name}: gather",
+            lambda models, ids: jax.tree.map(lambda a: a.at[ids].get(mode="clip"), models),
+            out_shardings=stacked,
         )
-        self._scatter = jax.jit(
+        self._scatter = Phase(
+            f"{name}: scatter",
             lambda models, ids, new: jax.tree.map(lambda a, n: a.at[ids].set(n, mode="drop"), models, new),
             donate_argnums=0,
             out_shardings=stacked,
         )
-        self._empty = jax.jit(self._empty_output, out_shardings=stacked)
+        self._empty = Phase(f"{name}: room", self._empty_output, out_shardings=stacked)
 
     def __call__(
         self, models: PyTree, ids: jax.Array, *shared: PyTree, progress: Callable[[jax.Array], None] | None = None

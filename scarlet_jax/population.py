@@ -16,6 +16,7 @@ from scarlet_jax import fleet
 from scarlet_jax.evaluation import Evaluator
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.learner import Learner
+from scarlet_jax.phases import Phase
 from scarlet_jax.types import Data, Evaluation, ModelState, PyTree
 
 
@@ -60,6 +61,7 @@ class Population:
         self._image_shape, self._same_init, self._own_models = image_shape, same_init, own_models
         self.stacked, self.replicated = (NamedSharding(mesh, spec) for spec in (fleet.CLIENTS, fleet.REPLICATED))
         self._evaluator = Evaluator(self.groups, server, mesh, own_models)
+        self._local_ids = Phase("participants", self.local_ids, out_shardings=self.replicated)
 
     def copy(self, **changes) -> Population:
         """The same population but for some of the arguments it was made with."""
@@ -84,7 +86,7 @@ class Population:
             server = None if self.server is None else self.start(self.server, 0)
             return self.pad(build(clients, server))
 
-        return jax.jit(everything, out_shardings=self.shardings(jax.eval_shape(everything)))()
+        return Phase("init", everything, out_shardings=self.shardings(jax.eval_shape(everything)))()
 
     def participants(self, round_: jax.Array) -> jax.Array:
         """Participants of a round, i32[M] ascending: each group sends its own static number."""
@@ -112,7 +114,7 @@ class Population:
         self, clients: tuple[ModelState, ...], server: ModelState | None, data: Data, participants: jax.Array
     ) -> Evaluation:
         """Server on the whole test set, participants i32[M] on their own parts."""
-        return self._evaluator(clients, server, self.local_ids(participants), data)
+        return self._evaluator(clients, server, self._local_ids(participants), data)
 
     def shardings(self, state: PyTree) -> PyTree:
         """Clients over the devices, everything else on all of them. `state` has a field `clients`."""

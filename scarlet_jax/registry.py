@@ -8,7 +8,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
@@ -164,7 +163,7 @@ def model_groups(config: config_dict.ConfigDict) -> list[ModelGroup]:
 
 
 def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int, mesh: Mesh) -> Algorithm:
-    """Everything a run computes, for a validated config and NumPy data."""
+    """Everything a run computes, for a validated config and NumPy data (or, to record its phases, their shapes)."""
     build = _builder(config)
     method = build() if config.method.name in DISTILLATION else None
     learners = functools.partial(_learner, config, num_classes)
@@ -192,7 +191,7 @@ def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int,
 def default_chunk(num_clients: int, mesh: Mesh) -> int:
     """Clients trained together on a device: one on a CPU, where batching clients only spreads the working set; on an
     accelerator up to 32, in chunks of equal size."""
-    if jax.devices()[0].platform == "cpu":
+    if mesh.devices.flat[0].platform == "cpu":
         return 1
     own = -(-num_clients // mesh.size)
     return -(-own // -(-own // 32))

@@ -19,7 +19,7 @@ class Setup(NamedTuple):
     num_classes: int  # C
     public_per_round: int  # P
     population: Population
-    data: Data  # NumPy arrays
+    data: Data  # NumPy arrays, or their shapes
 
     def only_clients(self) -> Setup:
         """The same without a server model."""

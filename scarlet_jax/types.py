@@ -62,7 +62,8 @@ class Method(NamedTuple):
     aggregate: Callable[..., Labels]
     # The method's own cache duration D, when the config leaves cache.duration open.
     duration: int = 0
-    # seed, Data -> constants: computed once at each start, on the host; the same every time.
+    # seed, Data -> constants: computed once at each start, on the host; the same every time. Of abstract Data (shapes
+    # instead of arrays, see `phases`) the shapes of what it would return.
     setup: Callable[..., PyTree] = lambda seed, data: ()
     # constants -> bool[K, N]: the public samples each client answers for; None: all. `answers`: and says which.
     sends: Callable[..., Array] | None = None

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from scarlet_jax import comm, fleet
 from scarlet_jax.keys import Purpose, derive
+from scarlet_jax.phases import Phase
 from scarlet_jax.population import Group, client_id
 from scarlet_jax.protocol import draw_public
 from scarlet_jax.setup import Setup
@@ -43,9 +44,9 @@ class _Averaging:
         self.setup, self.population, self.refine = setup, setup.population, refine
         (group,) = self.population.groups
         replicated = self.population.replicated
-        self._plan = jax.jit(self._plan_phase, out_shardings=replicated)
-        self._fleet = fleet.Fleet(self._one_client(group), group.layout, updates=False)
-        self._server = jax.jit(self._server_phase, donate_argnums=0, out_shardings=replicated)
+        self._plan = Phase("plan", self._plan_phase, out_shardings=replicated)
+        self._fleet = fleet.Fleet(self._one_client(group), group.layout, f"train {group.name}", updates=False)
+        self._server = Phase("server", self._server_phase, donate_argnums=0, out_shardings=replicated)
         model = jax.eval_shape(lambda: self.population.start(group.learner, 0))
         self.model_bytes = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves((model.params, model.batch_stats)))
 

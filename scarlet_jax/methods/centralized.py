@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scarlet_jax import phases
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.setup import Setup
-from scarlet_jax.types import Algorithm, Data, ModelState, RoundReport
+from scarlet_jax.types import Algorithm, Array, Data, ModelState, RoundReport
 
 
 class State(NamedTuple):
@@ -27,10 +28,9 @@ def centralized(setup: Setup) -> Algorithm:
     population = setup.population
     learner = population.server
     assert learner is not None
-    rows, sizes = np.asarray(setup.data.train.rows), np.asarray(setup.data.train.size)
-    everything = jnp.asarray(np.concatenate([own[:size] for own, size in zip(rows, sizes, strict=True)]))
+    everything = phases.put(all_rows(setup.data), population.replicated)
 
-    def step(server, round_, data: Data):
+    def train(server, round_, everything, data: Data):
         key = derive(setup.seed, Purpose.FIT, round_, 0)
         server, fit = learner.fit(
             server, key, data.private_image, data.private_label, everything, jnp.int32(everything.size)
@@ -40,10 +40,10 @@ def centralized(setup: Setup) -> Algorithm:
         loss, accuracy = (jnp.broadcast_to(value, everyone.shape) for value in (fit.loss, fit.accuracy))
         return server, round_ + 1, RoundReport(everyone, loss, accuracy)
 
-    step = jax.jit(step, donate_argnums=0, out_shardings=population.replicated)
+    step = phases.Phase("train", train, donate_argnums=0, out_shardings=population.replicated)
 
     def round_(state: State, data: Data, progress=None):
-        server, number, report = step(state.server, state.round, data)
+        server, number, report = step(state.server, state.round, everything, data)
         if progress is not None:
             progress(number)
         return State(number, (), server), report
@@ -51,3 +51,11 @@ def centralized(setup: Setup) -> Algorithm:
     return setup.algorithm(
         init=lambda clients, server: State(jnp.int32(0), clients, server), round=round_, bill=lambda report: {}
     )
+
+
+def all_rows(data: Data) -> Array:
+    """Rows of the private store that clients train on, i32[n], client by client; of abstract data, of all images."""
+    if phases.is_abstract(data):
+        return jax.ShapeDtypeStruct(data.private_label.shape, jnp.int32)
+    rows, sizes = np.asarray(data.train.rows), np.asarray(data.train.size)
+    return np.concatenate([own[:size] for own, size in zip(rows, sizes, strict=True)])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from scarlet_jax import comm, fleet
 from scarlet_jax.keys import Purpose, derive
+from scarlet_jax.phases import Phase
 from scarlet_jax.population import Group, client_id
 from scarlet_jax.setup import Setup
 from scarlet_jax.types import Algorithm, Data, ModelState, RoundReport
@@ -39,14 +40,14 @@ def individual(setup: Setup) -> Algorithm:
         participants = population.participants(round_)
         return participants, population.local_ids(participants)
 
-    plan = jax.jit(plan, out_shardings=population.replicated)
-    fleets = [fleet.Fleet(one_client(group), group.layout) for group in population.groups]
+    plan = Phase("plan", plan, out_shardings=population.replicated)
+    fleets = [fleet.Fleet(one_client(group), group.layout, f"train {group.name}") for group in population.groups]
 
     def finish(round_, participants, outputs):
         fit = population.in_client_order(outputs)
         return round_ + 1, RoundReport(participants, fit.loss, fit.accuracy)
 
-    finish = jax.jit(finish, out_shardings=population.replicated)
+    finish = Phase("report", finish, out_shardings=population.replicated)
 
     def round_(state: State, data: Data, progress=None):
         participants, ids = plan(state.round)

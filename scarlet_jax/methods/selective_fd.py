@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from scarlet_jax.errors import UserError
+from scarlet_jax.phases import is_abstract
 from scarlet_jax.sharpen import masked_mean
 from scarlet_jax.types import Data, Labels, Method
 
@@ -35,6 +37,8 @@ def selective_fd(
         raise UserError(f"method.threshold is {threshold}; it must be above 0.")
 
     def setup(seed: int, data: Data):
+        if is_abstract(data):
+            return jax.ShapeDtypeStruct((data.train.size.shape[0], data.public_image.shape[0]), bool)
         return answers(seed, data, width, lambda_exponent, quantile)
 
     def aggregate(constants, key, round_, probs, sent) -> Labels:

@@ -1,0 +1,108 @@
+"""Phases: the jitted functions that a round is a short sequence of, each with a name.
+
+A profile shows the name, on the host around the dispatch and on the device around the operations. And inside
+`recording()` nothing is computed: phases take and return shapes, so that running an algorithm's `init`, `round` and
+`evaluate` once lists every program of a run with its arguments, for any devices, also for some that are not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, ValuesView
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Sharding
+
+from scarlet_jax.types import Algorithm, PyTree
+
+
+class Call(NamedTuple):
+    """A phase with the shapes it was called with."""
+
+    name: str
+    traced: jax.stages.Traced  # `.lower().compile()`; the program is then there for the calls to come
+    args: tuple[PyTree, ...]  # of ShapeDtypeStructs
+
+
+_record: dict[Any, Call] | None = None  # what `recording` gathers
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[ValuesView[Call]]:
+    """Phases called in here compute nothing: they return shapes. Yields the distinct calls, in order, as they come."""
+    global _record
+    before, _record = _record, {}
+    try:
+        yield _record.values()
+    finally:
+        _record = before
+
+
+def record(algorithm: Algorithm, data: PyTree) -> list[Call]:
+    """Every phase of a run: start, round, evaluation.
+
+    Args:
+      algorithm: made for any mesh, also of devices that are only described.
+      data: `Data` as shapes with the mesh's shardings, see `abstract`.
+    """
+    with recording() as calls:
+        state, report = algorithm.round(algorithm.init(data), data)
+        algorithm.evaluate(state, data, report.participants)
+    return list(calls)
+
+
+class Phase:
+    """`jax.jit` of a function, with a name.
+
+    Args:
+      name: in profiles, and in a recording.
+      function: of pytrees, positional.
+      **options: of `jax.jit`.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any], **options: Any):
+        @functools.wraps(function)
+        def named(*args):
+            with jax.named_scope(name):
+                return function(*args)
+
+        self.name, self._jitted = name, jax.jit(named, **options)
+
+    def __call__(self, *args: PyTree) -> Any:
+        """Dispatch; inside `recording()`, write down the call and return the shapes of what it would return."""
+        if _record is not None:
+            return self._note(_record, args)
+        with jax.profiler.TraceAnnotation(self.name):
+            return self._jitted(*args)
+
+    def _note(self, calls: dict[Any, Call], args: tuple[PyTree, ...]) -> Any:
+        args = jax.tree.map(_shape, args)
+        leaves, structure = jax.tree.flatten(args)
+        key = id(self), structure, tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in leaves)
+        if key not in calls:
+            calls[key] = Call(self.name, self._jitted.trace(*args), args)
+        return calls[key].traced.out_info
+
+
+def is_abstract(tree: PyTree) -> bool:
+    """Whether there are shapes in a tree where arrays would be."""
+    return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree))
+
+
+def abstract(tree: PyTree, sharding: Sharding) -> PyTree:
+    """The shapes of a tree of arrays (or of shapes), laid out so."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+
+
+def put(tree: PyTree, sharding: Sharding) -> PyTree:
+    """`jax.device_put`, also of shapes."""
+    return abstract(tree, sharding) if is_abstract(tree) else jax.device_put(tree, sharding)
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    """A leaf as a recording knows it. An array made on the way (a block's number) may go anywhere."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return leaf
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding if leaf.committed else None)
