@@ -19,7 +19,7 @@ from scarlet_jax.phases import Phase
 from scarlet_jax.population import Group, client_id
 from scarlet_jax.protocol import Broadcast, Plan, Protocol, Settings
 from scarlet_jax.setup import Setup
-from scarlet_jax.sharpen import entropy
+from scarlet_jax.sharpen import entropy, masked_mean, sum_over_clients
 from scarlet_jax.types import Algorithm, Data, Labels, Method, ModelState, RoundReport
 
 
@@ -190,9 +190,8 @@ def disagreement(probs: jax.Array, sent: jax.Array) -> jax.Array:
       sent: bool[M, P].
     """
     count = jnp.maximum(jnp.sum(sent, 0), 1)
-    mean = jnp.sum(jnp.where(sent[:, :, None], probs, 0), 0) / count[:, None]
-    own = jnp.sum(jnp.where(sent, entropy(probs), 0), 0) / count
-    return _mean(entropy(mean) - own, jnp.any(sent, 0))
+    own = sum_over_clients(lambda p, s: jnp.where(s, entropy(p), 0), probs, sent) / count
+    return _mean(entropy(masked_mean(probs, sent)) - own, jnp.any(sent, 0))
 
 
 def _mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -2,8 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+
+_CLIENTS_AT_ONCE = 8
+
+
+def sum_over_clients(rows: Callable[..., jax.Array], *stacked: jax.Array) -> jax.Array:
+    """Sum of `rows(*stacked)` [M, ...] over the clients, added one to the next in client order.
+
+    Not `jnp.sum`: XLA's reduction over a leading axis collects the values of one sample from far apart, which takes a
+    CPU 20 times as long (K = 1,000, C = 100). Nor is anything of the size of all clients' rows made.
+
+    Args:
+      rows: of one client: [...] of each array -> [...].
+      *stacked: arrays [M, ...].
+    """
+    count = stacked[0].shape[0]
+
+    def add(client, total):
+        return total + rows(*(jax.lax.dynamic_index_in_dim(a, client, keepdims=False) for a in stacked))
+
+    def some(block, total):
+        for offset in range(_CLIENTS_AT_ONCE):
+            total = add(block * _CLIENTS_AT_ONCE + offset, total)
+        return total
+
+    shape = jax.eval_shape(rows, *(jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in stacked))
+    blocks = count // _CLIENTS_AT_ONCE
+    total = jax.lax.fori_loop(0, blocks, some, jnp.zeros(shape.shape, shape.dtype))
+    for client in range(blocks * _CLIENTS_AT_ONCE, count):
+        total = add(client, total)
+    return total
 
 
 def masked_mean(probs: jax.Array, sent: jax.Array) -> jax.Array:
@@ -17,7 +49,7 @@ def masked_mean(probs: jax.Array, sent: jax.Array) -> jax.Array:
       f32[P, C]; the uniform row for a sample that nobody sent.
     """
     count = jnp.sum(sent, axis=0, dtype=probs.dtype)[:, None]
-    total = jnp.sum(jnp.where(sent[:, :, None], probs, 0), axis=0)
+    total = sum_over_clients(lambda p, s: jnp.where(s[:, None], p, 0), probs, sent)
     return jnp.where(count > 0, total / jnp.maximum(count, 1), 1 / probs.shape[-1])
 
 

@@ -12,6 +12,7 @@ from scarlet_jax import learner as learner_module
 from scarlet_jax.learner import Augmentation, Learner, Training, kl_divergence, sgd
 from scarlet_jax.models import build_model
 from scarlet_jax.types import ModelState
+from tests.compiling import compiling_quickly
 from tests.golden_files import golden
 from tests.torch_layout import images, resnet_path, resnet_variables, to_our_layout
 
@@ -76,7 +77,7 @@ def assert_parameters(variables, prefix, tolerance):
 )
 def test_golden_training_in_float64(phase, prefix, tolerance, as_stored):
     g = golden("local_training")
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), compiling_quickly():
         variables, metrics, probe = reference_run(phase, float(g[f"{prefix}lr"]), np.float64)
         np.testing.assert_allclose(probe, g[f"{prefix}{phase}_probe_eval_f64"], rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(metrics.loss, g[f"{prefix}{phase}_avg_loss_f64"], rtol=tolerance)

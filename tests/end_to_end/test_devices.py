@@ -12,39 +12,35 @@ RUNS = {
     "cnn": {"num_clients": 8, "batch_size": 10, "rounds": 2, "model.client": "cnn", "model.server": "cnn"},
 }  # fmt: skip
 
+# Arguments: devices, then FOLDER:NAME:ROUNDS, one run each. What computes the same is compiled once.
 PROGRAM = """
 import sys
-import jax, scarlet_jax
+import jax, pytest, scarlet_jax
+from tests.end_to_end import conftest
 from tests.end_to_end.harness import tiny
 from tests.end_to_end.test_devices import RUNS
 assert jax.device_count() == int(sys.argv[1])
-for name in sys.argv[4:]:
-    fewer = {"rounds": int(sys.argv[3])} if sys.argv[3] != "0" else {}
-    scarlet_jax.run(tiny(**RUNS[name] | fewer), f"{sys.argv[2]}/{name}")
+with pytest.MonkeyPatch.context() as patch:
+    conftest._share(patch)
+    for folder, name, rounds in (argument.split(":") for argument in sys.argv[2:]):
+        scarlet_jax.run(tiny(**RUNS[name] | {"rounds": int(rounds)}), f"{folder}/{name}")
 """
 
 
-def train(devices, folder, *names, rounds=0):
-    arguments = [sys.executable, "-c", PROGRAM, str(devices), str(folder), str(rounds), *names]
-    done = subprocess.run(
-        arguments,
-        cwd=harness.ROOT,
-        env=harness.environment(devices, quick=False),
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+def train(devices, *runs):
+    arguments = [sys.executable, "-c", PROGRAM, str(devices), *(f"{a}:{b}:{c}" for a, b, c in runs)]
+    environment = harness.environment(devices, quick=False)
+    done = subprocess.run(arguments, cwd=harness.ROOT, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
 
 
 def test_the_number_of_devices_changes_no_bit(tmp_path):
-    one = tmp_path / "1"
-    train(1, one, *RUNS)
-    for devices in (2, 4):
-        train(devices, tmp_path / str(devices), *RUNS)
-        for name in RUNS:
-            assert_same_run(tmp_path / str(devices) / name, one / name)
-    moved = tmp_path / "moved"
-    train(2, moved, "mlp_partial", rounds=2)
-    train(1, moved, "mlp_partial")
+    one, two, four, moved = (tmp_path / name for name in ("1", "2", "4", "moved"))
+    through = [(name, run["rounds"]) for name, run in RUNS.items()]
+    train(2, *((two, *run) for run in through), (moved, "mlp_partial", 2))
+    train(4, *((four, *run) for run in through))
+    train(1, *((one, *run) for run in through), (moved, "mlp_partial", 3))
+    for name in RUNS:
+        assert_same_run(two / name, one / name)
+        assert_same_run(four / name, one / name)
     assert_same_run(moved / "mlp_partial", one / "mlp_partial")

@@ -28,7 +28,7 @@ progress.Progress.dispatched = tell
 sys.argv = ["launch.py", *sys.argv[2:]]
 runpy.run_path("launch.py", run_name="__main__")
 """
-KILLS = int(os.environ.get("SCARLET_KILLS", "3"))
+KILLS = int(os.environ.get("SCARLET_KILLS", "2"))
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, shared_programs):

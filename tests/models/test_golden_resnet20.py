@@ -9,6 +9,7 @@ the reference's rounding remains.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 
 from scarlet_jax.models import build_model
+from tests.compiling import compiling_quickly
 from tests.torch_layout import images, resnet_variables
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "resnet20.npz"
@@ -38,7 +40,9 @@ class Run(NamedTuple):
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     dtype = request.param
     golden = np.load(GOLDEN)
-    with jax.enable_x64(dtype == "float64"):
+    # Float64 checks the formulas, and compiles quickly; float32 is compiled as in a run.
+    quick = compiling_quickly() if dtype == "float64" else contextlib.nullcontext()
+    with jax.enable_x64(dtype == "float64"), quick:
         model = build_model("resnet20", 10, conv="cpu")
         variables = resnet_variables(golden, "weights/", dtype)
         x, labels = images(golden["input"], dtype), golden["labels"]

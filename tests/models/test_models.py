@@ -14,6 +14,8 @@ from sklearn.datasets import load_digits
 from scarlet_jax.errors import UserError
 from scarlet_jax.models import MODEL_NAMES, build_model, resolve_conv
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def count(params: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
