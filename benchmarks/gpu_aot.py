@@ -1,6 +1,6 @@
 """What XLA makes of `configs/cifar10.py` for GPUs that are not here: counts and estimates, no times.
 
-    python -m benchmarks.gpu_aot [--quick]          (extra gpu-aot; a quarter of an hour on 2 cores; --quick: a few minutes)
+    python -m benchmarks.gpu_aot [--quick]   (extra gpu-aot; a quarter of an hour on 2 cores; --quick: a few minutes)
 
 Two tables, printed at the end; written to benchmarks/results/gpu_aot.json as they grow:
 - one training step of a chunk of clients (ResNet-20, batch 50, float32), for each convolution and two chunk sizes;
