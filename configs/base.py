@@ -70,6 +70,7 @@ def get_config() -> config_dict.ConfigDict:
     config.model.client = "resnet20"  # client architecture, or groups: resnet20:60,cnn:40
     config.model.server = "resnet20"  # server architecture
     config.model.conv = "auto"  # auto: by backend and shape; or native (C++), xla, grouped, gemm, winograd, cpu
+    config.model.dtype = "float32"  # float32 or bfloat16: what models compute in; what is trained stays float32
 
     # Method; an open field takes the method's own default, a field the method does not have is refused
     config.method = config_dict.ConfigDict()

@@ -99,7 +99,12 @@ def load_server(workdir: str | Path, batch_size: int = EVALUATION_BATCH) -> Pred
         raise UserError(f"batch_size is {batch_size}; allowed is a whole number of at least 1.")
     rounds, variables, record = _newest(path)
     facts = record["facts"]
-    model = build_model(config["model"]["server"], facts["num_classes"], config["model"]["conv"])
+    model = build_model(
+        config["model"]["server"],
+        facts["num_classes"],
+        config["model"]["conv"],
+        config["model"].get("dtype", "float32"),
+    )
     return Predictor(model, variables, facts["class_names"], facts["image_shape"], rounds, batch_size)
 
 

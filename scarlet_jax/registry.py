@@ -201,7 +201,9 @@ def _learner(config, num_classes: int, name: str, kd_loss) -> Learner:
     augmentation = Augmentation(config.private_augment, config.public_augment, config.data.flip, config.data.crop)
     fit = Training(config.epochs, config.batch_size, sgd(config.lr, config.momentum, config.weight_decay))
     kd = Training(config.kd_epochs, config.kd_batch_size, sgd(config.kd_lr, config.kd_momentum, config.kd_weight_decay))
-    return Learner(build_model(name, num_classes, config.model.conv), fit, kd, augmentation, kd_loss)
+    return Learner(
+        build_model(name, num_classes, config.model.conv, config.model.dtype), fit, kd, augmentation, kd_loss
+    )
 
 
 def _builder(config: config_dict.ConfigDict) -> Callable[..., Any]:

@@ -160,6 +160,7 @@ RULES: dict[str, Rule] = {
     "model.client": Rule(_client_models, _client_models_allowed),
     "model.server": _one_of_models("MODEL_NAMES"),
     "model.conv": _one_of_models("CONV_NAMES"),
+    "model.dtype": _one_of_models("DTYPES"),
     "method.name": _NAME,
     # Whether the method has the field, and its range there, is the method's to say.
     "method.beta": _open_or(_FINITE),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flax.linen as nn
 
 from scarlet_jax.errors import UserError
@@ -9,24 +11,26 @@ from scarlet_jax.models.conv import CONV_NAMES, conv, resolve_conv
 from scarlet_jax.models.resnet import cifar_resnet, resnet18
 from scarlet_jax.models.small import CNN, MLP
 
-__all__ = ["CONV_NAMES", "MODEL_NAMES", "build_model", "conv", "resolve_conv"]
+__all__ = ["CONV_NAMES", "DTYPES", "MODEL_NAMES", "build_model", "conv", "resolve_conv"]
 
-_BUILDERS = {
-    "resnet20": lambda num_classes, conv: cifar_resnet(20, num_classes, conv),
-    "resnet32": lambda num_classes, conv: cifar_resnet(32, num_classes, conv),
-    "resnet44": lambda num_classes, conv: cifar_resnet(44, num_classes, conv),
-    "resnet56": lambda num_classes, conv: cifar_resnet(56, num_classes, conv),
-    "resnet110": lambda num_classes, conv: cifar_resnet(110, num_classes, conv),
-    "resnet18": lambda num_classes, conv: resnet18(num_classes, conv, imagenet_stem=True),
-    "resnet18_64": lambda num_classes, conv: resnet18(num_classes, conv, imagenet_stem=False),
-    "cnn": lambda num_classes, conv: CNN(num_classes, conv),
-    "mlp": lambda num_classes, conv: MLP(num_classes),
+DTYPES = ("float32", "bfloat16")
+
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {  # classes, convolution, dtype -> model
+    "resnet20": lambda c, *how: cifar_resnet(20, c, *how),
+    "resnet32": lambda c, *how: cifar_resnet(32, c, *how),
+    "resnet44": lambda c, *how: cifar_resnet(44, c, *how),
+    "resnet56": lambda c, *how: cifar_resnet(56, c, *how),
+    "resnet110": lambda c, *how: cifar_resnet(110, c, *how),
+    "resnet18": lambda c, conv, dtype: resnet18(c, conv, True, dtype),
+    "resnet18_64": lambda c, conv, dtype: resnet18(c, conv, False, dtype),
+    "cnn": lambda c, conv, dtype: CNN(c, conv, dtype=dtype),
+    "mlp": lambda c, conv, dtype: MLP(c, dtype=dtype),
 }
 
 MODEL_NAMES: tuple[str, ...] = tuple(_BUILDERS)
 
 
-def build_model(name: str, num_classes: int, conv: str = "auto") -> nn.Module:
+def build_model(name: str, num_classes: int, conv: str = "auto", dtype: str = "float32") -> nn.Module:
     """Build a model by its name.
 
     Its call is `model.apply(variables, x, train, mask)` with x f32[B, H, W, channels], train a Python bool, and mask
@@ -38,10 +42,12 @@ def build_model(name: str, num_classes: int, conv: str = "auto") -> nn.Module:
             64x64; cnn and mlp take any size from 8x8 on.
         num_classes: length of a row of logits.
         conv: one of `CONV_NAMES`; "auto" is resolved here, for the backend in use, and is then the module's `conv`.
+        dtype: one of `DTYPES`: bfloat16 rounds images, activations and the weights used on them; the weights that are
+            trained, all statistics and logits stay float32. float32 computes in the type of the images.
 
     Raises:
         UserError: unknown name or convolution.
     """
     if name not in _BUILDERS:
         raise UserError(f"there is no model {name!r}; allowed are {', '.join(MODEL_NAMES)}.")
-    return _BUILDERS[name](num_classes, resolve_conv(conv))
+    return _BUILDERS[name](num_classes, resolve_conv(conv), None if dtype == "float32" else dtype)

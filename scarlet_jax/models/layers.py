@@ -5,7 +5,6 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
 
 from scarlet_jax.models.conv import conv
 
@@ -30,15 +29,22 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, in] -> [B, ceil(H / stride), ceil(W / stride), features] (padding size // 2)."""
+        """[B, H, W, in] -> [B, ceil(H / stride), ceil(W / stride), features] (padding size // 2), of x's dtype."""
         kernel = self.param("kernel", he_normal, (self.size, self.size, x.shape[-1], self.features))
-        x, kernel = promote_dtype(x, kernel)
-        return conv(x, kernel, self.stride, self.size // 2, self.implementation)
+        return conv(x, kernel.astype(x.dtype), self.stride, self.size // 2, self.implementation)
 
 
-def linear(features: int, name: str) -> nn.Dense:
-    """Dense layer with He-normal weights [in, features] and zero bias [features]."""
-    return nn.Dense(features, kernel_init=he_normal, name=name)
+def linear(features: int, name: str, dtype: str | None = None) -> nn.Dense:
+    """Dense layer with He-normal weights [in, features] and zero bias [features].
+
+    It computes in `dtype`; None: in the wider type of input and weights, so that logits are float32 at least.
+    """
+    return nn.Dense(features, dtype=dtype, kernel_init=he_normal, name=name)
+
+
+def compute_in(x: jax.Array, dtype: str | None) -> jax.Array:
+    """Images in the type that a model computes in; None leaves them as they are."""
+    return x if dtype is None else x.astype(dtype)
 
 
 def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:

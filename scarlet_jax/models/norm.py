@@ -56,7 +56,7 @@ class BatchNorm(nn.Module):
             factor = scale * lax.rsqrt(var.value + EPSILON)
             z = y * factor + (bias - mean.value * factor)
             z = z if shortcut is None else z + shortcut
-            return jnp.maximum(z, 0) if self.relu else z
+            return (jnp.maximum(z, 0) if self.relu else z).astype(y.dtype)
         z, batch_mean, batch_var, count = _normalise(self.relu, shortcut is not None, y, shortcut, scale, bias, mask)
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
             unbiased = batch_var * (count / jnp.maximum(count - 1, 1))
@@ -67,6 +67,11 @@ class BatchNorm(nn.Module):
 
 def _moved(running: jax.Array, batch: jax.Array, count: jax.Array) -> jax.Array:
     return jnp.where(count > 0, MOMENTUM * running + (1 - MOMENTUM) * lax.stop_gradient(batch), running)
+
+
+def _at_least_float32(x: jax.Array) -> jax.Array:
+    """What sums and moments are made of."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def zero_padding(x: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -110,20 +115,23 @@ def _forward(
     bias: jax.Array,
     mask: jax.Array | None,
 ) -> tuple[tuple[jax.Array, ...], Any]:
-    mean, var, count = _statistics(y, mask)
+    wide = _at_least_float32(y)
+    mean, var, count = _statistics(wide, mask)
     inverse = lax.rsqrt(var + EPSILON)
     factor = scale * inverse
-    z = y * factor + _real_rows_only(bias - mean * factor, mask, y.ndim)
+    z = wide * factor + _real_rows_only(bias - mean * factor, mask, y.ndim)
     if shortcut is not None:
         z = z + shortcut
     if relu:
         z = jnp.maximum(z, 0)
+    z = z.astype(y.dtype)
     return (z, mean, var, count), (y, z if relu else None, mean, inverse, scale, mask, count)
 
 
 def _backward(relu: bool, added: bool, saved: Any, cotangents: tuple[jax.Array, ...]) -> tuple[Any, ...]:
     y, z, mean, inverse, scale, mask, count = saved
-    d = cotangents[0]  # those of the statistics are not used: running statistics carry no gradient
+    dtype, y = y.dtype, _at_least_float32(y)
+    d = _at_least_float32(cotangents[0])  # those of the statistics are not used: running statistics carry no gradient
     d = zero_padding(d, mask) if z is None else jnp.where(z > 0, d, 0)  # z is 0 in padding rows
     axes = tuple(range(y.ndim - 1))
     d_bias = jnp.sum(d, axes)
@@ -134,7 +142,7 @@ def _backward(relu: bool, added: bool, saved: Any, cotangents: tuple[jax.Array, 
     # In padding rows this is not 0, and need not be: y was made of zeros there, which give the weights no gradient, and
     # these came from a ReLU or `zero_padding`, which pass none on. To clear it is a measurable part of a training step.
     dy = d * factor - y * slope - (per_value * d_bias - mean * slope)
-    return dy, d if added else None, d_scale, d_bias, None
+    return dy.astype(dtype), d.astype(dtype) if added else None, d_scale, d_bias, None
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

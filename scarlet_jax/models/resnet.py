@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scarlet_jax.models.layers import Conv, linear, max_pool
+from scarlet_jax.models.layers import Conv, compute_in, linear, max_pool
 from scarlet_jax.models.norm import BatchNorm, zero_padding
 
 
@@ -61,6 +61,7 @@ class ResNet(nn.Module):
         projection: kind of shortcut, see `BasicBlock`.
         imagenet_stem: 7x7 stride-2 convolution and 3x3 stride-2 maximum, instead of one 3x3 convolution.
         conv: implementation of the convolution, resolved ("auto" is not one).
+        dtype: computed in, where it is not that of the images; weights, statistics and logits are float32.
     """
 
     num_classes: int
@@ -69,11 +70,12 @@ class ResNet(nn.Module):
     projection: bool
     imagenet_stem: bool
     conv: str
+    dtype: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
         """Images [B, H, W, channels] to logits [B, num_classes]; `mask` bool[B] marks the rows that are not padding."""
-        x = zero_padding(x, mask)
+        x = zero_padding(compute_in(x, self.dtype), mask)
         size, stride = (7, 2) if self.imagenet_stem else (3, 1)
         x = Conv(self.features[0], size, stride, self.conv, name="conv1")(x)
         x = BatchNorm(name="bn1")(x, train, mask)
@@ -87,7 +89,7 @@ class ResNet(nn.Module):
         return linear(self.num_classes, "linear")(jnp.mean(x, axis=(1, 2)))
 
 
-def cifar_resnet(depth: int, num_classes: int, conv: str) -> ResNet:
+def cifar_resnet(depth: int, num_classes: int, conv: str, dtype: str | None = None) -> ResNet:
     """ResNet-20, 32, 44, 56, 110 for 32x32 images (section 4.2 of the paper), shortcuts without parameters.
 
     Raises:
@@ -96,9 +98,12 @@ def cifar_resnet(depth: int, num_classes: int, conv: str) -> ResNet:
     blocks, rest = divmod(depth - 2, 6)
     if rest or blocks < 1:
         raise ValueError(f"a CIFAR ResNet has depth 6 n + 2, not {depth}.")
-    return ResNet(num_classes, (blocks,) * 3, (16, 32, 64), projection=False, imagenet_stem=False, conv=conv)
+    return ResNet(
+        num_classes, (blocks,) * 3, (16, 32, 64), projection=False, imagenet_stem=False, conv=conv, dtype=dtype
+    )
 
 
-def resnet18(num_classes: int, conv: str, imagenet_stem: bool) -> ResNet:
+def resnet18(num_classes: int, conv: str, imagenet_stem: bool, dtype: str | None = None) -> ResNet:
     """ResNet-18 (table 1 of the paper), projection shortcuts; without the ImageNet stem it suits 64x64 images."""
-    return ResNet(num_classes, (2,) * 4, (64, 128, 256, 512), projection=True, imagenet_stem=imagenet_stem, conv=conv)
+    features = (64, 128, 256, 512)
+    return ResNet(num_classes, (2,) * 4, features, projection=True, imagenet_stem=imagenet_stem, conv=conv, dtype=dtype)

@@ -155,3 +155,26 @@ def test_small_models_learn_digits_quickly(name: str, floor: float) -> None:
     variables = epoch(epoch(variables))
     accuracy = np.mean(np.argmax(model.apply(variables, x[test], False), 1) == y[test])
     assert accuracy > floor
+
+
+def test_bfloat16_rounds_what_is_computed_and_nothing_that_is_kept() -> None:
+    """A rounding of bfloat16 is 2^-9, and moves some maxima of the pools and some ReLUs: a few percent in all."""
+    rng = np.random.default_rng(0)
+    x, labels = rng.uniform(-1, 1, (20, 8, 8, 3)).astype(np.float32), rng.integers(0, 10, 20)
+
+    def gradient(dtype: str) -> Any:
+        model = build_model("cnn", 10, "cpu", dtype)
+        variables = model.init(jax.random.key(0), x[:1], False)
+
+        def loss(params: Any) -> tuple[jax.Array, Any]:
+            logits, updates = model.apply({**variables, "params": params}, x, True, mutable=["batch_stats"])
+            rows = jax.nn.log_softmax(logits)[jnp.arange(20), labels]
+            return -jnp.mean(rows), (logits, updates["batch_stats"])
+
+        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+    rounded, exact = gradient("bfloat16"), gradient("float32")
+    assert {leaf.dtype for leaf in jax.tree.leaves(rounded)} == {jnp.dtype("float32")}
+    ours, expected = (np.concatenate([np.ravel(a) for a in jax.tree.leaves(tree)]) for tree in (rounded, exact))
+    difference = np.linalg.norm(ours - expected) / np.linalg.norm(expected)
+    assert 1e-4 < difference < 0.1

@@ -122,3 +122,15 @@ def test_evaluation_uses_running_statistics_and_ignores_the_mask() -> None:
     expected = (y - s["mean"]) / np.sqrt(s["var"] + EPSILON) * p["scale"] + p["bias"]
     for mask in (None, MASK):
         np.testing.assert_allclose(BatchNorm(relu=False).apply(v, y, False, mask), expected, rtol=2e-5, atol=1e-5)
+
+
+def test_bfloat16_rows_have_float32_statistics() -> None:
+    """4,096 values of about 1 a channel: a sum in bfloat16 would stop at 256."""
+    rng = np.random.default_rng(3)
+    y = jnp.asarray(rng.normal(1, 0.1, (64, 8, 8, 4)), jnp.bfloat16)
+    v = variables(rng)
+    out, updates = BatchNorm().apply(v, y, True, mutable=["batch_stats"])
+    exact, expected = BatchNorm().apply(v, y.astype(jnp.float32), True, mutable=["batch_stats"])
+    assert out.dtype == jnp.bfloat16
+    np.testing.assert_allclose(out.astype(jnp.float32), exact, rtol=2**-8)  # one rounding
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), updates, expected)
