@@ -47,6 +47,7 @@ class BatchNorm(nn.Module):
         Returns:
             Array of y's shape.
         """
+        y = jnp.asarray(y)
         channels = y.shape[-1:]
         scale = self.param("scale", nn.initializers.ones_init(), channels)
         bias = self.param("bias", nn.initializers.zeros_init(), channels)
