@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from scarlet_jax import hosts
 from scarlet_jax.errors import UserError
 from scarlet_jax.types import PyTree
 
@@ -143,13 +144,16 @@ class Checkpoints:
         """Move a damaged checkpoint away; errors that say nothing about the checkpoint are raised again."""
         if isinstance(error, MemoryError | PermissionError | jax.errors.JaxRuntimeError):
             raise error
+        hosts.from_first(lambda: self._move_aside(rounds, error))
+        self._manager.reload()
+
+    def _move_aside(self, rounds: int, error: Exception) -> None:
         path = self._directory / str(rounds)
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         target = self._directory.with_name("checkpoints_damaged") / f"{rounds}-{time.time_ns()}"
         _log.warning("checkpoint %s is damaged (%s): skipped, and moved to %s", path, reason, target)
         target.parent.mkdir(exist_ok=True)
         path.rename(target)
-        self._manager.reload()
 
 
 def _items(state: PyTree) -> dict[str, PyTree]:
