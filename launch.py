@@ -33,20 +33,18 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "with --dry_run: cards that need not be here, as in A100, H100x8 (extra gpu-aot)",
         flag_values=flag_values,
     )
-    flags.DEFINE_string(
-        "coordinator", None, "with several processes: HOST:PORT of process 0", flag_values=flag_values
-    )
+    flags.DEFINE_string("coordinator", None, "with several processes: HOST:PORT of process 0", flag_values=flag_values)
     flags.DEFINE_integer("num_processes", None, "with several processes: how many", flag_values=flag_values)
-    flags.DEFINE_integer("process_id", None, "with several processes: which one this is, from 0", flag_values=flag_values)
+    flags.DEFINE_integer(
+        "process_id", None, "with several processes: which one this is, from 0", flag_values=flag_values
+    )
 
 
 def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.FlagValues) -> None:
     """Run the experiment, or look at it."""
     if flag_values.target and not flag_values.dry_run:
         raise UserError(f"--target is {flag_values.target}, which only --dry_run can compile for: add --dry_run.")
-    cluster = hosts.find_cluster(
-        flag_values.coordinator, flag_values.num_processes, flag_values.process_id, os.environ
-    )
+    cluster = hosts.find_cluster(flag_values.coordinator, flag_values.num_processes, flag_values.process_id, os.environ)
     if flag_values.dry_run:
         if cluster is not None:
             raise UserError(f"--dry_run is for one process, and a coordinator is named ({cluster.coordinator}).")

@@ -38,7 +38,8 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
     path, stop = Path(workdir_path), signals.Stop()
     hosts.together(lambda: _check(config))
     hosts.check_same(
-        [json.loads(config.to_json()), str(path)], "the processes were given different configs or workdirs; use the same."
+        [json.loads(config.to_json()), str(path)],
+        "the processes were given different configs or workdirs; use the same.",
     )
     with contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdir.lock(path)))

@@ -1,0 +1,116 @@
+"""Two processes with two CPU devices each, over gloo: the bits of one process, in files that the first one writes."""
+
+import json
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from scarlet_jax import checkpoint, hosts
+from scarlet_jax.errors import UserError
+from tests.end_to_end import harness
+from tests.end_to_end.harness import assert_same_run, command, wait_for
+
+# 6 clients do not divide by 4 devices; half of them take part. Equality is of bits: sums have one order on any mesh.
+FIELDS = {"num_clients": 6, "participation": 0.5, "batch_size": 10, "clients_per_chunk": 1, "checkpoint.every": 100}
+
+
+def start(workdir, processes, each=None, **fields):
+    """Start `processes` processes; `each` gives further arguments by process id."""
+    with socket.socket() as free:  # freed just before process 0 binds it; nothing else here asks for that port
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = harness.environment(devices=2)
+    started = []
+    for i in range(processes):
+        meeting = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}", f"--process_id={i}"]
+        arguments = command(workdir, **FIELDS | fields) + (meeting if processes > 1 else []) + (each or {}).get(i, [])
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(arguments, cwd=harness.ROOT, env=environment, **pipes))
+    return started
+
+
+def end(processes, code):
+    """Output and errors of each; all must end with `code`."""
+    try:
+        outputs = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [code] * len(processes), outputs
+    return outputs
+
+
+def train(workdir, processes, rounds):
+    return end(start(workdir, processes, rounds=rounds), 0)
+
+
+def final_lines(output):
+    """What a run prints at its end."""
+    return output[output.index("rounds: server top-1") :]
+
+
+def test_two_processes_are_one_bit_for_bit_and_a_checkpoint_moves_between_them(tmp_path):
+    one, two, split, joined = (tmp_path / name for name in ("one", "two", "split", "joined"))
+    (alone, _), *_ = train(one, 1, rounds=3)
+    (first, _), (second, _) = train(two, 2, rounds=3)
+    assert_same_run(two, one)
+    assert final_lines(first) == final_lines(alone)
+    assert "round" not in second and "workdir" not in second  # only process 0 speaks
+    train(split, 1, rounds=2)
+    train(joined, 2, rounds=2)
+    assert "resuming after 2 rounds" in train(split, 2, rounds=3)[0][0]
+    assert "resuming after 2 rounds" in train(joined, 1, rounds=3)[0][0]
+    assert_same_run(split, one)
+    assert_same_run(joined, one)
+    assert len(json.loads((two / "environment.json").read_text())["starts"]) == 1
+
+
+def test_a_signal_to_one_process_stops_both_with_a_checkpoint(tmp_path):
+    run = tmp_path / "run"
+    processes = start(run, 2, rounds=1_000_000, checkpoint__every=1_000_000)
+    try:
+        wait_for(lambda: (run / "metrics.jsonl").exists(), processes[0])
+        processes[1].send_signal(signal.SIGTERM)
+        (out, _), _ = end(processes, 128 + signal.SIGTERM)
+    finally:
+        for process in processes:
+            process.kill()
+    done = checkpoint.steps(run)[-1]
+    assert f"stopped by SIGTERM after {done} rounds" in out
+    assert len(harness.rows(run)) == done
+    assert f"resuming after {done} rounds" in train(run, 1, rounds=done + 1)[0][0]
+
+
+def test_what_one_process_refuses_all_refuse(tmp_path):
+    outputs = end(start(tmp_path / "run", 2, each={1: ["--config.lr=0.5"]}), 1)
+    for _, errors in outputs:
+        assert "different configs or workdirs" in errors and "Traceback" not in errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("a:1", None, None), "--num_processes and --process_id missing"),
+        ((None, 2, 0), "--coordinator missing"),
+        (("a", 2, 0), "--coordinator is 'a'; allowed is HOST:PORT"),
+        (("a:70000", 2, 0), "--coordinator is 'a:70000'; allowed is HOST:PORT"),
+        (("a:1", 2, 2), "--process_id is 2; allowed is 0 to 1"),
+        (("a:1", 0, 0), "--num_processes is 0; allowed is 1 or more"),
+        (("a:1", 2, -1), "--process_id is -1; allowed is a whole number"),
+    ],
+)
+def test_impossible_clusters_are_refused(given, says):
+    with pytest.raises(UserError, match=says):
+        hosts.find_cluster(*given, environment={})
+
+
+def test_flags_come_before_the_environment():
+    environment = {"JAX_COORDINATOR_ADDRESS": "b:2", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
+    assert hosts.find_cluster(None, None, None, environment) == hosts.Cluster("b:2", 4, 3)
+    assert hosts.find_cluster("a:1", 2, 0, environment) == hosts.Cluster("a:1", 2, 0)
+    assert hosts.find_cluster(None, None, None, {}) is None
+    with pytest.raises(UserError, match="JAX_PROCESS_ID is 'x'"):
+        hosts.find_cluster(None, None, None, environment | {"JAX_PROCESS_ID": "x"})
