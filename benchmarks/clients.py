@@ -37,7 +37,10 @@ class Clients:
         def infer(model, client, active, images, labels):
             return model, learner.predict(model, images, jnp.arange(labels.size))
 
-        self._fleets = {"train": fleet.Fleet(train, layout), "infer": fleet.Fleet(infer, layout, updates=False)}
+        self._fleets = {
+            "train": fleet.Fleet(train, layout, "train"),
+            "infer": fleet.Fleet(infer, layout, "infer", updates=False),
+        }
 
     def work(self, mode: str, images: jax.Array, labels: jax.Array) -> None:
         """All clients over all images."""

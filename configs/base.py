@@ -99,6 +99,7 @@ def get_config() -> config_dict.ConfigDict:
 
     # Execution; changes speed and memory, not results
     config.clients_per_chunk = 0  # clients trained together on a device; 0 = chosen for backend and model
+    config.profile_rounds = ""  # trace these rounds into WORKDIR/profile: 3:5 is the rounds 3 and 4, counted from 0
 
     # Records
     config.checkpoint = config_dict.ConfigDict()

@@ -13,11 +13,12 @@ import jax
 from jax.sharding import NamedSharding
 from ml_collections import config_dict
 
-from scarlet_jax import checkpoint, fleet, hosts, memory, metrics, records, registry, signals, workdir
+from scarlet_jax import checkpoint, fields, fleet, hosts, memory, metrics, records, registry, signals, workdir
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import write_partition
 from scarlet_jax.errors import UserError
 from scarlet_jax.models import resolve_conv
+from scarlet_jax.profile import Profile
 from scarlet_jax.progress import Progress
 from scarlet_jax.types import Algorithm, Data
 from scarlet_jax.validate import validate
@@ -132,9 +133,12 @@ class _Session:
                     self.writer = stack.enter_context(contextlib.closing(writer))
                 quiet = self.writer is None
                 self.progress = progress = Progress(config.rounds, self.done, algorithm.blocks, quiet)
+                traced = fields.span(config.profile_rounds) if hosts.is_first() else None
+                profile = Profile(traced or range(0), self.path / "profile")
                 try:
-                    self._loop(algorithm, state, data, progress)
+                    self._loop(algorithm, state, data, progress, profile)
                 finally:
+                    profile.close()
                     progress.stop()
         return self.summary
 
@@ -197,7 +201,7 @@ class _Session:
         self._write_summary()  # with more rounds to do it is not complete; with none left it is
         return jax.jit(algorithm.pad, out_shardings=algorithm.shardings(padded))(found.state)
 
-    def _loop(self, algorithm: Algorithm, state: Any, data: Data, progress: Progress) -> None:
+    def _loop(self, algorithm: Algorithm, state: Any, data: Data, progress: Progress, profile: Profile) -> None:
         config = self.config
         # Every process checks, and can write, all of the state it saves, also where K does not divide by the devices.
         replicated = NamedSharding(fleet.make_mesh(), fleet.REPLICATED)
@@ -207,9 +211,11 @@ class _Session:
         self._read_at = time.monotonic()
         for r in range(self.done, config.rounds):
             last = r + 1 == config.rounds
+            profile.before(r, state)
             state, report = algorithm.round(state, data, progress=progress.dispatched)
             due = last or (r + 1) % config.eval_every == 0
             evaluation = algorithm.evaluate(state, data, report.participants) if due else None
+            profile.after(r, (state, evaluation))
             before, pending = pending, _Pending(r, report, evaluation)
             if before is not None:  # read one round late, so that the devices never wait for the host
                 self._read(before, algorithm, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -39,3 +40,12 @@ def _walk(config: config_dict.ConfigDict, prefix: str) -> Iterator[tuple[str, co
             yield from _walk(config[key], f"{prefix}{key}.")
         else:
             yield prefix + key, config, key
+
+
+def span(text: str) -> range | None:
+    """The rounds that "3:5" names, 3 and 4, counted from 0; none for "". None where the text is of another form."""
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
+    if match is None:
+        return None if text else range(0)
+    first, end = map(int, match.groups())
+    return range(first, end) if first < end else None

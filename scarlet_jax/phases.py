@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable, Iterator, ValuesView
 from typing import Any, NamedTuple
 
@@ -38,6 +39,20 @@ def recording() -> Iterator[ValuesView[Call]]:
         yield _record.values()
     finally:
         _record = before
+
+
+_clock: Callable[[str, float], None] | None = None  # who is told what a phase took
+
+
+@contextlib.contextmanager
+def timed(clock: Callable[[str, float], None]) -> Iterator[None]:
+    """Phases called in here are waited for one by one; `clock(name, seconds)` is called after each."""
+    global _clock
+    before, _clock = _clock, clock
+    try:
+        yield
+    finally:
+        _clock = before
 
 
 def record(algorithm: Algorithm, data: PyTree) -> list[Call]:
@@ -75,7 +90,12 @@ class Phase:
         if _record is not None:
             return self._note(_record, args)
         with jax.profiler.TraceAnnotation(self.name):
-            return self._jitted(*args)
+            if _clock is None:
+                return self._jitted(*args)
+            start = time.perf_counter()
+            result = jax.block_until_ready(self._jitted(*args))
+            _clock(self.name, time.perf_counter() - start)
+            return result
 
     def _note(self, calls: dict[Any, Call], args: tuple[PyTree, ...]) -> Any:
         args = jax.tree.map(_shape, args)

@@ -19,7 +19,7 @@ def _share(patch):
 
     def make(config, data, num_classes, mesh):
         fields = json.loads(config.to_json())
-        for name in ("rounds", "checkpoint", "wandb", "eval_every"):
+        for name in ("rounds", "checkpoint", "wandb", "eval_every", "profile_rounds"):
             del fields[name]
         key = json.dumps(fields, sort_keys=True)
         if key not in _PROGRAMS:
