@@ -6,8 +6,9 @@ import json
 import logging
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from scarlet_jax.errors import UserError
 from scarlet_jax.types import PyTree
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 DIRECTORY = "checkpoints"  # in a workdir
 
@@ -91,26 +93,13 @@ class Checkpoints:
           UserError: a good checkpoint belongs to other data or another program; it is left where it is.
         """
         for rounds in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                record = self._read(rounds, record=ocp.args.JsonRestore())["record"]
-                if _check({k: v for k, v in record.items() if k != "check"}) != record["check"]:
-                    raise ValueError("its record is not what was written")
-            except Exception as error:
-                self._put_aside(rounds, error)
+            record = self._unless_damaged(rounds, self._read_record)
+            if record is None:
                 continue
             self._compare(rounds, record, abstract, facts)
-            try:
-                wanted = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
-                items = self._read(rounds, **wanted)
-                state = items["federation"]
-                if "server" in wanted:
-                    state = state._replace(server=items["server"])
-                state = jax.tree.map(lambda a, x: jnp.zeros(a.shape, a.dtype) if x is None else x, abstract, state)
-                if checksum(state) != record["state"]:
-                    raise ValueError("its contents are not what was written")
-                return Restored(rounds, state, record)
-            except Exception as error:
-                self._put_aside(rounds, error)
+            found = self._unless_damaged(rounds, self._read_state, abstract, record)
+            if found is not None:
+                return found
         return None
 
     def wait(self) -> None:
@@ -126,6 +115,35 @@ class Checkpoints:
 
     def _read(self, rounds: int, **items: Any) -> Any:
         return self._manager.restore(rounds, args=ocp.args.Composite(**items))
+
+    def _read_record(self, rounds: int) -> dict[str, Any]:
+        record = self._read(rounds, record=ocp.args.JsonRestore())["record"]
+        if _check({k: v for k, v in record.items() if k != "check"}) != record["check"]:
+            raise ValueError("its record is not what was written")
+        return record
+
+    def _read_state(self, rounds: int, abstract: PyTree, record: dict[str, Any]) -> Restored:
+        wanted = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
+        items = self._read(rounds, **wanted)
+        state = items["federation"]
+        if "server" in wanted:
+            state = state._replace(server=items["server"])
+        state = jax.tree.map(lambda a, x: jnp.zeros(a.shape, a.dtype) if x is None else x, abstract, state)
+        if checksum(state) != record["state"]:
+            raise ValueError("its contents are not what was written")
+        return Restored(rounds, state, record)
+
+    def _unless_damaged(self, rounds: int, read: Callable[..., _T], *args: Any) -> _T | None:
+        """What `read(rounds, *args)` returns; None, and the checkpoint put aside, where it fails in any process."""
+        result, error = None, None
+        try:
+            result = read(rounds, *args)
+        except Exception as own:
+            error = own
+        if not hosts.largest(int(error is not None)):
+            return result
+        self._put_aside(rounds, error or ValueError("another process cannot read it"))
+        return None
 
     def _compare(self, rounds: int, record: dict[str, Any], abstract: PyTree, facts: dict[str, Any]) -> None:
         """Refuse what is whole, but not ours to go on with."""

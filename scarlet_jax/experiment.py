@@ -140,6 +140,7 @@ class _Session:
                 finally:
                     profile.close()
                     progress.stop()
+        hosts.largest(0)  # the others wait here for the one that writes, which may take long to close
         return self.summary
 
     def _set_up(self) -> tuple[Algorithm, Data]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +18,7 @@ from scarlet_jax.errors import UserError
 
 _T = TypeVar("_T")
 _TEXT = 4096  # bytes of a refusal that travel
+PATIENCE = 300.0  # seconds in which all processes must have come
 
 
 class Cluster(NamedTuple):
@@ -69,8 +71,10 @@ def connect(cluster: Cluster | None) -> None:
     Args:
       cluster: to join; with None, that of the SLURM step this process is one of several tasks of, if it is.
 
+    Where the others do not come the process ends with a sentence and code 1: jax would end it with a stack trace.
+
     Raises:
-      UserError: the others were not found.
+      UserError: this process cannot join, for its address or its number is taken.
     """
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")  # of the step: a batch script on its own is one task
     in_slurm = cluster is None and tasks.isdecimal() and int(tasks) > 1
@@ -79,15 +83,27 @@ def connect(cluster: Cluster | None) -> None:
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    where = cluster.coordinator if cluster else "the SLURM step"
+    limits: dict[str, Any] = {"initialization_timeout": int(PATIENCE) + 60, "shutdown_timeout_seconds": 60}
+    waiting = threading.Timer(PATIENCE, _give_up, [where])
+    waiting.daemon = True
+    waiting.start()
     try:
         if cluster is None:
-            jax.distributed.initialize(cluster_detection_method="slurm", shutdown_timeout_seconds=60)
+            jax.distributed.initialize(cluster_detection_method="slurm", **limits)
         else:
-            jax.distributed.initialize(*cluster, cluster_detection_method="deactivate", shutdown_timeout_seconds=60)
+            jax.distributed.initialize(*cluster, cluster_detection_method="deactivate", **limits)
     except (RuntimeError, ValueError) as error:
-        where = cluster.coordinator if cluster else "the SLURM step"
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"the processes of {where} did not find each other: {reason}.") from error
+    finally:
+        waiting.cancel()
+
+
+def _give_up(where: str) -> None:
+    sentence = f"the processes of {where} did not all come within {PATIENCE:.0f} s; start them all, with one address."
+    os.write(2, f"{sentence}\n".encode())
+    os._exit(1)  # the main thread is inside a call that does not return
 
 
 def is_first() -> bool:

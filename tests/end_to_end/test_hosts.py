@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 
 import pytest
 
@@ -114,3 +115,10 @@ def test_flags_come_before_the_environment():
     assert hosts.find_cluster(None, None, None, {}) is None
     with pytest.raises(UserError, match="JAX_PROCESS_ID is 'x'"):
         hosts.find_cluster(None, None, None, environment | {"JAX_PROCESS_ID": "x"})
+
+
+def test_a_process_whose_others_do_not_come_ends_with_a_sentence():
+    lone = "from scarlet_jax import hosts; hosts.PATIENCE = 1; hosts.connect(hosts.Cluster('127.0.0.1:1', 2, 1))"
+    ended = subprocess.run([sys.executable, "-c", lone], cwd=harness.ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("the processes of 127.0.0.1:1 did not all come within 1 s")
