@@ -14,7 +14,7 @@ from tests.end_to_end import harness
 from tests.end_to_end.harness import assert_same_run, command, wait_for
 
 # 6 clients do not divide by 4 devices; half of them take part. Equality is of bits: sums have one order on any mesh.
-FIELDS = {"num_clients": 6, "participation": 0.5, "batch_size": 10, "clients_per_chunk": 1, "checkpoint.every": 100}
+FIELDS = {"num_clients": 6, "participation": 0.5, "batch_size": 10, "clients_per_chunk": 1, "checkpoint.every": 10**6}
 
 
 def start(workdir, processes, each=None, **fields):
@@ -52,36 +52,31 @@ def final_lines(output):
     return output[output.index("rounds: server top-1") :]
 
 
-def test_two_processes_are_one_bit_for_bit_and_a_checkpoint_moves_between_them(tmp_path):
-    one, two, split, joined = (tmp_path / name for name in ("one", "two", "split", "joined"))
-    (alone, _), *_ = train(one, 1, rounds=3)
-    (first, _), (second, _) = train(two, 2, rounds=3)
-    assert_same_run(two, one)
-    assert final_lines(first) == final_lines(alone)
-    assert "round" not in second and "workdir" not in second  # only process 0 speaks
-    train(split, 1, rounds=2)
-    train(joined, 2, rounds=2)
-    assert "resuming after 2 rounds" in train(split, 2, rounds=3)[0][0]
-    assert "resuming after 2 rounds" in train(joined, 1, rounds=3)[0][0]
-    assert_same_run(split, one)
-    assert_same_run(joined, one)
-    assert len(json.loads((two / "environment.json").read_text())["starts"]) == 1
-
-
-def test_a_signal_to_one_process_stops_both_with_a_checkpoint(tmp_path):
-    run = tmp_path / "run"
-    processes = start(run, 2, rounds=1_000_000, checkpoint__every=1_000_000)
+def test_a_run_passed_between_two_processes_and_one_has_the_bits_of_one(tmp_path):
+    """Two processes until a signal to one of them, one process for a round, two for the last; against one process."""
+    run, alone = tmp_path / "run", tmp_path / "alone"
+    stopped = start(run, 2, rounds=1_000_000)
     try:
-        wait_for(lambda: (run / "metrics.jsonl").exists(), processes[0])
-        processes[1].send_signal(signal.SIGTERM)
-        (out, _), _ = end(processes, 128 + signal.SIGTERM)
+        wait_for(lambda: (run / "metrics.jsonl").exists(), stopped[0])
+        stopped[1].send_signal(signal.SIGTERM)
+        (out, _), _ = end(stopped, 128 + signal.SIGTERM)
     finally:
-        for process in processes:
+        for process in stopped:
             process.kill()
     done = checkpoint.steps(run)[-1]
     assert f"stopped by SIGTERM after {done} rounds" in out
     assert len(harness.rows(run)) == done
+
     assert f"resuming after {done} rounds" in train(run, 1, rounds=done + 1)[0][0]
+    (first, _), (second, _) = train(run, 2, rounds=done + 2)
+    assert f"resuming after {done + 1} rounds" in first
+    assert "round" not in second and "workdir" not in second  # only process 0 speaks
+
+    ((whole, _),) = train(alone, 1, rounds=done + 2)
+    assert_same_run(run, alone)
+    assert final_lines(first) == final_lines(whole)
+    starts = json.loads((run / "environment.json").read_text())["starts"]
+    assert [len(start["devices"]) for start in starts] == [4, 2, 4]
 
 
 def test_what_one_process_refuses_all_refuse(tmp_path):
