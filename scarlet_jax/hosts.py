@@ -90,7 +90,10 @@ def connect(cluster: Cluster | None) -> None:
     waiting.start()
     try:
         if cluster is None:
-            jax.distributed.initialize(cluster_detection_method="slurm", **limits)
+            # jax gives the i-th task of a node its i-th GPU. A task that has a node to itself takes all: an empty list.
+            alone = os.environ.get("SLURM_STEP_NUM_NODES") == tasks
+            devices: list[int] | None = [] if alone else None
+            jax.distributed.initialize(cluster_detection_method="slurm", local_device_ids=devices, **limits)
         else:
             jax.distributed.initialize(*cluster, cluster_detection_method="deactivate", **limits)
     except (RuntimeError, ValueError) as error:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from scarlet_jax import checkpoint, hosts
@@ -117,3 +118,24 @@ def test_a_process_whose_others_do_not_come_ends_with_a_sentence():
     ended = subprocess.run([sys.executable, "-c", lone], cwd=harness.ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("the processes of 127.0.0.1:1 did not all come within 1 s")
+
+
+@pytest.mark.parametrize(("tasks", "nodes", "devices"), [("2", "2", []), ("8", "2", None)])
+def test_a_slurm_task_with_a_node_to_itself_takes_all_its_devices(monkeypatch, tasks, nodes, devices):
+    asked = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: asked.append((args, options)))
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", tasks)
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", nodes)
+    hosts.connect(None)
+    ((args, options),) = asked
+    assert args == () and options["cluster_detection_method"] == "slurm"
+    assert options["local_device_ids"] == devices  # None: jax's choice, one for each task; []: all
+
+
+@pytest.mark.parametrize("tasks", ["", "1"])
+def test_a_single_task_joins_nobody(monkeypatch, tasks):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: pytest.fail("joined"))
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", tasks)
+    hosts.connect(None)
+    hosts.connect(hosts.Cluster("a:1", 1, 0))
+    assert not hosts.several()
