@@ -65,9 +65,8 @@ def need(algorithm: Algorithm, data: Data, mesh: Mesh) -> tuple[int, str]:
         algorithm.shardings(padded),
     )
     shapes = phases.abstract(data, NamedSharding(mesh, fleet.REPLICATED))
-    with phases.recording() as calls:
-        algorithm.round(state, shapes)
-    return programs.peak(programs.device_bytes((state, shapes)), [programs.compile_phase(call) for call in calls])
+    compiled = [programs.compile_phase(call) for call in algorithm.calls(state, shapes)]
+    return programs.peak(programs.device_bytes((state, shapes)), compiled)
 
 
 def smaller_chunk(need_with: Callable[[int], int], chunk: int, most: int, limit: int) -> int | None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import optax
 
+from scarlet_jax import phases
 from scarlet_jax.population import Population
 from scarlet_jax.types import Algorithm, Data
 
@@ -43,9 +44,15 @@ class Setup(NamedTuple):
         def evaluate(state, data, participants):
             return population.evaluate(state.clients, getattr(state, "server", None), data, participants)
 
+        def calls(state, data):
+            with phases.recording() as found:
+                round(state, data)
+            return list(found)
+
         return Algorithm(
             init=lambda data: population.init(init),
             round=round,
+            calls=calls,
             evaluate=evaluate,
             bill=bill,
             shardings=population.shardings,

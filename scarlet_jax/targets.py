@@ -88,8 +88,11 @@ def _mesh(name: str, count: int) -> Mesh:
     why = problem()
     if why:
         raise UserError(f"--target is {name}x{count}, but {why}.")
-    with _without_a_driver():
-        topology = topologies.get_topology_desc(name, "cuda", target_config=_config(name), topology=f"1x1x{count}")
+    try:
+        with _without_a_driver():
+            topology = topologies.get_topology_desc(name, "cuda", target_config=_config(name), topology=f"1x1x{count}")
+    except NotImplementedError:  # JAX has looked for devices before, and the plugin left when it found no driver
+        raise UserError("JAX looked for a GPU before --target was asked for: set JAX_PLATFORMS=cpu.") from None
     return fleet.make_mesh(list(topology.devices))
 
 

@@ -86,6 +86,7 @@ class Algorithm(NamedTuple):
 
     init: Callable[..., Any]  # Data -> State
     round: Callable[..., Any]  # State, Data, progress -> State (the old one is donated), RoundReport
+    calls: Callable[..., Any]  # State, Data, as shapes -> [phases.Call] of a round, which is not computed
     evaluate: Callable[..., Evaluation]  # State, Data, participants i32[M] -> Evaluation
     bill: Callable[..., Any]  # RoundReport, on the host -> {ledger: comm.Bytes}; empty: nothing to bill
     shardings: Callable[..., Any]  # State -> its shardings

@@ -1,0 +1,129 @@
+"""What XLA makes of `configs/cifar10.py` for GPUs that are not here: counts and estimates, no times.
+
+    python -m benchmarks.gpu_aot [--quick]   (extra gpu-aot; a quarter of an hour on 2 cores; --quick: a few minutes)
+
+Two tables, printed at the end; written to benchmarks/results/gpu_aot.json as they grow:
+- one training step of a chunk of clients (ResNet-20, batch 50, float32), for each convolution and two chunk sizes;
+- the large phases of a round with the default convolution, memory and collectives of each.
+
+ResNet-20 is bound by memory on these cards, so bytes accessed per training sample is the figure to drive down. They are
+counted in the optimized HLO: what every kernel and library call reads and writes, whatever a cache keeps.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from benchmarks.hlo_bytes import accessed
+from configs import cifar10
+from scarlet_jax import dry_run, fleet, phases, programs, targets
+from scarlet_jax.learner import Augmentation, Learner, Training, sgd
+from scarlet_jax.models import build_model
+
+TARGETS = ("H100", "A100", "H100x8")
+CONVOLUTIONS = ("grouped", "xla", "gemm", "winograd")
+CHUNKS = {"H100": (8, 32), "H100x8": (5, 13), "A100": (8, 32)}  # clients of a device; 13 are all it has of 100 on 8
+PHASES = ("train resnet20", "server", "evaluate resnet20", "evaluate server")
+BATCH, CLASSES = 50, 10
+RESULT = Path(__file__).parent / "results" / "gpu_aot.json"
+
+
+def training_step(target: str, conv: str, chunk: int) -> programs.Program:
+    """One step of all clients of a chunk, on every device of the target, through the fleet that runs in training."""
+    mesh = targets.target_mesh(target)  # first: before JAX looks for devices
+    training = Training(1, BATCH, sgd(0.1, 0.0, 0.0))
+    learner = Learner(build_model("resnet20", CLASSES, conv), training, training, Augmentation(True, True, True, True))
+    layout = fleet.make_layout(mesh, chunk * mesh.size, chunk * mesh.size, chunk)
+    stacked, replicated = (NamedSharding(mesh, spec) for spec in (fleet.CLIENTS, fleet.REPLICATED))
+
+    def client(model, number, active, image, label):
+        rows = number * BATCH + jnp.arange(BATCH)
+        return learner.fit(model, jax.random.fold_in(jax.random.key(0), number), image, label, rows, BATCH)
+
+    shape = jax.ShapeDtypeStruct
+    one = jax.eval_shape(lambda: learner.init(jax.random.key(0), (32, 32, 3)))
+    models = jax.tree.map(lambda a: shape((layout.stored, *a.shape), a.dtype, sharding=stacked), one)
+    images = shape((50_000, 32, 32, 3), "uint8", sharding=replicated), shape((50_000,), "int32", sharding=replicated)
+    with phases.recording() as calls:
+        fleet.Fleet(client, layout, "step")(models, shape((layout.capacity,), "int32", sharding=stacked), *images)
+    (call,) = [call for call in calls if call.name == "step"]
+    return programs.compile_phase(call)
+
+
+def step_row(target: str, conv: str, chunk: int) -> dict[str, Any]:
+    """A line of the first table."""
+    program = training_step(target, conv, chunk)
+    samples = chunk * BATCH
+    return {
+        "target": target,
+        "conv": conv,
+        "chunk": chunk,
+        "calls": {name.removeprefix("__"): count for name, count in program.calls.items()},
+        "windows": program.windows,
+        "collectives": program.collectives,
+        "temporary_mb": round(program.temporary / 1e6, 1),
+        "arguments_mb": round(program.arguments / 1e6, 1),
+        "accessed_mb_per_sample": round(accessed(program.text) / samples / 1e6, 3),
+    }
+
+
+def phase_rows(target: str) -> list[dict[str, Any]]:
+    """Lines of the second table."""
+    plan = dry_run.prepare(cifar10.get_config(), target)
+    rows = []
+    for call in plan.calls:
+        if call.name not in PHASES:
+            continue
+        program = programs.compile_phase(call)
+        rows.append(
+            {
+                "target": target,
+                "phase": call.name,
+                "collectives": program.collectives,
+                "largest_window": max(program.windows, default="-"),
+                "arguments_mb": round(program.arguments / 1e6, 1),
+                "temporary_mb": round(program.temporary / 1e6, 1),
+                "peak_mb": round(programs.peak(plan.resident, [program])[0] / 1e6, 1),
+            }
+        )
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown."""
+
+    def cell(value: Any) -> str:
+        return (", ".join(f"{n} x {k}" for k, n in value.items()) or "none") if isinstance(value, dict) else str(value)
+
+    head = "| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |\n|" + " --- |" * len(rows[0])
+    return "\n".join([head, *("| " + " | ".join(map(cell, row.values())) + " |" for row in rows)])
+
+
+def main(quick: bool) -> None:
+    """Compile, write after every program, print."""
+    result: dict[str, Any] = {"jax": jax.__version__, "dtype": "float32", "batch": BATCH, "phases": [], "steps": []}
+
+    def keep(table_name: str, row: dict[str, Any]) -> None:
+        result[table_name].append(row)
+        if not quick:
+            RESULT.parent.mkdir(exist_ok=True)
+            RESULT.write_text(json.dumps(result, indent=2) + "\n")
+
+    for target in TARGETS[:1] if quick else TARGETS:
+        for conv in CONVOLUTIONS:
+            for chunk in CHUNKS[target][:1] if quick else CHUNKS[target]:
+                keep("steps", step_row(target, conv, chunk))
+        for row in () if quick else phase_rows(target):
+            keep("phases", row)
+    print("\n\n".join(table(result[name]) for name in ("steps", "phases") if result[name]))
+
+
+if __name__ == "__main__":
+    main("--quick" in sys.argv[1:])

@@ -1,0 +1,66 @@
+"""Bytes accessed, against what small programs must read and write."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import hlo_bytes
+
+F32 = 4
+
+
+def compiled(function, *shapes):
+    args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return jax.jit(function).lower(*args).compile().as_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("f32[2,3]{1,0}", 24), ("bf16[4]", 8), ("pred[5]{0}", 5), ("s32[]", 4), ("(f32[2]{0}, u8[3]{0})", 11)],
+)
+def test_sizes_of_shapes(text, size):
+    assert hlo_bytes.size(text) == size
+
+
+def test_a_product_of_matrices_reads_two_and_writes_one():
+    text = compiled(lambda a, b: a @ b, (64, 32), (32, 16))
+    assert hlo_bytes.accessed(text) == F32 * (64 * 32 + 32 * 16 + 64 * 16)
+
+
+def test_a_fusion_counts_its_ends_and_not_its_inside():
+    text = compiled(lambda a, b: jnp.tanh(a * b + 1) * 2, (1000,), (1000,))
+    assert hlo_bytes.accessed(text) == F32 * 3 * 1000
+
+
+def test_a_loop_counts_its_trips():
+    def steps(trips):
+        def run(a, b):
+            return jax.lax.fori_loop(0, trips, lambda i, x: jnp.tanh(x @ b), a)
+
+        return hlo_bytes.accessed(compiled(run, (64, 64), (64, 64)))
+
+    # A product and a tanh each trip; a few bytes of the counter, and copies at the start, come to it.
+    each = F32 * (3 + 2) * 64 * 64
+    assert each <= (steps(20) - steps(10)) / 10 <= each + 100
+
+
+TAKES_A_ROW = """HloModule m
+
+%inside (p0: f32[1000,8], p1: s32[]) -> f32[1,8] {
+  %p0 = f32[1000,8]{1,0} parameter(0)
+  %p1 = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  %row = f32[1,8]{1,0} dynamic-slice(%p0, %p1, %zero), dynamic_slice_sizes={1,8}
+  ROOT %twice = f32[1,8]{1,0} add(%row, %row)
+}
+
+ENTRY %main (a: f32[1000,8], i: s32[]) -> f32[1,8] {
+  %a = f32[1000,8]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  ROOT %out = f32[1,8]{1,0} fusion(%a, %i), kind=kLoop, calls=%inside
+}
+"""
+
+
+def test_of_an_operand_that_is_sliced_the_slice_counts():
+    assert hlo_bytes.accessed(TAKES_A_ROW) == F32 * (8 + 1 + 8)
