@@ -1,9 +1,11 @@
 """Train a federation: `python launch.py --config=configs/<name>.py`; `--help` lists every field."""
 
+import os
+
 from absl import flags
 from ml_collections import config_dict
 
-from scarlet_jax import cli
+from scarlet_jax import cli, hosts
 from scarlet_jax.errors import UserError
 
 EXAMPLES = (
@@ -31,21 +33,31 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "with --dry_run: cards that need not be here, as in A100, H100x8 (extra gpu-aot)",
         flag_values=flag_values,
     )
+    flags.DEFINE_string("coordinator", None, "with several processes: HOST:PORT of process 0", flag_values=flag_values)
+    flags.DEFINE_integer("num_processes", None, "with several processes: how many", flag_values=flag_values)
+    flags.DEFINE_integer(
+        "process_id", None, "with several processes: which one this is, from 0", flag_values=flag_values
+    )
 
 
 def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.FlagValues) -> None:
     """Run the experiment, or look at it."""
     if flag_values.target and not flag_values.dry_run:
         raise UserError(f"--target is {flag_values.target}, which only --dry_run can compile for: add --dry_run.")
+    cluster = hosts.find_cluster(flag_values.coordinator, flag_values.num_processes, flag_values.process_id, os.environ)
     if flag_values.dry_run:
+        if cluster is not None:
+            raise UserError(f"--dry_run is for one process, and a coordinator is named ({cluster.coordinator}).")
         from scarlet_jax import dry_run
 
         dry_run.run(config, flag_values.target)
         return
     workdir = flag_values.workdir or cli.default_workdir(config_path, config)
-    print(f"workdir: {workdir}", flush=True)
     from scarlet_jax import experiment  # imports jax, which takes seconds: not before the flags are known to be right
 
+    hosts.connect(cluster)
+    if hosts.is_first():
+        print(f"workdir: {workdir}", flush=True)
     experiment.run(config, workdir)
 
 

@@ -6,18 +6,21 @@ import json
 import logging
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from scarlet_jax import hosts
 from scarlet_jax.errors import UserError
 from scarlet_jax.types import PyTree
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 DIRECTORY = "checkpoints"  # in a workdir
 
@@ -90,26 +93,13 @@ class Checkpoints:
           UserError: a good checkpoint belongs to other data or another program; it is left where it is.
         """
         for rounds in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                record = self._read(rounds, record=ocp.args.JsonRestore())["record"]
-                if _check({k: v for k, v in record.items() if k != "check"}) != record["check"]:
-                    raise ValueError("its record is not what was written")
-            except Exception as error:
-                self._put_aside(rounds, error)
+            record = self._unless_damaged(rounds, self._read_record)
+            if record is None:
                 continue
             self._compare(rounds, record, abstract, facts)
-            try:
-                wanted = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
-                items = self._read(rounds, **wanted)
-                state = items["federation"]
-                if "server" in wanted:
-                    state = state._replace(server=items["server"])
-                state = jax.tree.map(lambda a, x: jnp.zeros(a.shape, a.dtype) if x is None else x, abstract, state)
-                if checksum(state) != record["state"]:
-                    raise ValueError("its contents are not what was written")
-                return Restored(rounds, state, record)
-            except Exception as error:
-                self._put_aside(rounds, error)
+            found = self._unless_damaged(rounds, self._read_state, abstract, record)
+            if found is not None:
+                return found
         return None
 
     def wait(self) -> None:
@@ -125,6 +115,35 @@ class Checkpoints:
 
     def _read(self, rounds: int, **items: Any) -> Any:
         return self._manager.restore(rounds, args=ocp.args.Composite(**items))
+
+    def _read_record(self, rounds: int) -> dict[str, Any]:
+        record = self._read(rounds, record=ocp.args.JsonRestore())["record"]
+        if _check({k: v for k, v in record.items() if k != "check"}) != record["check"]:
+            raise ValueError("its record is not what was written")
+        return record
+
+    def _read_state(self, rounds: int, abstract: PyTree, record: dict[str, Any]) -> Restored:
+        wanted = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
+        items = self._read(rounds, **wanted)
+        state = items["federation"]
+        if "server" in wanted:
+            state = state._replace(server=items["server"])
+        state = jax.tree.map(lambda a, x: jnp.zeros(a.shape, a.dtype) if x is None else x, abstract, state)
+        if checksum(state) != record["state"]:
+            raise ValueError("its contents are not what was written")
+        return Restored(rounds, state, record)
+
+    def _unless_damaged(self, rounds: int, read: Callable[..., _T], *args: Any) -> _T | None:
+        """What `read(rounds, *args)` returns; None, and the checkpoint put aside, where it fails in any process."""
+        result, error = None, None
+        try:
+            result = read(rounds, *args)
+        except Exception as own:
+            error = own
+        if not hosts.largest(int(error is not None)):
+            return result
+        self._put_aside(rounds, error or ValueError("another process cannot read it"))
+        return None
 
     def _compare(self, rounds: int, record: dict[str, Any], abstract: PyTree, facts: dict[str, Any]) -> None:
         """Refuse what is whole, but not ours to go on with."""
@@ -143,13 +162,16 @@ class Checkpoints:
         """Move a damaged checkpoint away; errors that say nothing about the checkpoint are raised again."""
         if isinstance(error, MemoryError | PermissionError | jax.errors.JaxRuntimeError):
             raise error
+        hosts.from_first(lambda: self._move_aside(rounds, error))
+        self._manager.reload()
+
+    def _move_aside(self, rounds: int, error: Exception) -> None:
         path = self._directory / str(rounds)
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         target = self._directory.with_name("checkpoints_damaged") / f"{rounds}-{time.time_ns()}"
         _log.warning("checkpoint %s is damaged (%s): skipped, and moved to %s", path, reason, target)
         target.parent.mkdir(exist_ok=True)
         path.rename(target)
-        self._manager.reload()
 
 
 def _items(state: PyTree) -> dict[str, PyTree]:

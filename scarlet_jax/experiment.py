@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import jax
 from jax.sharding import NamedSharding
 from ml_collections import config_dict
 
-from scarlet_jax import checkpoint, fields, fleet, memory, metrics, records, registry, signals, workdir
+from scarlet_jax import checkpoint, fields, fleet, hosts, memory, metrics, records, registry, signals, workdir
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import write_partition
 from scarlet_jax.errors import UserError
@@ -35,32 +36,50 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
       SystemExit: with 128 + signal number, after SIGINT or SIGTERM has stopped the run at a round's end.
     """
     config = config_dict.ConfigDict(config.copy_and_resolve_references())
-    validate(config)
-    registry.check(config)
-    records.check_wandb(config.wandb)
     path, stop = Path(workdir_path), signals.Stop()
-    with workdir.lock(path), signals.installed(stop):
-        begun = _begun(path)
-        if begun:
-            workdir.check_config(path, config)
-            _check_rounds(path, config.rounds)
-        workdir.write_config(path, config)
-        summary = workdir.read_json(path / "summary.json") if begun else None
+    hosts.together(lambda: _check(config))
+    hosts.check_same(
+        [json.loads(config.to_json()), str(path)],
+        "the processes were given different configs or workdirs; use the same.",
+    )
+    with contextlib.ExitStack() as stack, signals.installed(stop):
+        hosts.from_first(lambda: stack.enter_context(workdir.lock(path)))
+        begun, summary = hosts.from_first(lambda: _open(path, config))
         if summary is not None and summary["complete"] and summary["rounds"] == config.rounds:
-            print(f"this run is finished\n{metrics.summary_text(summary)}", flush=True)
+            _say(f"this run is finished\n{metrics.summary_text(summary)}")
             return summary
         session = _Session(config, path, stop, begun)
         try:
             summary = signals.run_watched(session.run, session.poll, stop)
         except signals.Stopped:
             summary = metrics.no_summary()
-    if stop and not summary["complete"]:
-        assert stop.signum is not None
-        name, rounds = signal.Signals(stop.signum).name, session.done
-        print(f"stopped by {name} after {rounds} rounds; the same command resumes it", flush=True)
-        raise SystemExit(128 + stop.signum)
-    print(metrics.summary_text(summary), flush=True)
+    if stop.agreed is not None and not summary["complete"]:
+        name, rounds = signal.Signals(stop.agreed).name, session.done
+        _say(f"stopped by {name} after {rounds} rounds; the same command resumes it")
+        raise SystemExit(128 + stop.agreed)
+    _say(metrics.summary_text(summary))
     return summary
+
+
+def _say(text: str) -> None:
+    if hosts.is_first():
+        print(text, flush=True)
+
+
+def _check(config: config_dict.ConfigDict) -> None:
+    validate(config)
+    registry.check(config)
+    records.check_wandb(config.wandb)
+
+
+def _open(path: Path, config: config_dict.ConfigDict) -> tuple[bool, metrics.Row | None]:
+    """Whether the run is begun, and its summary; the config is compared and written."""
+    begun = _begun(path)
+    if begun:
+        workdir.check_config(path, config)
+        _check_rounds(path, config.rounds)
+    workdir.write_config(path, config)
+    return begun, workdir.read_json(path / "summary.json") if begun else None
 
 
 def _begun(path: Path) -> bool:
@@ -107,36 +126,49 @@ class _Session:
         with contextlib.closing(self.checkpoints):
             state = self._start(algorithm, data)
             self.stop.check()
-            with contextlib.closing(records.Writer(self.path, self.done, config.wandb, self.run_id)) as self.writer:
-                self.progress = progress = Progress(config.rounds, self.done, algorithm.blocks)
-                profile = Profile(fields.span(config.profile_rounds) or range(0), self.path / "profile")
+            with contextlib.ExitStack() as stack:
+                self.writer: records.Writer | None = None
+                if hosts.is_first():
+                    writer = records.Writer(self.path, self.done, config.wandb, self.run_id)
+                    self.writer = stack.enter_context(contextlib.closing(writer))
+                quiet = self.writer is None
+                self.progress = progress = Progress(config.rounds, self.done, algorithm.blocks, quiet)
+                traced = fields.span(config.profile_rounds) if hosts.is_first() else None
+                profile = Profile(traced or range(0), self.path / "profile")
                 try:
                     self._loop(algorithm, state, data, progress, profile)
                 finally:
                     profile.close()
                     progress.stop()
+        hosts.largest(0)  # the others wait here for the one that writes, which may take long to close
         return self.summary
 
     def _set_up(self) -> tuple[Algorithm, Data]:
         """Load the data, put them on the devices, build the algorithm, describe this start in the workdir."""
         config = self.config
-        choices = self._choices()
+        choices = hosts.from_first(self._choices)
         config.model.conv, config.clients_per_chunk = choices["conv"], choices["clients_per_chunk"]
         mesh = fleet.make_mesh()
-        federation = federation_data.load(config)
+        federation = hosts.together(lambda: federation_data.load(config))
         self.stop.check()
+        data_sum = checkpoint.checksum(federation.data)
+        hosts.check_same(data_sum, "the processes found different data; give all of them the same files.")
         algorithm = registry.make_algorithm(config, federation.data, federation.num_classes, mesh)
-        memory.check(config, algorithm, federation.data, federation.num_classes, mesh)
+        hosts.together(lambda: memory.check(config, algorithm, federation.data, federation.num_classes, mesh))
         self.stop.check()
         self.facts = {
             "num_classes": federation.num_classes,
             "image_shape": list(federation.image_shape),
             "class_names": list(federation.class_names),
-            "data": checkpoint.checksum(federation.data),  # a run goes on with the data it began with
+            "data": data_sum,  # a run goes on with the data it began with
         }
-        if not self.begun or not (self.path / "partition.png").exists():  # the picture is written last
-            write_partition(federation, self.path)
-        self.run_id = workdir.record_environment(self.path, choices, new=not self.begun)
+
+        def describe() -> str:
+            if not self.begun or not (self.path / "partition.png").exists():  # the picture is written last
+                write_partition(federation, self.path)
+            return workdir.record_environment(self.path, choices, new=not self.begun)
+
+        self.run_id = hosts.from_first(describe)
         self.stop.check()
         return algorithm, jax.device_put(federation.data, NamedSharding(mesh, fleet.REPLICATED))
 
@@ -161,16 +193,20 @@ class _Session:
         found = self.checkpoints.restore(abstract, self.facts)
         if found is None:
             if self.begun:
-                print("no checkpoint to resume from: starting with round 1", flush=True)
-            (self.path / "summary.json").unlink(missing_ok=True)
+                _say("no checkpoint to resume from: starting with round 1")
+            if hosts.is_first():
+                (self.path / "summary.json").unlink(missing_ok=True)
             return algorithm.init(data)
         self.done, self.totals, self.summary = found.rounds, found.record["totals"], found.record["summary"]
-        print(f"resuming after {found.rounds} rounds", flush=True)
+        _say(f"resuming after {found.rounds} rounds")
         self._write_summary()  # with more rounds to do it is not complete; with none left it is
         return jax.jit(algorithm.pad, out_shardings=algorithm.shardings(padded))(found.state)
 
     def _loop(self, algorithm: Algorithm, state: Any, data: Data, progress: Progress, profile: Profile) -> None:
-        config, strip = self.config, jax.jit(algorithm.strip)
+        config = self.config
+        # Every process checks, and can write, all of the state it saves, also where K does not divide by the devices.
+        replicated = NamedSharding(fleet.make_mesh(), fleet.REPLICATED)
+        strip = jax.jit(algorithm.strip, out_shardings=replicated if hosts.several() else None)
         pending: _Pending | None = None
         self.stop.training = True
         self._read_at = time.monotonic()
@@ -184,7 +220,7 @@ class _Session:
             before, pending = pending, _Pending(r, report, evaluation)
             if before is not None:  # read one round late, so that the devices never wait for the host
                 self._read(before, algorithm, progress)
-            stopping = bool(self.stop)  # asked once a round: a signal that comes later stops the next one
+            stopping = self.stop.ask()  # asked once a round: a signal that comes later stops the next one
             if last or stopping or (r + 1) % config.checkpoint.every == 0:
                 # A checkpoint never runs ahead of the record: first the row, on disk, then the state.
                 self._read(pending, algorithm, progress)
@@ -204,7 +240,8 @@ class _Session:
             pending.round, report, evaluation, billed, self.totals, seconds, algorithm.groups
         )
         self.summary = metrics.summarise(self.summary, row, self.totals)
-        self.writer.write(row, metrics.client_rows(pending.round, report, evaluation) if evaluation else [])
+        if self.writer is not None:
+            self.writer.write(row, metrics.client_rows(pending.round, report, evaluation) if evaluation else [])
         progress.row(row, self.totals)
 
     def _save(self, state: Any, rounds: int) -> None:
@@ -219,4 +256,5 @@ class _Session:
 
     def _write_summary(self) -> None:
         self.summary = self.summary | {"complete": self.done == self.config.rounds}
-        workdir.write_json(self.path / "summary.json", self.summary)
+        if hosts.is_first():
+            workdir.write_json(self.path / "summary.json", self.summary)

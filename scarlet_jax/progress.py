@@ -20,15 +20,17 @@ class Progress:
       rounds: of the whole run.
       done: rounds done before this start.
       blocks: dispatches that make a round.
+      quiet: show nothing.
     """
 
-    def __init__(self, rounds: int, done: int, blocks: int):
+    def __init__(self, rounds: int, done: int, blocks: int, quiet: bool = False):
         self._rounds, self._first, self._blocks = rounds, done, max(blocks, 1)
         self._pending: deque[Any] = deque()  # jax.Arrays
         self._finished = 0  # blocks since the start
         self._timed: tuple[int, float] | None = None  # rounds done and the time when the first row arrived
         self._live: Any = None
-        if sys.stdout.isatty():
+        self._quiet = quiet
+        if sys.stdout.isatty() and not quiet:
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
             from rich.table import Column
 
@@ -60,6 +62,8 @@ class Progress:
 
     def row(self, row: dict[str, Any], totals: dict[str, Any]) -> None:
         """A round's metrics have arrived."""
+        if self._quiet:
+            return
         done = row["round"] + 1
         parts = [f"{name} {row[key]:.3f}" for name, key in _SHOWN if row.get(key) is not None]
         volumes = [(d[:-4], totals[f"{d}_bytes_{LEDGERS[0]}"]) for d in ("uplink", "downlink")]

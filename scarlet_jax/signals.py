@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from scarlet_jax import hosts
+
 
 class Stopped(Exception):
     """The run was asked to stop before its first round: there is nothing to save."""
@@ -18,7 +20,8 @@ class Stop:
     """Whether a run has been asked to stop, and by which signal."""
 
     def __init__(self) -> None:
-        self.signum: int | None = None
+        self.signum: int | None = None  # received by this process
+        self.agreed: int | None = None  # received by any of the processes, as of the last `ask`
         self.training = False  # set by the round loop: from then on a stop waits for a round's end
 
     def __bool__(self) -> bool:
@@ -35,13 +38,18 @@ class Stop:
             os.write(1, b"\x1b[?25h\n")  # a live line hides the cursor
         os._exit(128 + signum)
 
+    def ask(self) -> bool:
+        """Whether any process was asked to stop. All processes must ask at the same places."""
+        self.agreed = hosts.largest(self.signum or 0) or None
+        return self.agreed is not None
+
     def check(self) -> None:
         """For set-up code, between its steps.
 
         Raises:
           Stopped: a signal came.
         """
-        if self:
+        if self.ask():
             raise Stopped
 
 

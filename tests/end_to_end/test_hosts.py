@@ -1,0 +1,141 @@
+"""Two processes with two CPU devices each, over gloo: the bits of one process, in files that the first one writes."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from scarlet_jax import checkpoint, hosts
+from scarlet_jax.errors import UserError
+from tests.end_to_end import harness
+from tests.end_to_end.harness import assert_same_run, command, wait_for
+
+# 6 clients do not divide by 4 devices; half of them take part. Equality is of bits: sums have one order on any mesh.
+FIELDS = {"num_clients": 6, "participation": 0.5, "batch_size": 10, "clients_per_chunk": 1, "checkpoint.every": 10**6}
+
+
+def start(workdir, processes, each=None, **fields):
+    """Start `processes` processes; `each` gives further arguments by process id."""
+    with socket.socket() as free:  # freed just before process 0 binds it; nothing else here asks for that port
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = harness.environment(devices=2)
+    started = []
+    for i in range(processes):
+        meeting = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}", f"--process_id={i}"]
+        arguments = command(workdir, **FIELDS | fields) + (meeting if processes > 1 else []) + (each or {}).get(i, [])
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(arguments, cwd=harness.ROOT, env=environment, **pipes))
+    return started
+
+
+def end(processes, code):
+    """Output and errors of each; all must end with `code`."""
+    try:
+        outputs = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [code] * len(processes), outputs
+    return outputs
+
+
+def train(workdir, processes, rounds):
+    return end(start(workdir, processes, rounds=rounds), 0)
+
+
+def final_lines(output):
+    """What a run prints at its end."""
+    return output[output.index("rounds: server top-1") :]
+
+
+def test_a_run_passed_between_two_processes_and_one_has_the_bits_of_one(tmp_path):
+    """Two processes until a signal to one of them, one process for a round, two for the last; against one process."""
+    run, alone = tmp_path / "run", tmp_path / "alone"
+    stopped = start(run, 2, rounds=1_000_000)
+    try:
+        wait_for(lambda: (run / "metrics.jsonl").exists(), stopped[0])
+        stopped[1].send_signal(signal.SIGTERM)
+        (out, _), _ = end(stopped, 128 + signal.SIGTERM)
+    finally:
+        for process in stopped:
+            process.kill()
+    done = checkpoint.steps(run)[-1]
+    assert f"stopped by SIGTERM after {done} rounds" in out
+    assert len(harness.rows(run)) == done
+
+    assert f"resuming after {done} rounds" in train(run, 1, rounds=done + 1)[0][0]
+    (first, _), (second, _) = train(run, 2, rounds=done + 2)
+    assert f"resuming after {done + 1} rounds" in first
+    assert "round" not in second and "workdir" not in second  # only process 0 speaks
+
+    ((whole, _),) = train(alone, 1, rounds=done + 2)
+    assert_same_run(run, alone)
+    assert final_lines(first) == final_lines(whole)
+    starts = json.loads((run / "environment.json").read_text())["starts"]
+    assert [len(start["devices"]) for start in starts] == [4, 2, 4]
+
+
+def test_what_one_process_refuses_all_refuse(tmp_path):
+    outputs = end(start(tmp_path / "run", 2, each={1: ["--config.lr=0.5"]}), 1)
+    for _, errors in outputs:
+        assert "different configs or workdirs" in errors and "Traceback" not in errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("a:1", None, None), "--num_processes and --process_id missing"),
+        ((None, 2, 0), "--coordinator missing"),
+        (("a", 2, 0), "--coordinator is 'a'; allowed is HOST:PORT"),
+        (("a:70000", 2, 0), "--coordinator is 'a:70000'; allowed is HOST:PORT"),
+        (("a:1", 2, 2), "--process_id is 2; allowed is 0 to 1"),
+        (("a:1", 0, 0), "--num_processes is 0; allowed is 1 or more"),
+        (("a:1", 2, -1), "--process_id is -1; allowed is a whole number"),
+    ],
+)
+def test_impossible_clusters_are_refused(given, says):
+    with pytest.raises(UserError, match=says):
+        hosts.find_cluster(*given, environment={})
+
+
+def test_flags_come_before_the_environment():
+    environment = {"JAX_COORDINATOR_ADDRESS": "b:2", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
+    assert hosts.find_cluster(None, None, None, environment) == hosts.Cluster("b:2", 4, 3)
+    assert hosts.find_cluster("a:1", 2, 0, environment) == hosts.Cluster("a:1", 2, 0)
+    assert hosts.find_cluster(None, None, None, {}) is None
+    with pytest.raises(UserError, match="JAX_PROCESS_ID is 'x'"):
+        hosts.find_cluster(None, None, None, environment | {"JAX_PROCESS_ID": "x"})
+
+
+def test_a_process_whose_others_do_not_come_ends_with_a_sentence():
+    lone = "from scarlet_jax import hosts; hosts.PATIENCE = 1; hosts.connect(hosts.Cluster('127.0.0.1:1', 2, 1))"
+    ended = subprocess.run([sys.executable, "-c", lone], cwd=harness.ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("the processes of 127.0.0.1:1 did not all come within 1 s")
+
+
+@pytest.mark.parametrize(("tasks", "nodes", "devices"), [("2", "2", []), ("8", "2", None)])
+def test_a_slurm_task_with_a_node_to_itself_takes_all_its_devices(monkeypatch, tasks, nodes, devices):
+    asked = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: asked.append((args, options)))
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", tasks)
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", nodes)
+    hosts.connect(None)
+    ((args, options),) = asked
+    assert args == () and options["cluster_detection_method"] == "slurm"
+    assert options["local_device_ids"] == devices  # None: jax's choice, one for each task; []: all
+
+
+@pytest.mark.parametrize("tasks", ["", "1"])
+def test_a_single_task_joins_nobody(monkeypatch, tasks):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: pytest.fail("joined"))
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", tasks)
+    hosts.connect(None)
+    hosts.connect(hosts.Cluster("a:1", 1, 0))
+    assert not hosts.several()
