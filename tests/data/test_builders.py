@@ -196,3 +196,54 @@ def test_a_catalog_builder_that_needs_tensorflow_says_how_to_prepare_it(tmp_path
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fails)
     sentence = refusal("fashion_mnist", tmp_path)
     assert "tfds build fashion_mnist --file_format=array_record" in sentence and "TensorFlow is needed" in sentence
+
+
+KILLED = """
+import sys, time, pathlib
+from scarlet_jax.data import sources
+from scarlet_jax.data.builders import layout
+image, count = layout.Files.image, 0
+def slow(self, name):
+    global count
+    count += 1
+    if count == 50:
+        print("fifty", flush=True, file=sys.__stdout__)
+        time.sleep(60)
+    return image(self, name)
+layout.Files.image = slow
+root = pathlib.Path(sys.argv[1])
+sources.load_source("caltech256", root / "data", root / "cache", labelled=False, size=(8, 8))
+"""
+
+
+def test_a_killed_preparation_is_begun_anew(tmp_path, folders):
+    published.pack(folders["caltech256"], "tar", tmp_path / "data")
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"fifty\n"
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    assert prepared.locate("caltech256", tmp_path / "data") is None
+    assert len(load("caltech256", tmp_path, labelled=False, size=(8, 8)).train_image) == 258
+    assert prepared.names(tmp_path / "data") == ["caltech256"]
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_federation_of_tiny_imagenet_with_caltech256_trains(tmp_path, folders):
+    import scarlet_jax
+    from configs.small import tiny_imagenet
+
+    for folder in folders.values():
+        published.pack(folder, "folder", tmp_path / "data")
+    config = tiny_imagenet.get_config()
+    small = {
+        "rounds": 2, "num_clients": 4, "public_size": 40, "public_per_round": 20, "data.train_size": 0,
+        "data.test_size": 0, "model.client": "mlp", "model.server": "mlp", "cache.duration": 1,
+        "data.dir": str(tmp_path / "data"), "data.cache_dir": str(tmp_path / "cache"),
+    }  # fmt: skip
+    config.update_from_flattened_dict(small)
+    summary = scarlet_jax.run(config, tmp_path / "run")
+    assert summary["complete"] and summary["rounds"] == 2 and summary["headline"] == "top5"
+    assert len(list((tmp_path / "cache").iterdir())) == 2
