@@ -158,10 +158,9 @@ def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
     if not Path(file).is_file():
         raise UserError(f"There is no config {file}; there are {_existing_configs()}.")
     folder = Path(file).resolve().parent
-    if (folder / "__init__.py").exists() and str(folder.parent) not in sys.path:
-        sys.path.append(
-            str(folder.parent)
-        )  # a config imports its neighbours as `configs.<name>`, wherever it is run from
+    root = next(parent for parent in (folder, *folder.parents) if not (parent / "__init__.py").exists())
+    if root != folder and str(root) not in sys.path:
+        sys.path.append(str(root))  # a config imports its neighbours as `configs.<name>`, wherever it is run from
     spec = importlib.util.spec_from_file_location("scarlet_jax_config", file)
     if spec is None or spec.loader is None:
         raise UserError(f"The config {file} is not a Python file.")

@@ -156,6 +156,7 @@ class _Session:
         algorithm = registry.make_algorithm(config, federation.data, federation.num_classes, mesh)
         hosts.together(lambda: memory.check(config, algorithm, federation.data, federation.num_classes, mesh))
         self.stop.check()
+        self.headline = metrics.headline(federation.num_classes)
         self.facts = {
             "num_classes": federation.num_classes,
             "image_shape": list(federation.image_shape),
@@ -255,6 +256,6 @@ class _Session:
         self._write_summary()
 
     def _write_summary(self) -> None:
-        self.summary = self.summary | {"complete": self.done == self.config.rounds}
+        self.summary = self.summary | {"complete": self.done == self.config.rounds, "headline": self.headline}
         if hosts.is_first():
             workdir.write_json(self.path / "summary.json", self.summary)

@@ -15,7 +15,8 @@ Row = dict[str, Any]
 Totals = dict[str, Any]  # integers; None where a method bills nothing
 
 CLIENT_FIELDS = ("round", "client", "top1", "top5", "loss", "samples")
-SUMMARISED = ("server_top1", "server_top5", "server_loss", "client_top1", "client_loss")
+SUMMARISED = ("server_top1", "server_top5", "server_loss", "client_top1", "client_top5", "client_loss")
+MANY_CLASSES = 100  # from so many classes on, top-5 is the number that is named first, as in the reference
 
 
 class NonFiniteError(UserError):
@@ -189,7 +190,7 @@ def no_summary() -> Row:
 def summarise(summary: Row, row: Row, totals: Totals) -> Row:
     """The summary after one more round: scores of the latest evaluation, and bytes in both ledgers."""
     evaluated = row["server_top1"] is not None or row["client_top1"] is not None
-    scores = {key: (row if evaluated else summary)[key] for key in SUMMARISED}
+    scores = {key: (row if evaluated else summary).get(key) for key in SUMMARISED}
     return {"complete": False, "rounds": row["round"] + 1} | scores | _summed(totals)
 
 
@@ -201,14 +202,26 @@ def _summed(totals: Totals) -> Row:
     return bytes_ | {"cache_share": totals["hit"] / totals["drawn"] if totals["drawn"] else None}
 
 
+def headline(num_classes: int) -> str:
+    """The score that sums up a run: "top1", or "top5" where classes are many."""
+    return "top5" if num_classes >= MANY_CLASSES else "top1"
+
+
 def summary_text(summary: Row) -> str:
-    """The summary for people."""
+    """The summary for people; where top-5 is its headline, it comes first and top-1 in the next line."""
 
     def share(value):
         return "-" if value is None else f"{value:.4f}"
 
-    lines = [f"{summary['rounds']} rounds: server top-1 {share(summary['server_top1'])}, mean client top-1 "
-             f"{share(summary['client_top1'])}"]  # fmt: skip
+    def scores(name):
+        shown = f"top-{name[-1]}"
+        return (
+            f"server {shown} {share(summary[f'server_{name}'])}, mean client {shown} {share(summary[f'client_{name}'])}"
+        )
+
+    first = summary.get("headline", "top1")
+    lines = [f"{summary['rounds']} rounds: {scores(first)}"]
+    lines += [f"  {scores('top1')}"] if first != "top1" else []
     for ledger in LEDGERS:
         up, down = (summary[f"{d}_bytes"][ledger] for d in ("uplink", "downlink"))
         if up is not None:

@@ -21,7 +21,7 @@ from scarlet_jax.errors import UserError
 if TYPE_CHECKING:  # jax takes seconds to import: not before the flags are known to be right
     from scarlet_jax.simulation import Planner, PlanResult
 
-CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "tiny_imagenet": 200}
+CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "tiny_imagenet": 200, "caltech256": 257}
 DURATIONS = (0, 10, 25, 50, 100, 200)
 PARTICIPATIONS = (0.1, 0.3, 0.5, 1.0)
 POLICIES = ("drop", "refresh")

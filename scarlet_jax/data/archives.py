@@ -23,6 +23,7 @@ BASE_URL = "https://www.cs.toronto.edu/~kriz/"
 class Published(NamedTuple):
     """The published form of one data set."""
 
+    base_url: str
     archive: str  # file name of the archive
     folder: str  # the folder inside it
     md5: str  # of the archive
@@ -36,6 +37,7 @@ class Published(NamedTuple):
 
 PUBLISHED = {
     "cifar10": Published(
+        base_url=BASE_URL,
         archive="cifar-10-python.tar.gz",
         folder="cifar-10-batches-py",
         md5="c58f30108f718f92721af3b95e74349a",
@@ -47,6 +49,7 @@ PUBLISHED = {
         num_classes=10,
     ),
     "cifar100": Published(
+        base_url=BASE_URL,
         archive="cifar-100-python.tar.gz",
         folder="cifar-100-python",
         md5="eb9058c3a382ffc7106e4002c42a8d85",
@@ -104,11 +107,10 @@ def read(name: str, files: tuple[Path, ...]) -> Source:
     return Source(name, "published", origin, train_image, train_label, test_image, test_label, form.num_classes, names)
 
 
-def download(name: str, directory: Path, base_url: str = BASE_URL, md5: str | None = None) -> Path:
-    """Fetch the published archive of `name` into `directory` and return its path.
+def download(archive: str, directory: Path, base_url: str, md5: str) -> Path:
+    """Fetch the file `archive` below `base_url` into `directory` and return its path.
 
-    The archive appears under its name only when it is complete and its checksum is right. `base_url` may point at a
-    mirror; `md5` overrides the published checksum.
+    The archive appears under its name only when it is complete and its checksum is right.
 
     Raises:
         UserError: wrong checksum, or `directory` cannot be written.
@@ -117,27 +119,26 @@ def download(name: str, directory: Path, base_url: str = BASE_URL, md5: str | No
     import pooch
     import requests
 
-    form = PUBLISHED[name]
     pooch.get_logger().setLevel("WARNING")  # the caller has said already what is being fetched
     fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=(10, 60), chunk_size=1 << 16)
-    url = base_url.rstrip("/") + "/" + form.archive
+    url = base_url.rstrip("/") + "/" + archive
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK):
             raise PermissionError(f"no write permission for {directory}")
-        return Path(pooch.retrieve(url, f"md5:{md5 or form.md5}", form.archive, directory, downloader=fetch))
+        return Path(pooch.retrieve(url, f"md5:{md5}", archive, directory, downloader=fetch))
     except ValueError as error:  # pooch's word for a wrong hash; requests' own ValueErrors concern the URL
         if isinstance(error, requests.RequestException):
             raise ConnectionError(f"{type(error).__name__} for {url}") from error
         raise UserError(
             f"the download of {url} has the wrong checksum and was thrown away; "
-            f"try again, or put a good {form.archive} into {directory} yourself"
+            f"try again, or put a good {archive} into {directory} yourself"
         ) from error
     except requests.RequestException as error:
         raise ConnectionError(f"{type(error).__name__} for {url}") from error
     except OSError as error:
         raise UserError(
-            f"cannot store {form.archive} in {directory} ({error.strerror or error}); "
+            f"cannot store {archive} in {directory} ({error.strerror or error}); "
             "choose another directory with --config.data.dir"
         ) from error
 

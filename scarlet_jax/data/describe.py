@@ -9,12 +9,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from scarlet_jax import types
 from scarlet_jax.data.federation import Federation
+
+_LONG = 25  # rows of a table that is printed whole
 
 
 def histogram(split: types.Split, label: np.ndarray, num_classes: int) -> np.ndarray:
@@ -23,6 +25,52 @@ def histogram(split: types.Split, label: np.ndarray, num_classes: int) -> np.nda
     for row, index, size in zip(table, np.asarray(split.rows), np.asarray(split.size), strict=True):
         row += np.bincount(np.asarray(label)[index[:size]], minlength=num_classes)
     return table
+
+
+def text(federation: Federation) -> str:
+    """The data sets, the classes and the clients of a federation, for people."""
+    data, names = federation.data, federation.class_names
+    height, width, channels = federation.image_shape
+    lines = [
+        f"{role}: {source['name']} ({source['origin']})" for role, source in federation.sources.items()
+    ]  # fmt: skip
+    lines += [
+        f"images of {height}x{width} pixels, {channels} {'channel' if channels == 1 else 'channels'}, "
+        f"{federation.num_classes} classes",
+        f"{len(data.private_image):,} private, {len(data.test_image):,} of test, {len(data.public_image):,} public"
+        + (f" and {len(data.public_val_image):,} public for validation" if len(data.public_val_image) else ""),
+        f"loaded in {federation.seconds:.1f} s",
+    ]
+    counts = {split: np.asarray(getattr(data, split).size) for split in ("train", "val", "test")}
+    held = histogram(data.train, data.private_label, federation.num_classes)  # [K, C]
+    columns = {
+        "private": np.bincount(data.private_label, minlength=federation.num_classes),
+        "training": held.sum(0),
+        "test": np.bincount(data.test_label, minlength=federation.num_classes),
+    }
+    rows = [[names[i], *(int(column[i]) for column in columns.values())] for i in range(federation.num_classes)]
+    lines += ["", *_table(["class", *columns], rows)]
+    clients = np.stack([counts["train"], counts["val"], counts["test"], (held > 0).sum(1), held.max(1)], 1)  # [K, 5]
+    head = ["client", "training", "validation", "test", "classes", "largest"]
+    lines += ["", *_table(head, [[str(i), *row.tolist()] for i, row in enumerate(clients)])]
+    if empty := int((counts["train"] == 0).sum()):
+        lines += ["", f"{empty} of {len(clients)} clients have no training images"]
+    return "\n".join(lines)
+
+
+def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
+    """Lines of a table whose first column is a name; a long one is cut to its extremes and quartiles."""
+    if len(rows) > _LONG:
+        head = [f"{len(rows)} by {head[0]}", *head[1:]]
+        marks = {"smallest": 0, "first quarter": 25, "median": 50, "third quarter": 75, "largest": 100}
+        table = np.array([row[1:] for row in rows])
+        rows = [[name, *(f"{x:g}" for x in np.percentile(table, share, axis=0))] for name, share in marks.items()]
+    cells = [head, *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  " + "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in cells
+    ]
 
 
 def write_partition(federation: Federation, workdir: str | os.PathLike[str]) -> None:

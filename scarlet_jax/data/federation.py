@@ -12,6 +12,7 @@ from scarlet_jax import types
 from scarlet_jax.data import sources
 from scarlet_jax.data.partition import PARTITIONERS, Partition, hold_out
 from scarlet_jax.data.record import Source
+from scarlet_jax.data.resize import convert
 from scarlet_jax.errors import UserError
 from scarlet_jax.folders import cache_dir
 
@@ -64,8 +65,11 @@ def load(config: Any) -> Federation:
         raise UserError(f"data.private={config.data.private!r} has no training images")
     shared = sources.same(config.data.private, config.data.public)
     public = private if shared else sources.load_source(
-        config.data.public, directory, cache, field="data.public", labelled=False
+        config.data.public, directory, cache, field="data.public", labelled=False, size=private.train_image.shape[1:3]
     )  # fmt: skip
+    # A user's own file keeps its form, and the pool follows; a gray data set known by name is brought to the pool's.
+    if private.train_image.shape[3] == 1 and public.train_image.shape[3] == 3 and not private.name.endswith(".npz"):
+        private = _in_colour(private)
 
     private_rows = np.arange(len(private.train_label))
     pool_rows = np.arange(len(public.train_image))
@@ -87,8 +91,8 @@ def load(config: Any) -> Federation:
         private_label=private_label.astype(np.int32),
         test_image=_take(private.test_image, test_rows),
         test_label=test_label.astype(np.int32),
-        public_image=_convert(public.train_image[public_rows], shape, config.data.public),
-        public_val_image=_convert(public.train_image[public_val_rows], shape, config.data.public),
+        public_image=convert(public.train_image[public_rows], shape, config.data.public),
+        public_val_image=convert(public.train_image[public_val_rows], shape, config.data.public),
         train=_pad(division.train),
         val=_pad(division.val),
         test=_pad(division.test),
@@ -182,29 +186,11 @@ def _pad(parts: tuple[np.ndarray, ...]) -> types.Split:
     return types.Split(index, size)
 
 
-def _convert(image: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """Images in the size and number of channels of the private ones.
-
-    Gray becomes colour by repetition, colour becomes gray by luminance, and the size is changed by averaging areas.
-    """
-    if image.shape[1:] == tuple(shape):
-        return image
-    import cv2
-
-    height, width, channels = shape
-    if {image.shape[3], channels} > {1, 3} or (image.shape[3] != channels and {image.shape[3], channels} != {1, 3}):
-        raise UserError(
-            f"data.public={name!r} has images of {image.shape[3]} channels and the private ones have {channels}: "
-            "only 1 and 3 can be converted into each other"
-        )
-    result = np.empty((len(image), *shape), np.uint8)
-    for row, picture in zip(result, image, strict=True):
-        if picture.shape[2] == 3 and channels == 1:
-            picture = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-        if picture.shape[:2] != (height, width):
-            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-        row[:] = picture.reshape(height, width, -1)  # OpenCV drops a channel axis of length one
-    return result
+def _in_colour(private: Source) -> Source:
+    """The same with its gray images repeated in three channels, as where they meet a colour pool in the reference."""
+    return private._replace(
+        train_image=np.repeat(private.train_image, 3, axis=3), test_image=np.repeat(private.test_image, 3, axis=3)
+    )
 
 
 def _describe(source: Source) -> dict[str, str]:

@@ -7,20 +7,23 @@ import json
 import logging
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from scarlet_jax.data.record import Source, stratified_split
+from scarlet_jax.data.record import Images, Source, stratified_split
+from scarlet_jax.data.resize import in_size
 from scarlet_jax.errors import UserError
 
 _NAME = re.compile(r"(?P<path>[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?)(:(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
-_BLOCK = 2000  # records decoded together: bounds the memory of the encoded images
+_BLOCK = 2000  # records decoded together, at most: bounds the memory of the encoded images
+_BLOCK_BYTES = 1 << 25  # of decoded images, about
 
 
 def locate(name: str, directory: Path) -> Path | None:
@@ -35,52 +38,107 @@ def locate(name: str, directory: Path) -> Path | None:
     return max(versions, key=lambda path: tuple(map(int, path.name.split("."))), default=None)
 
 
+def is_name(name: str) -> bool:
+    """Whether `name` has the form of a TFDS name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def names(directory: Path) -> list[str]:
     """Every data set that is prepared under `directory`."""
     return sorted({path.parent.parent.name for path in directory.glob("*/*/dataset_info.json")})
 
 
-def read(name: str, folder: Path) -> Source:
-    """Decode every image of the prepared data set in `folder`; records are in the order of their `id`.
+class Form(NamedTuple):
+    """Which splits are read, and in which size."""
+
+    size: tuple[int, int] | None = None  # H, W that every image is brought to; None keeps the one size that they have
+    pool: bool = False  # all of train and nothing else, for a public pool
+
+    def __str__(self) -> str:
+        """For the name of a cache entry; empty for the common form."""
+        return "".join(["-{}x{}".format(*self.size) if self.size else "", "-pool" if self.pool else ""])
+
+
+def form(folder: Path, size: tuple[int, int] | None, labelled: bool) -> Form:
+    """The form in which the data set in `folder` serves: the common one wherever that is the same.
+
+    Args:
+        folder: of the prepared data set.
+        size: (H, W) of the private images if this is the public data set, else None.
+        labelled: False for a public pool, which needs no test images.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # `read` says what is wrong
+        features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
+        splits = [split["name"] for split in json.loads((folder / "dataset_info.json").read_text())["splits"]]
+        dimensions = tuple(features["image"]["image"]["shape"]["dimensions"][:2])
+        size = None if size and dimensions == tuple(map(str, size)) else size
+        pool = not labelled and (size is not None or not {"test", "validation"} & set(splits))
+        return Form(size, pool)
+    return Form(size, not labelled)
+
+
+def read(name: str, folder: Path, form: Form = Form()) -> Source:  # noqa: B008 - immutable
+    """The prepared data set in `folder`, its images yet to be decoded; records are in the order of their `id`.
 
     Splits `train` and `test` are used (`validation` where there is no `test`, else a seeded fifth of `train`).
 
     Raises:
-        UserError: not images of one size with one label each, or stored as TFRecord, or damaged.
+        UserError: not images of one size (unless `form` gives one) with one label each, or stored as TFRecord, or
+            damaged. Decoding the images raises it, too.
     """
-    features = _check(name, folder)
+    has_id = "id" in _check(name, folder)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _quiet():
+    with _quiet(), _explained(name, folder):
         import tensorflow_datasets as tfds
 
-        try:
-            builder = tfds.builder_from_directory(folder)
-            splits = [split for split in ("train", "test", "validation") if split in builder.info.splits][:2]
-            if splits[:1] != ["train"]:
-                raise UserError("there is no train split")
-            image_feature, label_feature = builder.info.features["image"], builder.info.features["label"]
-            raw = {"image": tfds.decode.SkipDecoding()}  # decoded here, by several threads
-            parts = [
-                _decode(builder.as_data_source(split, decoders=raw), features, image_feature.shape) for split in splits
-            ]
-        except UserError as error:
-            raise UserError(f"data set {name!r} in {folder} cannot be used: {error}") from error
-        except Exception as error:  # whatever a damaged folder makes TFDS, array_record or OpenCV raise
-            reason = (str(error).strip() or repr(error)).splitlines()[0]
-            raise UserError(
-                f"data set {name!r} in {folder} cannot be read ({type(error).__name__}: {reason}); prepare it again"
-            ) from error
-    image, target = parts[0]
-    if len(parts) == 2:
-        test_image, test_target = parts[1]
-    else:
-        train, test = stratified_split(target)
-        image, target, test_image, test_target = image[train], target[train], image[test], target[test]
-    class_names = tuple(label_feature.names or ())
-    origin = f"TFDS {folder.parent.name} {folder.name}"
+        builder = tfds.builder_from_directory(folder)
+        splits = [split for split in ("train", "test", "validation") if split in builder.info.splits][:2]
+        if splits[:1] != ["train"]:
+            raise UserError("there is no train split")
+        features = builder.info.features
+        raw = {"image": tfds.decode.SkipDecoding()}  # decoded here, by several threads
+        records = [builder.as_data_source(split, decoders=raw) for split in splits[: 1 if form.pool else 2]]
+        index = [_index(part, has_id) for part in records]
+        channels = features["image"].shape[2] or 3
+        shape = (*form.size, channels) if form.size else _pixels(records[0][0]["image"], channels).shape
+
+    def images(part: int, rows: np.ndarray) -> Images:
+        def blocks() -> Iterator[np.ndarray]:
+            with _quiet(), _explained(name, folder):
+                yield from _decode(records[part], rows, shape, resize=form.size is not None, title=name)
+
+        return Images((len(rows), *shape), blocks)
+
+    order, label = index[0]
+    test_part, (test_order, test_label) = (1, index[1]) if len(index) == 2 else (0, (order[:0], label[:0]))
+    if len(index) == 1 and not form.pool:
+        train, test = stratified_split(label)
+        order, label, test_order, test_label = order[train], label[train], order[test], label[test]
     return Source(
-        name, folder.name, origin, image, target, test_image, test_target, label_feature.num_classes, class_names
+        name=name,
+        version=folder.name,
+        origin=f"TFDS {folder.parent.name} {folder.name}",
+        train_image=images(0, order),  # type: ignore[arg-type] # the cache decodes them
+        train_label=label,
+        test_image=images(test_part, test_order),  # type: ignore[arg-type]
+        test_label=test_label,
+        num_classes=features["label"].num_classes,
+        class_names=tuple(features["label"].names or ()),
     )
+
+
+@contextlib.contextmanager
+def _explained(name: str, folder: Path) -> Iterator[None]:
+    """Whatever a damaged folder makes TFDS, array_record or OpenCV raise, as a sentence."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"data set {name!r} in {folder} cannot be used: {error}") from error
+    except Exception as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UserError(
+            f"data set {name!r} in {folder} cannot be read ({type(error).__name__}: {reason}); prepare it again"
+        ) from error
 
 
 def _check(name: str, folder: Path) -> tuple[str, ...]:
@@ -118,41 +176,64 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _decode(
-    source: Sequence[Any], features: tuple[str, ...], shape: tuple[int | None, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """(u8[n, H, W, channels], i32[n]) of one split, records sorted by `id` where there is one."""
+def _index(source: Sequence[Any], has_id: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(row on disk i64[n], label i32[n]) of one split, in the order of `id` where there is one."""
+    ids: list[Any] = []
+    label = np.zeros(len(source), np.int32)
+    for rows in _blocks(np.arange(len(source)), _BLOCK):
+        records = _records(source, rows)
+        label[rows] = [record["label"] for record in records]
+        ids += [record["id"] for record in records] if has_id else []
+    if len(label) and label.min() < 0:
+        raise UserError("some images have no label (-1)")
+    order = np.argsort(np.array(ids), kind="stable") if has_id else np.arange(len(source))
+    return order, label[order]
+
+
+def _blocks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _records(source: Sequence[Any], rows: np.ndarray) -> list[Any]:
+    numbers = rows.tolist()
+    return list(source.__getitems__(numbers)) if hasattr(source, "__getitems__") else [source[i] for i in numbers]
+
+
+def _pixels(blob: bytes, channels: int) -> np.ndarray:
+    """u8[H, W, channels] of an encoded image; a grayscale one is repeated if channels is 3."""
     import cv2
 
-    count = len(source)
-    label = np.zeros(count, np.int32)
-    channels = shape[2] or 3
-    flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
-    ids: list[Any] = []
+    decoded = cv2.imdecode(
+        np.frombuffer(blob, np.uint8), cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
+    )
+    if decoded is None:
+        raise ValueError("a record holds no readable image")
+    return decoded if channels > 1 else decoded[:, :, None]
 
-    def pixels(blob: bytes) -> np.ndarray:
-        decoded = cv2.imdecode(np.frombuffer(blob, np.uint8), flag)
-        if decoded is None:
-            raise ValueError("a record holds no readable image")
-        return decoded if channels > 1 else decoded[:, :, None]
 
-    image = np.zeros((0, 0, 0, channels), np.uint8)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, count, _BLOCK):
-            rows = range(start, min(start + _BLOCK, count))
-            records = source.__getitems__(rows) if hasattr(source, "__getitems__") else [source[i] for i in rows]
-            decoded = list(pool.map(pixels, [record["image"] for record in records], chunksize=100))
-            if start == 0:
-                image = np.zeros((count, *decoded[0].shape), np.uint8)
-            sizes = {one.shape for one in decoded} | {image.shape[1:]}
+def _decode(
+    source: Sequence[Any], rows: np.ndarray, shape: tuple[int, ...], resize: bool, title: str
+) -> Iterator[np.ndarray]:
+    """u8[b, H, W, channels] of the records `rows`, decoded by several threads (OpenCV releases Python's lock)."""
+    from tqdm import tqdm
+
+    def one(record: Any) -> np.ndarray:
+        try:
+            decoded = _pixels(record["image"], shape[2])
+        except ValueError as error:
+            raise ValueError(f"{error}: {record['id'].decode()}" if "id" in record else str(error)) from error
+        return in_size(decoded, shape[0], shape[1]) if resize else decoded
+
+    block = max(1, min(_BLOCK, _BLOCK_BYTES // int(np.prod(shape))))
+    bar = tqdm(total=len(rows), desc=f"decoding {title}", unit=" images", disable=not sys.stderr.isatty(), leave=False)
+    with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for some in _blocks(rows, block):
+            decoded = list(pool.map(one, _records(source, some)))
+            sizes = {image.shape for image in decoded} | {shape}
             if len(sizes) > 1:
-                raise UserError(f"the images have different sizes ({sorted(sizes)[:3]}); all must have one size")
-            image[start : start + len(rows)] = decoded
-            label[start : start + len(rows)] = [record["label"] for record in records]
-            ids += [record["id"] for record in records] if "id" in features else []
-    if ids:
-        order = np.argsort(np.array(ids), kind="stable")
-        image, label = image[order], label[order]
-    if count and label.min() < 0:
-        raise UserError("some images have no label (-1)")
-    return image, label
+                raise UserError(
+                    f"the images have different sizes ({sorted(sizes)[:3]}); private images must have one size, "
+                    "public ones are brought to it"
+                )
+            bar.update(len(some))
+            yield np.stack(decoded)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+
+
+class Images(NamedTuple):
+    """Images that are yet to be decoded, block after block, so that they need not all be in memory."""
+
+    shape: tuple[int, ...]  # n, H, W, channels
+    blocks: Callable[[], Iterator[np.ndarray]]  # starts decoding: u8[b, H, W, channels], the b of all blocks sum to n
 
 
 class Source(NamedTuple):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scarlet_jax.data import archives, npz, prepared, store
+from scarlet_jax.data import archives, builders, npz, prepared, store
 from scarlet_jax.data.record import Source, stratified_split
 from scarlet_jax.errors import UserError
 
@@ -36,15 +36,18 @@ def load_source(
     *,
     field: str = "data.private",
     labelled: bool = True,
-    base_url: str = archives.BASE_URL,
+    size: tuple[int, int] | None = None,
+    base_url: str = "",
     md5: str | None = None,
 ) -> Source:
     """The data set `name`: decoded, uint8, in a fixed order.
 
     Tried in this order: "digits" or a path that ends in .npz; what TFDS has prepared in `directory`; the published
-    archive or its extracted folder there; a download of the archive into it. `field` is the config field that holds
-    the name, for messages. `labelled=False` allows an .npz without labels. `base_url` and `md5` choose another place
-    and checksum for the download.
+    archive or its extracted folder there; a download of the archive into it; a builder of TFDS's catalog. `field` is
+    the config field that holds the name, for messages. `labelled=False`, for a public pool, allows an .npz without
+    labels and may leave out test images. `size` (H, W) is the size the images will be brought to: where TFDS has
+    prepared them they are, while they are decoded, and need not have one size before. `base_url` and `md5` choose
+    another place and checksum for the download.
 
     Raises:
         UserError: unknown name, nothing found, or what was found is damaged; one sentence.
@@ -56,20 +59,41 @@ def load_source(
             return npz.read(Path(name).expanduser(), labelled)
         except UserError as error:
             raise UserError(f"{field}: {error}") from error
-    if folder := prepared.locate(name, directory):
-        files = tuple(sorted(path for path in folder.iterdir() if path.is_file()))
-        return store.cached(cache, name, folder.name, files, functools.partial(prepared.read, name, folder))
-    if name not in archives.PUBLISHED:
+    folder = prepared.locate(name, directory)
+    if folder is None and name in archives.PUBLISHED:
+        found = archives.locate(name, directory) or (_fetch(name, directory, base_url, md5, field),)
+        return store.cached(cache, name, "published", found, functools.partial(archives.read, name, found))
+    folder = folder or _prepare(name, directory, base_url, md5, field)
+    files = tuple(sorted(path for path in folder.iterdir() if path.is_file()))
+    form = prepared.form(folder, size, labelled)
+    decode = functools.partial(prepared.read, name, folder, form)
+    return store.cached(cache, name, f"{folder.name}{form}", files, decode)
+
+
+def _prepare(name: str, directory: Path, base_url: str, md5: str | None, field: str) -> Path:
+    """The folder of a data set that TFDS prepares now."""
+    if name in builders.PUBLISHED:
+        if builders.locate(name, directory) is None:
+            _fetch(name, directory, base_url, md5, field)
+    elif not prepared.is_name(name) or not builders.in_catalog(name):
         raise UserError(_unknown(name, directory, field))
-    found = archives.locate(name, directory) or (_fetch(name, directory, base_url, md5, field),)
-    return store.cached(cache, name, "published", found, functools.partial(archives.read, name, found))
+    _log.info("TFDS prepares %s in %s (once)", name, directory)
+    try:
+        builders.prepare(name, directory)
+    except UserError as error:
+        if prepared.locate(name, directory) is None:  # another process may have been faster
+            raise UserError(f"{field}: {error}") from error
+    folder = prepared.locate(name, directory)
+    if folder is None:
+        raise UserError(f"{field}={name!r} is not in {directory} although TFDS has prepared it; give its full name")
+    return folder
 
 
 def _fetch(name: str, directory: Path, base_url: str, md5: str | None, field: str) -> Path:
-    form = archives.PUBLISHED[name]
+    form = builders.PUBLISHED.get(name) or archives.PUBLISHED[name]
     _log.info("downloading %s into %s", form.archive, directory)
     try:
-        return archives.download(name, directory, base_url, md5)
+        return archives.download(form.archive, directory, base_url or form.base_url, md5 or form.md5)
     except ConnectionError as error:
         raise UserError(
             f"{field}={name!r} is not in {directory}: neither {name}/<version>/ as TFDS prepares it, nor the published "
@@ -79,13 +103,14 @@ def _fetch(name: str, directory: Path, base_url: str, md5: str | None, field: st
 
 
 def _unknown(name: str, directory: Path, field: str) -> str:
-    known = {"digits", *archives.PUBLISHED, *prepared.names(directory)}
+    known = {"digits", *archives.PUBLISHED, *builders.PUBLISHED, *prepared.names(directory)}
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}" if close else f"known here: {', '.join(sorted(known))}"
+    published = ", ".join((*archives.PUBLISHED, *builders.PUBLISHED))
     return (
         f"{field}={name!r} is not a data set that can be found: looked in {directory} for {name}/<version>/ as TFDS "
-        f"prepares it (only cifar10 and cifar100 are also read from published archives); {hint}, or give the path of "
-        "an .npz file"
+        f"prepares it, and in TFDS's catalog (only {published} are also read from published archives); {hint}, or give "
+        "the path of an .npz file"
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import threading
 
+import data_fakes as fakes
 import numpy as np
 import pytest
 
 from configs import base
-from scarlet_jax.data import describe, federation, sources
+from scarlet_jax.data import describe, resize, sources
 from scarlet_jax.data.federation import load
 from scarlet_jax.errors import UserError
 
@@ -100,14 +101,30 @@ def test_public_images_take_the_private_form(tmp_path, private, public):
     assert fed.class_names == ("0", "1", "2")
 
 
+@pytest.mark.parametrize("name", ["toy", "digits"])
+def test_a_gray_data_set_becomes_colour_where_the_pool_is(tmp_path, name):
+    if name == "toy":
+        rng = np.random.default_rng(2)
+        records = [(f"{i:03d}", rng.integers(0, 256, (8, 8, 1), dtype=np.uint8), i % 3) for i in range(40)]
+        fakes.write_prepared("toy", tmp_path / "data", {"train": records, "test": records[:10]})
+    gray = sources.load_source(name, tmp_path / "data", tmp_path / "cache")
+    fields = {"data.private": name, "public_size": 20, "num_clients": 3}
+    fed = load(config_of(tmp_path, **fields, **{"data.public": npz(tmp_path, "colour", (9, 7, 3))}))
+    assert fed.image_shape == (8, 8, 3) and fed.data.public_image.shape == (20, 8, 8, 3)
+    np.testing.assert_array_equal(fed.data.private_image, np.repeat(gray.train_image, 3, axis=3))
+    np.testing.assert_array_equal(fed.data.test_image, np.repeat(gray.test_image, 3, axis=3))
+    fed = load(config_of(tmp_path, **fields, **{"data.public": npz(tmp_path, "gray", (8, 8, 1))}))
+    assert fed.image_shape == (8, 8, 1)
+
+
 def test_conversion_of_size_and_channels():
     gray = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
-    np.testing.assert_array_equal(federation._convert(gray, (4, 4, 3), "x"), np.repeat(gray, 3, axis=3))
-    np.testing.assert_array_equal(federation._convert(gray * 4, (2, 2, 1), "x")[0, :, :, 0], [[10, 18], [42, 50]])
+    np.testing.assert_array_equal(resize.convert(gray, (4, 4, 3), "x"), np.repeat(gray, 3, axis=3))
+    np.testing.assert_array_equal(resize.convert(gray * 4, (2, 2, 1), "x")[0, :, :, 0], [[10, 18], [42, 50]])
     same = np.zeros((2, 4, 4, 1), np.uint8)
-    assert federation._convert(same, (4, 4, 1), "x") is same
+    assert resize.convert(same, (4, 4, 1), "x") is same
     with pytest.raises(UserError, match="4 channels"):
-        federation._convert(np.zeros((1, 4, 4, 4), np.uint8), (4, 4, 3), "x")
+        resize.convert(np.zeros((1, 4, 4, 4), np.uint8), (4, 4, 3), "x")
 
 
 def test_empty_clients_are_padded(tmp_path):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
 import data_fakes as fakes
 import numpy as np
 import pytest
 from data_fakes import load, refusal
 
-from scarlet_jax.data import prepared, sources
+from scarlet_jax.data import prepared, resize, sources
 from scarlet_jax.folders import cache_dir
 
 REAL = sources.data_dir("")
@@ -111,3 +114,76 @@ def test_the_newest_version_is_the_highest_number(tmp_path):
         a_prepared_folder(tmp_path, "{}", GOOD, version)
     folder = prepared.locate("toy", tmp_path / "data")
     assert folder is not None and folder.name == "10.0.0"
+
+
+def test_a_pool_is_brought_to_a_size_by_averaging(tmp_path):
+    """6x5 to 3x5: pairs of rows are averaged; images of other sizes are welcome, and all of train is taken."""
+    records = records_of(30, 3)
+    other = ("s", np.full((9, 2, 3), 77, np.uint8), 1)
+    fakes.write_prepared("toy", tmp_path / "data", {"train": [other, *records]})
+    pool = load("toy", tmp_path, labelled=False, size=(3, 5))
+    assert pool.train_image.shape == (31, 3, 5, 3) and len(pool.test_image) == 0
+    image = np.stack([image for _, image, _ in records]).astype(float)
+    means = image.reshape(30, 3, 2, 5, 3).mean(2)
+    assert np.abs(pool.train_image[:30] - means).max() <= 0.5  # rounded to whole numbers
+    assert (pool.train_image[30] == 77).all()
+    assert load("toy", tmp_path, labelled=False, size=(2, 2)).train_image.shape == (31, 2, 2, 3)
+
+
+@pytest.mark.parametrize("height,width", [(4, 6), (4, 3), (4, 5), (4, 15)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resizing_does_not_alias(height, width, channels):
+    """Stripes one pixel wide become even gray where that side is halved, whether the other shrinks, grows or stays."""
+    stripes = np.zeros((8, 6, channels), np.uint8)
+    stripes[::2] = 255
+    for image, size in ((stripes, (height, width)), (stripes.transpose(1, 0, 2), (width, height))):
+        result = resize.in_size(np.ascontiguousarray(image), *size)
+        assert result.shape == (*size, channels) and np.abs(result - 127.5).max() <= 0.5
+
+
+def test_the_common_form_is_shared_by_both_roles(tmp_path):
+    """A pool that has the private size already, and a test part, costs no second cache entry."""
+    fakes.write_prepared("toy", tmp_path / "data", {"train": records_of(30, 3), "test": records_of(5, 3)})
+    folder = prepared.locate("toy", tmp_path / "data")
+    assert folder is not None
+    feature = folder / "features.json"
+    feature.write_text(feature.read_text().replace('["-1", "-1", "3"]', '["6", "5", "3"]'))
+    load("toy", tmp_path)
+    assert len(load("toy", tmp_path, labelled=False, size=(6, 5)).train_image) == 30
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    load("toy", tmp_path, labelled=False, size=(5, 6))
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_damaged_record_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    good = cv2.imencode
+    monkeypatch.setattr(cv2, "imencode", lambda form, image: good(form, image) if image.max() else (True, np.ones(9)))
+    black = ("r_003_black", np.zeros((6, 5, 3), np.uint8), 0)
+    fakes.write_prepared("toy", tmp_path / "data", {"train": [*records_of(9, 3), black]})
+    assert "r_003_black" in refusal("toy", tmp_path)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+MEASURE = """
+import re, sys
+from pathlib import Path
+from scarlet_jax.data import sources
+root = Path(sys.argv[1])
+source = sources.load_source("toy", root / "data", root / "cache")
+assert source.train_image.shape == (240, 600, 600, 3) and source.train_image[100, 5, 5, 0] == 100
+status = Path("/proc/self/status").read_text()  # getrusage would count what the parent had before exec
+print(source.train_image.nbytes, 1024 * int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+def test_decoding_needs_less_memory_than_half_again_the_decoded_size(tmp_path):
+    """Everything counts: the interpreter, TFDS, the encoded images. Cold cache, then warm."""
+    records = [(f"{i:03d}", np.full((600, 600, 3), i, np.uint8), i % 3) for i in range(240)]
+    fakes.write_prepared("toy", tmp_path / "data", {"train": records, "test": records[:1]})
+    for _ in range(2):
+        command = [sys.executable, "-c", MEASURE, str(tmp_path)]
+        done = subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[2])
+        decoded, peak = map(int, done.stdout.split())
+        print(f"peak {peak:,} bytes for {decoded:,} decoded")
+        assert peak < 1.5 * decoded

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from scarlet_jax.data import store
-from scarlet_jax.data.record import Source
+from scarlet_jax.data.record import Images, Source
 
 
 def a_source(seed: int = 0, name: str = "toy") -> Source:
@@ -195,3 +195,72 @@ def test_a_killed_preparation_is_not_trusted_and_later_swept(tmp_path, files):
     store.cached(cache, "toy", "2", files, a_source)
     assert not left.exists()
     assert len(entries(cache)) == 2
+
+
+def as_images(source: Source, block: int, fail_at: int | None = None) -> Source:
+    """The same source, its images decoded in blocks; decoding fails at image `fail_at`."""
+
+    def lazy(array: np.ndarray) -> Images:
+        def blocks():
+            for start in range(0, len(array), block):
+                if fail_at is not None and start >= fail_at:
+                    raise RuntimeError("broken")
+                yield array[start : start + block]
+
+        return Images(array.shape, blocks)
+
+    return source._replace(train_image=lazy(source.train_image), test_image=lazy(source.test_image))
+
+
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_images_decoded_in_blocks_are_the_same(tmp_path, files, block, caplog):
+    for _ in range(2):  # written, then read
+        check_equal(
+            store.cached(tmp_path / "cache", "toy", "1", files, lambda: as_images(a_source(), block)), a_source()
+        )
+    assert not caplog.records  # the checksum over blocks is the one over the whole file
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    check_equal(store.cached(blocked / "cache", "toy", "1", files, lambda: as_images(a_source(), block)), a_source())
+
+
+def test_a_decoding_that_fails_half_way_leaves_nothing(tmp_path, files):
+    with pytest.raises(RuntimeError, match="broken"):
+        store.cached(tmp_path / "cache", "toy", "1", files, lambda: as_images(a_source(), 5, fail_at=10))
+    assert entries(tmp_path / "cache") == []
+    check_equal(store.cached(tmp_path / "cache", "toy", "1", files, a_source), a_source())
+
+
+STREAM = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from scarlet_jax.data import store
+from scarlet_jax.data.record import Images, Source
+def blocks():
+    for i in range(100):
+        yield np.full((1, 2, 2, 1), i, np.uint8)
+        if i == 50:
+            print("half", flush=True)
+            time.sleep(60)
+label = np.zeros(100, np.int32)
+images = Images((100, 2, 2, 1), blocks)
+source = Source("toy", "1", "", images, label, np.zeros((0, 2, 2, 1), np.uint8), label[:0], 1, ())
+store.cached(Path(sys.argv[1]), "toy", "1", (Path(sys.argv[2]),), lambda: source)
+"""
+
+
+def test_a_process_killed_while_decoding_leaves_nothing_that_is_trusted(tmp_path, files):
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-c", STREAM, str(cache), str(files[0])]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"half\n"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    (left,) = entries(cache)
+    assert left.name.startswith(".tmp-")
+    decode = Decoder(a_source())
+    check_equal(store.cached(cache, "toy", "1", files, decode), a_source())
+    assert decode.calls == 1

@@ -66,7 +66,11 @@ def test_the_summary_is_the_last_row_in_short(finished):
     assert summary == {
         "complete": True,
         "rounds": 4,
-        **{k: last[k] for k in ("server_top1", "server_top5", "server_loss", "client_top1", "client_loss")},
+        **{
+            k: last[k]
+            for k in ("server_top1", "server_top5", "server_loss", "client_top1", "client_top5", "client_loss")
+        },
+        "headline": "top1",  # ten classes
         "uplink_bytes": {x: last[f"total_uplink_bytes_{x}"] for x in LEDGERS},
         "downlink_bytes": {x: last[f"total_downlink_bytes_{x}"] for x in LEDGERS},
         "cache_share": sum(row["hit"] for row in rows(finished)) / drawn,
@@ -205,3 +209,14 @@ def test_wandb_mirrors_the_rows_and_a_resumed_run_keeps_its_id(tmp_path, monkeyp
     assert [step for step, _ in logged] == [0, 1, 2, 3] and len(ended) == 2
     assert [row["server_top1"] for _, row in logged] == [row["server_top1"] for row in rows(finished)]
     assert begun[0]["id"] == begun[1]["id"] and begun[0]["mode"] == "offline" and begun[0]["resume"] == "allow"
+
+
+@pytest.mark.parametrize(
+    "classes,first,other", [(99, "top-1 0.1250", "0.5000"), (100, "top-5 0.5000", "no such score")]
+)
+def test_top5_is_named_first_where_classes_are_many(classes, first, other):
+    row = dict.fromkeys(metrics.SUMMARISED, 0.5) | {"round": 0, "server_top1": 0.125, "client_top1": 0.25}
+    summary = metrics.summarise(metrics.no_summary(), row, metrics.no_totals())
+    lines = metrics.summary_text(summary | {"headline": metrics.headline(classes)}).splitlines()
+    assert f"1 rounds: server {first}" in lines[0] and other not in lines[0]
+    assert any("server top-1 0.1250, mean client top-1 0.2500" in line for line in lines)

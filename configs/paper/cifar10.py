@@ -1,0 +1,39 @@
+r"""CIFAR-10 (private) and CIFAR-100 (public): the paper's experiments.
+
+Source:  Azuma et al., IEEE TMC 2026, arXiv 2504.19602; hyperparameters of the reference implementation's experiment
+         branch (configs/paper/common.py). Rounds between checkpoints are our choice.
+Command: python launch.py --config=configs/paper/cifar10.py
+         (other methods: configs/paper/cifar10.py:dsfl, configs/paper/cifar10.py:dsfl+cache, ...;
+         and alpha 0.05: --config.partition.alpha=0.05 --workdir=runs/paper-cifar10-a0.05)
+         One command for each experiment of the paper, for alpha = 0.3; values in lists are our choice:
+  methods compared
+    python -m scarlet_jax.sweep --config=configs/paper/cifar10.py --out=runs/paper-cifar10-methods \
+      --methods=scarlet,dsfl,cfd,comet,selective_fd,individual
+  beta
+    for b in 0.5 1.0 1.5 2.0 2.5; do python launch.py --config=configs/paper/cifar10.py \
+      --config.method.beta=$b --workdir=runs/paper-cifar10-beta$b; done
+  D
+    for d in 0 10 25 50 100 200; do python launch.py --config=configs/paper/cifar10.py \
+      --config.cache.duration=$d --workdir=runs/paper-cifar10-D$d; done
+  the cache added to the baselines
+    python -m scarlet_jax.sweep --config=configs/paper/cifar10.py --out=runs/paper-cifar10-cached \
+      --methods=dsfl,dsfl+cache,cfd,cfd+cache,comet,comet+cache,selective_fd,selective_fd+cache
+  partial participation
+    for p in 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9 1.0; do python launch.py --config=configs/paper/cifar10.py \
+      --config.participation=$p --workdir=runs/paper-cifar10-p$p; done
+  number of clients
+    for k in 10 50 100 200; do python launch.py --config=configs/paper/cifar10.py \
+      --config.num_clients=$k --workdir=runs/paper-cifar10-K$k; done
+Time:    for a GPU, where it has not been run yet.
+Result:  not run.
+"""
+
+from ml_collections import config_dict
+
+from configs.paper import common
+
+
+def get_config(method: str = "scarlet") -> config_dict.ConfigDict:
+    """100 clients; ResNet-20."""
+    config = common.get_config(method)
+    return config

@@ -1,0 +1,1 @@
+"""The experiments of configs/paper at a size that a CPU finishes."""

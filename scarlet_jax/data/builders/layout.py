@@ -1,0 +1,112 @@
+"""Files of a published data set, in an archive or in the folder extracted from it: the same names, the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from scarlet_jax.data import builders
+from scarlet_jax.errors import UserError
+
+_DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+
+
+class Files:
+    """The files below the published folder of a data set, named relative to it with `/`.
+
+    Args:
+      where: the archive or the folder, for messages.
+      readers: what reads each file.
+    """
+
+    def __init__(self, where: Path, readers: dict[str, Callable[[], bytes]]):
+        self.where, self._readers = where, readers
+        self.names = sorted(readers)
+
+    def read(self, name: str) -> bytes:
+        """The content of one file; UserError, naming it, if it is missing or damaged."""
+        if name not in self._readers:
+            raise UserError(f"{self.where} has no file {name}; it is not the published data set, or not all of it")
+        try:
+            return self._readers[name]()
+        except _DAMAGE as error:
+            raise UserError(f"{name} in {self.where} is damaged ({_first_line(error)}); fetch it anew") from error
+
+    def image(self, name: str) -> bytes:
+        """The same for a picture, which must be whole."""
+        blob = self.read(name)
+        if blob.startswith(b"\xff\xd8") and blob.endswith(b"\xff\xd9"):  # a JPEG from its first marker to its last
+            return blob
+        from PIL import Image
+
+        try:  # others are decoded: a JPEG may have padding behind its end, and a cut one has none
+            with Image.open(io.BytesIO(blob)) as picture:
+                picture.load()
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(
+                f"{name} in {self.where} is not a whole image ({_first_line(error)}); fetch it anew"
+            ) from error
+        return blob
+
+
+def find(dl_manager: Any, name: str) -> Path:
+    """The folder or archive of data set `name` in TFDS's manual_dir; where there is none, TFDS downloads it."""
+    with contextlib.suppress(AssertionError):  # no manual_dir, or an empty one
+        if found := builders.locate(name, Path(dl_manager.manual_dir)):
+            return found
+    form = builders.PUBLISHED[name]
+    return Path(dl_manager.download(form.base_url + form.archive))
+
+
+@contextlib.contextmanager
+def opened(path: Path, folder: str) -> Iterator[Files]:
+    """The files under `folder` in the zip or tar archive `path`; or, if `path` is a directory, the files in it.
+
+    Raises:
+        UserError: an archive that cannot be opened, or without such a folder.
+    """
+    if path.is_dir():
+        found = {file.relative_to(path).as_posix(): file.read_bytes for file in path.rglob("*") if file.is_file()}
+        yield Files(path, found)
+        return
+    with contextlib.ExitStack() as stack:
+        readers: dict[str, Callable[[], bytes]] = {}
+        try:
+            if zipfile.is_zipfile(path):
+                archive = stack.enter_context(zipfile.ZipFile(path))
+                for entry in archive.infolist():
+                    if not entry.is_dir():
+                        readers[entry.filename] = functools.partial(archive.read, entry)
+            else:
+                tar = stack.enter_context(tarfile.open(path, "r:*"))
+                for member in tar:
+                    if member.isfile():
+                        readers[member.name.removeprefix("./")] = functools.partial(_extract, tar, member)
+        except _DAMAGE as error:
+            reason = _first_line(error)
+            raise UserError(f"{path} is damaged or is no zip or tar archive ({reason}); fetch it anew") from error
+        inside = {
+            name.removeprefix(folder + "/"): read for name, read in readers.items() if name.startswith(folder + "/")
+        }
+        if not inside:
+            raise UserError(f"{path} has no folder {folder}; it is not the published archive")
+        yield Files(path, inside)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(":")
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = tar.extractfile(member)
+    blob = stream.read() if stream else b""
+    if len(blob) != member.size:
+        raise EOFError(f"{len(blob)} of {member.size} bytes")
+    return blob
