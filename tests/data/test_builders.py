@@ -240,7 +240,7 @@ def test_a_federation_of_tiny_imagenet_with_caltech256_trains(tmp_path, folders)
     config = tiny_imagenet.get_config()
     small = {
         "rounds": 2, "num_clients": 4, "public_size": 40, "public_per_round": 20, "data.train_size": 0,
-        "data.test_size": 0, "model.client": "mlp", "model.server": "mlp", "cache.duration": 1,
+        "data.test_size": 0, "model.client": "mlp", "model.server": "mlp", "model.conv": "xla", "cache.duration": 1,
         "data.dir": str(tmp_path / "data"), "data.cache_dir": str(tmp_path / "cache"),
     }  # fmt: skip
     config.update_from_flattened_dict(small)

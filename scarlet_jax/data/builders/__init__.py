@@ -72,12 +72,13 @@ def prepare(name: str, directory: Path) -> None:
 
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    logger = logging.getLogger("absl")
-    level = logger.level
+    loggers = [logging.getLogger(talker) for talker in ("absl", "urllib3")]
+    levels = [logger.level for logger in loggers]
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            logger.setLevel(logging.ERROR)
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
             if name in PUBLISHED:
                 module = importlib.import_module(f"{__name__}.{name}")
                 builder = getattr(module, PUBLISHED[name].builder)(data_dir=directory, file_format="array_record")
@@ -88,7 +89,8 @@ def prepare(name: str, directory: Path) -> None:
     except (Exception, SystemExit) as error:  # whatever a builder of the catalog, a network or a disk may raise
         raise _explained(name, directory, error) from error
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _explained(name: str, directory: Path, error: BaseException) -> UserError:
