@@ -7,18 +7,20 @@ ARGS ?=
 WORKERS ?= 3
 
 VENV := .venv
+TORCH := benchmarks/.venv-torch
 NATIVE := scarlet_jax/models/native
 BIN := $(VENV)/bin
 comma := ,
 STAMP := $(VENV)/.installed-$(EXTRAS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check
+.PHONY: help setup run test check bench
 
 help:  ## list the targets
 	@echo "make run    train the embedded experiment (scikit-learn's digits, no download); again: resume or print the summary"
 	@echo "make test   run the tests (TFDS_DATA_DIR=DIR lets those that need CIFAR run)"
 	@echo "make check  lint, formatting and types"
+	@echo "make bench  measure speed as ratios, half an hour (ARGS='round start' for some; TFDS_DATA_DIR=DIR for those with CIFAR)"
 	@echo "make setup  only build $(VENV); EXTRAS=cuda12 for NVIDIA GPUs, EXTRAS=cuda12,wandb for several"
 	@echo
 	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), CONFIG=$(CONFIG) and ARGS='--config.rounds=5' for make run, WORKERS=$(WORKERS)"
@@ -42,6 +44,14 @@ run: $(STAMP)  ## train the embedded experiment
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+bench: $(STAMP) $(TORCH)/.installed  ## measure speed
+	$(BIN)/python -m benchmarks $(ARGS)
+
+$(TORCH)/.installed: benchmarks/requirements-torch.txt
+	$(PYTHON) -m venv --clear $(TORCH)
+	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch "$@"
 
 check: $(STAMP)  ## lint, formatting, types
 	$(BIN)/ruff check .

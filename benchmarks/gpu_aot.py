@@ -3,7 +3,8 @@
     python -m benchmarks.gpu_aot [--quick]   (extra gpu-aot; a quarter of an hour on 2 cores; --quick: a few minutes)
 
 Two tables, printed at the end; written to benchmarks/results/gpu_aot.json as they grow:
-- one training step of a chunk of clients (ResNet-20, batch 50, float32), for each convolution and two chunk sizes;
+- one training step of a chunk of clients (ResNet-20, batch 50), for each convolution and two chunk sizes, in float32,
+  and with the best convolution in bfloat16;
 - the large phases of a round with the default convolution, memory and collectives of each.
 
 ResNet-20 is bound by memory on these cards, so bytes accessed per training sample is the figure to drive down. They are
@@ -28,18 +29,21 @@ from scarlet_jax.learner import Augmentation, Learner, Training, sgd
 from scarlet_jax.models import build_model
 
 TARGETS = ("H100", "A100", "H100x8")
-CONVOLUTIONS = ("grouped", "xla", "gemm", "winograd")
+CONVOLUTIONS = (
+    ("grouped", "float32"), ("grouped", "bfloat16"), ("xla", "float32"), ("gemm", "float32"), ("winograd", "float32"),
+)  # fmt: skip
 CHUNKS = {"H100": (8, 32), "H100x8": (5, 13), "A100": (8, 32)}  # clients of a device; 13 are all it has of 100 on 8
 PHASES = ("train resnet20", "server", "evaluate resnet20", "evaluate server")
 BATCH, CLASSES = 50, 10
 RESULT = Path(__file__).parent / "results" / "gpu_aot.json"
 
 
-def training_step(target: str, conv: str, chunk: int) -> programs.Program:
+def training_step(target: str, conv: str, dtype: str, chunk: int) -> programs.Program:
     """One step of all clients of a chunk, on every device of the target, through the fleet that runs in training."""
     mesh = targets.target_mesh(target)  # first: before JAX looks for devices
     training = Training(1, BATCH, sgd(0.1, 0.0, 0.0))
-    learner = Learner(build_model("resnet20", CLASSES, conv), training, training, Augmentation(True, True, True, True))
+    model = build_model("resnet20", CLASSES, conv, dtype)
+    learner = Learner(model, training, training, Augmentation(True, True, True, True))
     layout = fleet.make_layout(mesh, chunk * mesh.size, chunk * mesh.size, chunk)
     stacked, replicated = (NamedSharding(mesh, spec) for spec in (fleet.CLIENTS, fleet.REPLICATED))
 
@@ -57,13 +61,14 @@ def training_step(target: str, conv: str, chunk: int) -> programs.Program:
     return programs.compile_phase(call)
 
 
-def step_row(target: str, conv: str, chunk: int) -> dict[str, Any]:
+def step_row(target: str, conv: str, dtype: str, chunk: int) -> dict[str, Any]:
     """A line of the first table."""
-    program = training_step(target, conv, chunk)
+    program = training_step(target, conv, dtype, chunk)
     samples = chunk * BATCH
     return {
         "target": target,
         "conv": conv,
+        "dtype": dtype,
         "chunk": chunk,
         "calls": {name.removeprefix("__"): count for name, count in program.calls.items()},
         "windows": program.windows,
@@ -108,7 +113,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(quick: bool) -> None:
     """Compile, write after every program, print."""
-    result: dict[str, Any] = {"jax": jax.__version__, "dtype": "float32", "batch": BATCH, "phases": [], "steps": []}
+    result: dict[str, Any] = {"jax": jax.__version__, "batch": BATCH, "phases": [], "steps": []}
 
     def keep(table_name: str, row: dict[str, Any]) -> None:
         result[table_name].append(row)
@@ -117,9 +122,9 @@ def main(quick: bool) -> None:
             RESULT.write_text(json.dumps(result, indent=2) + "\n")
 
     for target in TARGETS[:1] if quick else TARGETS:
-        for conv in CONVOLUTIONS:
+        for conv, dtype in CONVOLUTIONS:
             for chunk in CHUNKS[target][:1] if quick else CHUNKS[target]:
-                keep("steps", step_row(target, conv, chunk))
+                keep("steps", step_row(target, conv, dtype, chunk))
         for row in () if quick else phase_rows(target):
             keep("phases", row)
     print("\n\n".join(table(result[name]) for name in ("steps", "phases") if result[name]))
