@@ -10,6 +10,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from scarlet_jax import fleet
 from scarlet_jax.learner import Augmentation, Learner, Training, sgd
@@ -26,7 +27,8 @@ class Clients:
         learner = Learner(build_model(model, 10, conv), training, training, Augmentation(False, False, False, False))
         layout = fleet.make_layout(fleet.make_mesh(), CLIENTS, CLIENTS, 1)
         one = jax.jit(lambda key: learner.init(key, (32, 32, 3)))(jax.random.key(0))
-        stack = jax.jit(lambda m: jax.tree.map(lambda a: jnp.stack([a] * layout.stored), m))
+        stacked = NamedSharding(layout.mesh, fleet.CLIENTS)
+        stack = jax.jit(lambda m: jax.tree.map(lambda a: jnp.stack([a] * layout.stored), m), out_shardings=stacked)
         self._models = {"train": stack(one), "infer": stack(one)}
         self._ids = fleet.participant_ids(layout, jnp.arange(CLIENTS))
 
