@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import collections
 import functools
+import os
 import time
 
 import jax
+from jax.sharding import NamedSharding
 
 from benchmarks import sides
 from benchmarks.common import alternate, seconds, write
 from configs import cifar10_small
-from scarlet_jax import fleet, phases, registry
+from scarlet_jax import fleet, hosts, phases, registry
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.models import resolve_conv
 
@@ -31,8 +33,9 @@ def make(conv: str):
     config.model.conv = resolve_conv(conv)
     federation = federation_data.load(config)
     assert config.num_clients == CLIENTS and federation.data.private_image.shape[0] == CLIENTS * IMAGES
-    algorithm = registry.make_algorithm(config, federation.data, federation.num_classes, fleet.make_mesh())
-    return algorithm, jax.device_put(federation.data)
+    mesh = registry.make_mesh(config)
+    algorithm = registry.make_algorithm(config, federation.data, federation.num_classes, mesh)
+    return algorithm, jax.device_put(federation.data, NamedSharding(mesh, fleet.REPLICATED))
 
 
 class Rounds:
@@ -73,6 +76,7 @@ def torch_round(side: sides.Side) -> float:
 
 def main() -> None:
     """Measure and write."""
+    hosts.use_cores(os.environ)  # as launch.py does
     programs = {conv: Rounds(conv) for conv in dict.fromkeys((resolve_conv("auto"), "cpu"))}
     peer = sides.torch(2, 1, BATCH)
     measured = {name: functools.partial(seconds, rounds) for name, rounds in programs.items()}

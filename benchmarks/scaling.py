@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import statistics
 import subprocess
@@ -27,12 +28,14 @@ def one(model: str, clients: int) -> dict[str, object]:
     import time
 
     import jax
+    from jax.sharding import NamedSharding
 
     from configs import digits
-    from scarlet_jax import fleet, registry
+    from scarlet_jax import fleet, hosts, registry
     from scarlet_jax.data import federation as federation_data
     from scarlet_jax.models import resolve_conv
 
+    hosts.use_cores(os.environ)  # as launch.py does
     config = digits.get_config()
     config.num_clients, config.public_size, config.public_per_round = clients, 400, 100
     config.epochs, config.kd_epochs, config.eval_every = 5, 1, 1_000
@@ -41,8 +44,9 @@ def one(model: str, clients: int) -> dict[str, object]:
     config.model.client = config.model.server = model
     config.model.conv = resolve_conv("auto")
     federation = federation_data.load(config)
-    algorithm = registry.make_algorithm(config, federation.data, federation.num_classes, fleet.make_mesh())
-    data = jax.device_put(federation.data)
+    mesh = registry.make_mesh(config)
+    algorithm = registry.make_algorithm(config, federation.data, federation.num_classes, mesh)
+    data = jax.device_put(federation.data, NamedSharding(mesh, fleet.REPLICATED))
     state = algorithm.init(data)
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     taken = []

@@ -63,7 +63,7 @@ def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepar
     config = config_dict.ConfigDict(config.copy_and_resolve_references())
     validate(config)
     registry.check(config)
-    mesh = targets.target_mesh(target) if target else fleet.make_mesh()
+    mesh = targets.target_mesh(target) if target else registry.make_mesh(config)
     shapes, num_classes = data_shapes(config)
     config.model.conv = resolve_conv(config.model.conv, mesh.devices.flat[0].platform)
     config.clients_per_chunk = config.clients_per_chunk or registry.default_chunk(config.num_clients, mesh)

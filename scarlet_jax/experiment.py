@@ -146,9 +146,9 @@ class _Session:
     def _set_up(self) -> tuple[Algorithm, Data]:
         """Load the data, put them on the devices, build the algorithm, describe this start in the workdir."""
         config = self.config
+        mesh = self.mesh = registry.make_mesh(config)
         choices = hosts.from_first(self._choices)
         config.model.conv, config.clients_per_chunk = choices["conv"], choices["clients_per_chunk"]
-        mesh = fleet.make_mesh()
         federation = hosts.together(lambda: federation_data.load(config))
         self.stop.check()
         data_sum = checkpoint.checksum(federation.data)
@@ -179,14 +179,14 @@ class _Session:
         chunk = config.clients_per_chunk or before.get("clients_per_chunk")
         return {
             "conv": before.get("conv") or resolve_conv(config.model.conv),
-            "clients_per_chunk": chunk or registry.default_chunk(config.num_clients, fleet.make_mesh()),
+            "clients_per_chunk": chunk or registry.default_chunk(config.num_clients, self.mesh),
         }
 
     def _start(self, algorithm: Algorithm, data: Data) -> Any:
         """The state to go on from; `done`, `totals` and `summary` go with it."""
         padded = jax.eval_shape(algorithm.init, data)
         # K clients need not divide by the devices, so checkpoints are read replicated and then spread.
-        replicated = NamedSharding(fleet.make_mesh(), fleet.REPLICATED)
+        replicated = NamedSharding(self.mesh, fleet.REPLICATED)
         abstract = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=replicated),
             jax.eval_shape(algorithm.strip, padded),
@@ -206,7 +206,7 @@ class _Session:
     def _loop(self, algorithm: Algorithm, state: Any, data: Data, progress: Progress, profile: Profile) -> None:
         config = self.config
         # Every process checks, and can write, all of the state it saves, also where K does not divide by the devices.
-        replicated = NamedSharding(fleet.make_mesh(), fleet.REPLICATED)
+        replicated = NamedSharding(self.mesh, fleet.REPLICATED)
         strip = jax.jit(algorithm.strip, out_shardings=replicated if hosts.several() else None)
         pending: _Pending | None = None
         self.stop.training = True

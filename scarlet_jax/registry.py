@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
@@ -125,6 +126,12 @@ def num_participants(config: config_dict.ConfigDict) -> int:
     """M = int(K * participation)."""
     # The tolerance keeps 0.29 * 100 at 29: the decimal the user typed counts, not its binary neighbour.
     return int(config.num_clients * config.participation + 1e-9)
+
+
+def make_mesh(config: config_dict.ConfigDict) -> Mesh:
+    """Over all devices; over the first where one model is all there is, which the others could only train as well."""
+    alone = config.num_clients == 1 or config.method.name == "centralized"
+    return fleet.make_mesh(jax.devices()[:1] if alone and jax.process_count() == 1 else None)
 
 
 def model_groups(config: config_dict.ConfigDict) -> list[ModelGroup]:

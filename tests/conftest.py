@@ -7,6 +7,7 @@ from pathlib import Path
 
 # XLA's thread pool has one size, whatever the machine and the number of forced devices: GEMMs split their sums by it.
 os.environ["NPROC"] = "4"
+os.environ["JAX_NUM_CPU_DEVICES"] = "1"  # as many as a test asks for, not what launch.py would choose
 # Parallel test workers would fight over one GPU's memory; set JAX_PLATFORMS to run the suite on it all the same.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["MPLBACKEND"] = "Agg"

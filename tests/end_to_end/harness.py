@@ -66,7 +66,7 @@ def environment(devices: int = 1, quick: bool = True) -> dict[str, str]:
 
     With `quick`, programs are compiled as under the fixture `quick_compilation`.
     """
-    own = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"} if devices > 1 else {}
+    own = {"JAX_NUM_CPU_DEVICES": str(devices)}
     own |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} if quick else {}
     return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | own
 
