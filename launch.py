@@ -5,7 +5,7 @@ import os
 from absl import flags
 from ml_collections import config_dict
 
-from scarlet_jax import cli, hosts
+from scarlet_jax import backend, cli, hosts
 from scarlet_jax.errors import UserError
 
 EXAMPLES = (
@@ -45,7 +45,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     if flag_values.target and not flag_values.dry_run:
         raise UserError(f"--target is {flag_values.target}, which only --dry_run can compile for: add --dry_run.")
     cluster = hosts.find_cluster(flag_values.coordinator, flag_values.num_processes, flag_values.process_id, os.environ)
-    hosts.use_cores(os.environ)
+    backend.prepare(os.environ, config.deterministic)
     if flag_values.dry_run:
         if cluster is not None:
             raise UserError(f"--dry_run is for one process, and a coordinator is named ({cluster.coordinator}).")

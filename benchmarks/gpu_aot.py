@@ -4,7 +4,7 @@
 
 Two tables, printed at the end; written to benchmarks/results/gpu_aot.json as they grow:
 - one training step of a chunk of clients (ResNet-20, batch 50), for each convolution and two chunk sizes, in float32,
-  and with the best convolution in bfloat16;
+  and with the best convolution in bfloat16 and with rematerialised blocks;
 - the large phases of a round with the default convolution, memory and collectives of each.
 
 ResNet-20 is bound by memory on these cards, so bytes accessed per training sample is the figure to drive down. They are
@@ -29,8 +29,10 @@ from scarlet_jax.learner import Augmentation, Learner, Training, sgd
 from scarlet_jax.models import build_model
 
 TARGETS = ("H100", "A100", "H100x8")
-CONVOLUTIONS = (
-    ("grouped", "float32"), ("grouped", "bfloat16"), ("xla", "float32"), ("gemm", "float32"), ("winograd", "float32"),
+FORMS = (  # convolution, computed in, blocks computed again for the gradient
+    ("grouped", "float32", False), ("grouped", "float32", True),
+    ("grouped", "bfloat16", False), ("grouped", "bfloat16", True),
+    ("xla", "float32", False), ("gemm", "float32", False), ("winograd", "float32", False),
 )  # fmt: skip
 CHUNKS = {"H100": (8, 32), "H100x8": (5, 13), "A100": (8, 32)}  # clients of a device; 13 are all it has of 100 on 8
 PHASES = ("train resnet20", "server", "evaluate resnet20", "evaluate server")
@@ -38,11 +40,11 @@ BATCH, CLASSES = 50, 10
 RESULT = Path(__file__).parent / "results" / "gpu_aot.json"
 
 
-def training_step(target: str, conv: str, dtype: str, chunk: int) -> programs.Program:
+def training_step(target: str, conv: str, dtype: str, remat: bool, chunk: int) -> programs.Program:
     """One step of all clients of a chunk, on every device of the target, through the fleet that runs in training."""
     mesh = targets.target_mesh(target)  # first: before JAX looks for devices
     training = Training(1, BATCH, sgd(0.1, 0.0, 0.0))
-    model = build_model("resnet20", CLASSES, conv, dtype)
+    model = build_model("resnet20", CLASSES, conv, dtype, remat)
     learner = Learner(model, training, training, Augmentation(True, True, True, True))
     layout = fleet.make_layout(mesh, chunk * mesh.size, chunk * mesh.size, chunk)
     stacked, replicated = (NamedSharding(mesh, spec) for spec in (fleet.CLIENTS, fleet.REPLICATED))
@@ -61,14 +63,15 @@ def training_step(target: str, conv: str, dtype: str, chunk: int) -> programs.Pr
     return programs.compile_phase(call)
 
 
-def step_row(target: str, conv: str, dtype: str, chunk: int) -> dict[str, Any]:
+def step_row(target: str, conv: str, dtype: str, remat: bool, chunk: int) -> dict[str, Any]:
     """A line of the first table."""
-    program = training_step(target, conv, dtype, chunk)
+    program = training_step(target, conv, dtype, remat, chunk)
     samples = chunk * BATCH
     return {
         "target": target,
         "conv": conv,
         "dtype": dtype,
+        "remat": remat,
         "chunk": chunk,
         "calls": {name.removeprefix("__"): count for name, count in program.calls.items()},
         "windows": program.windows,
@@ -122,9 +125,9 @@ def main(quick: bool) -> None:
             RESULT.write_text(json.dumps(result, indent=2) + "\n")
 
     for target in TARGETS[:1] if quick else TARGETS:
-        for conv, dtype in CONVOLUTIONS:
+        for form in FORMS:
             for chunk in CHUNKS[target][:1] if quick else CHUNKS[target]:
-                keep("steps", step_row(target, conv, dtype, chunk))
+                keep("steps", step_row(target, *form, chunk))
         for row in () if quick else phase_rows(target):
             keep("phases", row)
     print("\n\n".join(table(result[name]) for name in ("steps", "phases") if result[name]))

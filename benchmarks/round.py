@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding
 from benchmarks import sides
 from benchmarks.common import alternate, seconds, write
 from configs import cifar10_small
-from scarlet_jax import fleet, hosts, phases, registry
+from scarlet_jax import backend, fleet, phases, registry
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.models import resolve_conv
 
@@ -76,7 +76,7 @@ def torch_round(side: sides.Side) -> float:
 
 def main() -> None:
     """Measure and write."""
-    hosts.use_cores(os.environ)  # as launch.py does
+    backend.prepare(os.environ, False)  # as launch.py does
     programs = {conv: Rounds(conv) for conv in dict.fromkeys((resolve_conv("auto"), "cpu"))}
     peer = sides.torch(2, 1, BATCH)
     measured = {name: functools.partial(seconds, rounds) for name, rounds in programs.items()}

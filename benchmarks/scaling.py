@@ -31,11 +31,11 @@ def one(model: str, clients: int) -> dict[str, object]:
     from jax.sharding import NamedSharding
 
     from configs import digits
-    from scarlet_jax import fleet, hosts, registry
+    from scarlet_jax import backend, fleet, registry
     from scarlet_jax.data import federation as federation_data
     from scarlet_jax.models import resolve_conv
 
-    hosts.use_cores(os.environ)  # as launch.py does
+    backend.prepare(os.environ, False)  # as launch.py does
     config = digits.get_config()
     config.num_clients, config.public_size, config.public_per_round = clients, 400, 100
     config.epochs, config.kd_epochs, config.eval_every = 5, 1, 1_000

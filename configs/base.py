@@ -100,6 +100,8 @@ def get_config() -> config_dict.ConfigDict:
 
     # Execution; changes speed and memory, not results
     config.clients_per_chunk = 0  # clients trained together on a device; 0 = chosen for backend and model
+    config.remat = False  # ResNets: compute blocks again for the gradient instead of keeping them; saves GPU memory
+    config.deterministic = False  # GPU: the same bits in every run, for some speed (XLA's deterministic operations)
     config.profile_rounds = ""  # trace these rounds into WORKDIR/profile: 3:5 is the rounds 3 and 4, counted from 0
 
     # Records

@@ -13,7 +13,7 @@ import jax
 from jax.sharding import NamedSharding
 from ml_collections import config_dict
 
-from scarlet_jax import checkpoint, fields, fleet, hosts, memory, metrics, records, registry, signals, workdir
+from scarlet_jax import backend, checkpoint, fields, fleet, hosts, memory, metrics, records, registry, signals, workdir
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import write_partition
 from scarlet_jax.errors import UserError
@@ -69,6 +69,7 @@ def _say(text: str) -> None:
 def _check(config: config_dict.ConfigDict) -> None:
     validate(config)
     registry.check(config)
+    backend.check(config.deterministic)
     records.check_wandb(config.wandb)
 
 
@@ -109,6 +110,7 @@ class _Session:
 
     def __init__(self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop, begun: bool):
         self.config, self.path, self.stop, self.begun = config, path, stop, begun
+        self.mesh = registry.make_mesh(config)
         self.progress: Progress | None = None
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
         self.done = 0  # rounds that a checkpoint holds
@@ -146,7 +148,7 @@ class _Session:
     def _set_up(self) -> tuple[Algorithm, Data]:
         """Load the data, put them on the devices, build the algorithm, describe this start in the workdir."""
         config = self.config
-        mesh = self.mesh = registry.make_mesh(config)
+        mesh = self.mesh
         choices = hosts.from_first(self._choices)
         config.model.conv, config.clients_per_chunk = choices["conv"], choices["clients_per_chunk"]
         federation = hosts.together(lambda: federation_data.load(config))

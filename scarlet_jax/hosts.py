@@ -65,20 +65,6 @@ def find_cluster(
     return Cluster(values[0], count, own)
 
 
-def use_cores(environment: Mapping[str, str]) -> None:
-    """Make a CPU with several cores two devices; before anything asks jax for devices.
-
-    Two clients are then trained side by side, with the same bits: up to a fifth faster than one after the other with
-    two threads (benchmarks/results). Does nothing where the user chose a number.
-    """
-    chosen = "JAX_NUM_CPU_DEVICES" in environment or "device_count" in environment.get("XLA_FLAGS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores > 1 and not chosen:
-        import jax
-
-        jax.config.update("jax_num_cpu_devices", 2)
-
-
 def connect(cluster: Cluster | None) -> None:
     """Join the other processes; before anything else asks jax for devices.
 

@@ -51,7 +51,7 @@ def check(config: config_dict.ConfigDict, algorithm: Algorithm, data: Data, num_
         + (
             f"--config.clients_per_chunk={fits} fits."
             if fits
-            else "even 1 does not fit: use more devices, fewer clients or images, or a smaller model."
+            else "even 1 does not fit: use --config.remat=True, more devices, fewer clients or images, a smaller model."
         )
     )
 

@@ -209,7 +209,11 @@ def _learner(config, num_classes: int, name: str, kd_loss) -> Learner:
     fit = Training(config.epochs, config.batch_size, sgd(config.lr, config.momentum, config.weight_decay))
     kd = Training(config.kd_epochs, config.kd_batch_size, sgd(config.kd_lr, config.kd_momentum, config.kd_weight_decay))
     return Learner(
-        build_model(name, num_classes, config.model.conv, config.model.dtype), fit, kd, augmentation, kd_loss
+        build_model(name, num_classes, config.model.conv, config.model.dtype, config.remat),
+        fit,
+        kd,
+        augmentation,
+        kd_loss,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_dict
 
-from scarlet_jax import cli, hosts
+from scarlet_jax import backend, cli
 from scarlet_jax.errors import UserError
 
 EXAMPLES = (
@@ -47,7 +47,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     if not flag_values.out:
         raise UserError("--out is missing: name the directory of the runs.")
     runs = plan(config_path, sys.argv[1:], flag_values.methods, flag_values.seeds)
-    hosts.use_cores(os.environ)
+    backend.prepare(os.environ, any(config.deterministic for _, config in runs))
     from scarlet_jax import experiment, registry  # imports jax, which takes seconds
     from scarlet_jax.validate import validate
 

@@ -179,6 +179,8 @@ RULES: dict[str, Rule] = {
     "cache.ratio": _SHARE,
     "comm.label_bits": _one_of(32, 16, 8),
     "clients_per_chunk": _integer(0),
+    "remat": _TRUTH,
+    "deterministic": _TRUTH,
     "checkpoint.every": _integer(1),
     "checkpoint.keep": _integer(1),
     "profile_rounds": Rule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -15,22 +16,24 @@ __all__ = ["CONV_NAMES", "DTYPES", "MODEL_NAMES", "build_model", "conv", "resolv
 
 DTYPES = ("float32", "bfloat16")
 
-_BUILDERS: dict[str, Callable[..., nn.Module]] = {  # classes, convolution, dtype -> model
-    "resnet20": lambda c, *how: cifar_resnet(20, c, *how),
-    "resnet32": lambda c, *how: cifar_resnet(32, c, *how),
-    "resnet44": lambda c, *how: cifar_resnet(44, c, *how),
-    "resnet56": lambda c, *how: cifar_resnet(56, c, *how),
-    "resnet110": lambda c, *how: cifar_resnet(110, c, *how),
-    "resnet18": lambda c, conv, dtype: resnet18(c, conv, True, dtype),
-    "resnet18_64": lambda c, conv, dtype: resnet18(c, conv, False, dtype),
-    "cnn": lambda c, conv, dtype: CNN(c, conv, dtype=dtype),
-    "mlp": lambda c, conv, dtype: MLP(c, dtype=dtype),
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {  # classes, how to compute -> model
+    "resnet20": functools.partial(cifar_resnet, 20),
+    "resnet32": functools.partial(cifar_resnet, 32),
+    "resnet44": functools.partial(cifar_resnet, 44),
+    "resnet56": functools.partial(cifar_resnet, 56),
+    "resnet110": functools.partial(cifar_resnet, 110),
+    "resnet18": functools.partial(resnet18, imagenet_stem=True),
+    "resnet18_64": functools.partial(resnet18, imagenet_stem=False),
+    "cnn": lambda classes, conv, dtype, remat: CNN(classes, conv, dtype=dtype),
+    "mlp": lambda classes, conv, dtype, remat: MLP(classes, dtype=dtype),
 }
 
 MODEL_NAMES: tuple[str, ...] = tuple(_BUILDERS)
 
 
-def build_model(name: str, num_classes: int, conv: str = "auto", dtype: str = "float32") -> nn.Module:
+def build_model(
+    name: str, num_classes: int, conv: str = "auto", dtype: str = "float32", remat: bool = False
+) -> nn.Module:
     """Build a model by its name.
 
     Its call is `model.apply(variables, x, train, mask)` with x f32[B, H, W, channels], train a Python bool, and mask
@@ -44,10 +47,14 @@ def build_model(name: str, num_classes: int, conv: str = "auto", dtype: str = "f
         conv: one of `CONV_NAMES`; "auto" is resolved here, for the backend in use, and is then the module's `conv`.
         dtype: one of `DTYPES`: bfloat16 rounds images, activations and the weights used on them; the weights that are
             trained, all statistics and logits stay float32. float32 computes in the type of the images.
+        remat: while training, keep only what enters a residual block and compute the rest of it again for the gradient:
+            on a GPU less than half the memory for a fifth more traffic (benchmarks/gpu_aot.py). cnn and mlp have no
+            such block.
 
     Raises:
         UserError: unknown name or convolution.
     """
     if name not in _BUILDERS:
         raise UserError(f"there is no model {name!r}; allowed are {', '.join(MODEL_NAMES)}.")
-    return _BUILDERS[name](num_classes, resolve_conv(conv), None if dtype == "float32" else dtype)
+    computed_in = None if dtype == "float32" else dtype
+    return _BUILDERS[name](num_classes, conv=resolve_conv(conv), dtype=computed_in, remat=remat)

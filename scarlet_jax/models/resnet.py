@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -62,6 +64,7 @@ class ResNet(nn.Module):
         imagenet_stem: 7x7 stride-2 convolution and 3x3 stride-2 maximum, instead of one 3x3 convolution.
         conv: implementation of the convolution, resolved ("auto" is not one).
         dtype: computed in, where it is not that of the images; weights, statistics and logits are float32.
+        remat: keep the inputs of blocks alone for the backward pass, which computes the rest again.
     """
 
     num_classes: int
@@ -71,6 +74,7 @@ class ResNet(nn.Module):
     imagenet_stem: bool
     conv: str
     dtype: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
@@ -81,15 +85,16 @@ class ResNet(nn.Module):
         x = BatchNorm(name="bn1")(x, train, mask)
         if self.imagenet_stem:
             x = max_pool(x, size=3, stride=2, padding=1)
+        block_class = nn.remat(BasicBlock, static_argnums=2) if self.remat and train else BasicBlock
         for stage, (count, features) in enumerate(zip(self.blocks, self.features, strict=True)):
             for index in range(count):
                 stride = 2 if stage > 0 and index == 0 else 1
-                block = BasicBlock(features, stride, self.projection, self.conv, name=f"layer{stage + 1}_{index}")
+                block = block_class(features, stride, self.projection, self.conv, name=f"layer{stage + 1}_{index}")
                 x = block(x, train, mask)
         return linear(self.num_classes, "linear")(jnp.mean(x, axis=(1, 2)))
 
 
-def cifar_resnet(depth: int, num_classes: int, conv: str, dtype: str | None = None) -> ResNet:
+def cifar_resnet(depth: int, num_classes: int, **how: Any) -> ResNet:
     """ResNet-20, 32, 44, 56, 110 for 32x32 images (section 4.2 of the paper), shortcuts without parameters.
 
     Raises:
@@ -98,12 +103,9 @@ def cifar_resnet(depth: int, num_classes: int, conv: str, dtype: str | None = No
     blocks, rest = divmod(depth - 2, 6)
     if rest or blocks < 1:
         raise ValueError(f"a CIFAR ResNet has depth 6 n + 2, not {depth}.")
-    return ResNet(
-        num_classes, (blocks,) * 3, (16, 32, 64), projection=False, imagenet_stem=False, conv=conv, dtype=dtype
-    )
+    return ResNet(num_classes, (blocks,) * 3, (16, 32, 64), projection=False, imagenet_stem=False, **how)
 
 
-def resnet18(num_classes: int, conv: str, imagenet_stem: bool, dtype: str | None = None) -> ResNet:
+def resnet18(num_classes: int, imagenet_stem: bool, **how: Any) -> ResNet:
     """ResNet-18 (table 1 of the paper), projection shortcuts; without the ImageNet stem it suits 64x64 images."""
-    features = (64, 128, 256, 512)
-    return ResNet(num_classes, (2,) * 4, features, projection=True, imagenet_stem=imagenet_stem, conv=conv, dtype=dtype)
+    return ResNet(num_classes, (2,) * 4, (64, 128, 256, 512), projection=True, imagenet_stem=imagenet_stem, **how)

@@ -1,6 +1,5 @@
 """The same bits on 1, 2 and 4 devices, for one size of XLA's thread pool; and a checkpoint moves between them."""
 
-import os
 import subprocess
 import sys
 
@@ -33,19 +32,6 @@ def train(devices, *runs):
     environment = harness.environment(devices, quick=False)
     done = subprocess.run(arguments, cwd=harness.ROOT, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
-
-
-def test_a_cpu_with_several_cores_becomes_two_devices_unless_told_otherwise():
-    program = (
-        "import os; from scarlet_jax import hosts; hosts.use_cores(os.environ); import jax; print(jax.device_count())"
-    )
-    free = {name: value for name, value in harness.environment().items() if name != "JAX_NUM_CPU_DEVICES"}
-    cores = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-    flag = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
-    for environment, devices in ((free, cores), (free | flag, 3), (free | {"JAX_NUM_CPU_DEVICES": "1"}, 1)):
-        arguments = [sys.executable, "-c", program]
-        done = subprocess.run(arguments, cwd=harness.ROOT, env=environment, capture_output=True, text=True, timeout=100)
-        assert (done.stdout, done.returncode) == (f"{devices}\n", 0), done.stderr
 
 
 def test_the_number_of_devices_changes_no_bit(tmp_path):
