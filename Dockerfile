@@ -25,8 +25,8 @@ RUN --mount=type=secret,id=pip --mount=type=secret,id=ca \
       -c constraints.txt -e ".${EXTRAS:+[$EXTRAS]}"
 
 COPY . .
-# Folders that any --user may write, as /tmp; the default workdir, runs/NAME, is on the volume, too.
-RUN /opt/venv/bin/python -m compileall -q . && install -d -m 1777 /data /runs && ln -s /runs runs
+# Any --user may read the source and write the volumes; the default workdir, runs/NAME, is on a volume, too.
+RUN chmod -R a+rX . && /opt/venv/bin/python -m compileall -q . && install -d -m 1777 /data /runs && ln -s /runs runs
 
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp TFDS_DATA_DIR=/data XDG_CACHE_HOME=/runs/.cache
 VOLUME /data /runs
