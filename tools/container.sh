@@ -24,14 +24,21 @@ fail() {
 
 # As a pip.conf: the index of this machine's pip, and the certificates that this machine trusts.
 pip_configuration() {
-  local key name value
+  local key name value word words
   echo "[global]"
   echo "cert = /run/secrets/ca"
   for key in index-url extra-index-url trusted-host; do
+    words=()
     name=PIP_${key^^}
     name=${name//-/_}
     value=${!name:-$(python3 -m pip config get "global.$key" 2>/dev/null || true)}
-    if [ -n "$value" ]; then echo "$key = ${value//$'\n'/ }"; fi
+    for word in $value; do
+      case $word in
+        file:*) ;; # a folder of this machine, which the build does not see
+        *) words+=("$word") ;;
+      esac
+    done
+    if [ ${#words[@]} -gt 0 ]; then echo "$key = ${words[*]}"; fi
   done
 }
 
@@ -51,15 +58,16 @@ build_image() {
   pip_configuration >"$work/pip.conf"
   images bud --isolation chroot --build-arg BASE="$base" \
     --build-arg EXTRAS="${EXTRAS:-}" --build-arg PACKAGES="${PACKAGES:-}" \
+    --build-arg COMMIT="$(git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || true)" \
     --secret id=pip,src="$work/pip.conf" --secret id=ca,src="$certificates" --tag "$image" .
 }
 
 # What `docker run --volume "$volume:/runs" IMAGE ARGUMENT...` would do; `buildah run` leaves the entry point out.
 run_image() {
   local container entry
-  mapfile -t entry < <(images inspect --type image --format '{{range .OCIv1.Config.Entrypoint}}{{println .}}{{end}}' "$image")
+  mapfile -t entry < <(images inspect --type image --format '{{range .OCIv1.Config.Entrypoint}}{{println .}}{{end}}' "$image" | grep .)
   container=$(images from --pull-never "$image")
-  images run --isolation chroot --volume "$volume:/runs" "$container" -- "${entry[@]:0:2}" "$@"
+  images run --isolation chroot --volume "$volume:/runs" "$container" -- "${entry[@]}" "$@"
 }
 
 check_run() {
