@@ -11,7 +11,8 @@ FROM ${BASE}
 
 ARG PACKAGES=
 RUN if [ -n "$PACKAGES" ]; then \
-      apt-get update && apt-get install --yes --no-install-recommends $PACKAGES && rm -rf /var/lib/apt/lists/*; \
+      apt-get update && apt-get install --yes --no-install-recommends $PACKAGES && \
+      apt-get clean && rm -rf /var/lib/apt/lists/*; \
     fi
 
 # Dependencies before the source, so that an edit does not install them again: until the source comes, an empty package
