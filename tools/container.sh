@@ -4,11 +4,11 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: tools/container.sh [DIR]
+usage: tools/container.sh
 
-Makes a base image of Debian's packages, builds the Dockerfile on it, and in the image trains configs/digits.py for two
-rounds, as the image's unprivileged user. The run is written to DIR/container (a temporary folder without DIR); all
-else is removed at the end. For root on Debian, with mmdebstrap and buildah; a few minutes, 6 GB in $TMPDIR.
+Makes a base image of Debian's packages, builds the Dockerfile on it, trains configs/digits.py in it for two rounds as
+the image's unprivileged user, and checks what that leaves on the volume. All is made in $TMPDIR (6 GB) and removed at
+the end. For root on Debian, with mmdebstrap and buildah; three minutes.
 
 Environment:
   SUITE, MIRROR        Debian's: bookworm, http://deb.debian.org/debian
@@ -71,17 +71,17 @@ run_image() {
 }
 
 check_run() {
-  local summary="$volume/container/summary.json" foreign
+  local summary="$volume/digits/summary.json" foreign
   [ -f "$summary" ] || fail "the run left no summary.json on the volume."
   grep -q '"complete": true' "$summary" || fail "the run is not complete: $(cat "$summary")"
-  foreign=$(find "$volume/container" ! -uid "${user%%:*}" -print -quit)
+  foreign=$(find "$volume/digits" ! -uid "${user%%:*}" -print -quit)
   [ -z "$foreign" ] || fail "$foreign does not belong to user ${user%%:*}."
   [ "${user%%:*}" != 0 ] || fail "the image's user is root."
 }
 
 case "${1:-}" in
   -h | --help) usage && exit ;;
-  -*) usage >&2 && exit 2 ;;
+  ?*) usage >&2 && exit 2 ;;
 esac
 [ "$(id -u)" = 0 ] || fail "only root can make the base image and change into it."
 for tool in mmdebstrap buildah; do
@@ -92,10 +92,8 @@ certificates=/etc/ssl/certs/ca-certificates.crt
 
 work=$(mktemp -d)
 trap 'rm -rf --one-file-system "$work"' EXIT
-volume=${1:-$work/volume}
-mkdir -p "$volume"
-volume=$(cd "$volume" && pwd)
-[ ! -e "$volume/container" ] || fail "$volume/container exists: name another folder, or remove it."
+volume=$work/volume
+mkdir "$volume"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 base=localhost/scarlet-base
 image=localhost/scarlet
@@ -108,8 +106,8 @@ build_image
 user=$(images inspect --type image --format '{{.OCIv1.Config.User}}' "$image")
 chown "$user" "$volume"
 echo "run, as user $user"
-run_image --config=configs/digits.py --config.rounds=2 --workdir=/runs/container
+run_image --config=configs/digits.py --config.rounds=2 --workdir=/runs/digits
 check_run
 echo "left on the volume:"
-ls -ln "$volume/container"
+ls -ln "$volume/digits"
 images images
