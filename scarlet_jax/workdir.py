@@ -163,7 +163,8 @@ def recorded_choices(workdir: Path) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """Commit of the checkout this file is tracked in, with "-dirty" when files differ; None outside of one."""
+    """Commit of the checkout this file is tracked in, with "-dirty" when files differ; outside of one
+    $SCARLET_COMMIT, which a container image carries; None if there is neither."""
 
     def git(*arguments: str) -> str:
         # From this file's folder: an installed package may lie inside another project's checkout.
@@ -174,7 +175,7 @@ def _commit() -> str | None:
         git("ls-files", "--error-unmatch", Path(__file__).name)
         return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
-        return None
+        return os.environ.get("SCARLET_COMMIT") or None
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import scarlet_jax
-from scarlet_jax import experiment, metrics, registry, signals
+from scarlet_jax import experiment, metrics, registry, signals, workdir
 from tests.end_to_end.harness import rows, scalars, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -86,6 +86,13 @@ def test_the_environment_is_recorded_once_per_start(again):
         assert set(start) == {"python", "platform", "cpus", "versions", "devices", "xla_flags", "choices", "commit"}
         assert {"jax", "jaxlib", "flax", "orbax-checkpoint"} <= set(start["versions"])
         assert start["choices"]["conv"] != "auto" and start["choices"]["clients_per_chunk"] > 0 and start["devices"]
+
+
+def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git here
+    for value, recorded in (("0123abc", "0123abc"), ("", None)):
+        monkeypatch.setenv("SCARLET_COMMIT", value)
+        assert workdir._commit() == recorded
 
 
 def test_choices_are_kept_unless_the_user_asks_otherwise(again):
