@@ -13,8 +13,8 @@ RUNS = {
     "cnn": {"num_clients": 8, "batch_size": 10, "rounds": 2, "model.client": "cnn", "model.server": "cnn"},
 }  # fmt: skip
 
-# Arguments: devices, then FOLDER:NAME:ROUNDS:BUDGET, one run each; with a budget of 0.001 MB images stay on the host. What
-# computes the same is compiled once.
+# Arguments: devices, then FOLDER:NAME:ROUNDS:BUDGET, one run each; with a budget of 0.001 MB images stay on the host.
+# What computes the same is compiled once.
 PROGRAM = """
 import sys
 import jax, pytest, scarlet_jax

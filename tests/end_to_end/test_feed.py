@@ -4,11 +4,11 @@ import scarlet_jax
 from scarlet_jax import evaluation
 from tests.end_to_end.harness import assert_same_run, compilations, tiny
 
-# Clients of unequal size, more than a block holds, not all of which take part; validation of both kinds.
+# Clients of unequal size, more than a block holds, not all of which take part; and validation images.
 FEDERATION = {
     "num_clients": 9, "participation": 0.7, "data.train_size": 200, "partition.name": "label_dirichlet",
-    "partition.alpha": 1.0, "batch_size": 10, "rounds": 3, "private_val_ratio": 0.2, "public_val_ratio": 0.2,
-    "checkpoint.every": 3, "method.name": "feddf", "cache.duration": None,
+    "partition.alpha": 1.0, "batch_size": 10, "rounds": 3, "private_val_ratio": 0.2, "checkpoint.every": 3,
+    "method.name": "feddf", "cache.duration": None,
 }  # fmt: skip
 
 PHASES = ("_sharded_block", "_server_phase", "_piece_phase", "_finish_phase")  # of blocks, one trains, one evaluates
