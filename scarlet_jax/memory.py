@@ -56,7 +56,8 @@ def check(config: config_dict.ConfigDict, algorithm: Algorithm, data: Data, num_
         + (
             f"--config.clients_per_chunk={fits} fits."
             if fits
-            else "even 1 does not fit: use more devices, fewer clients or images, or a smaller model."
+            else "even 1 does not fit: use more devices, fewer clients or images, data.device_budget_mb (which leaves "
+            "images on the host), or a smaller model."
         )
     )
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class Window:
     """Some rows of an image store of n images, indexed like the store; a row that is not there reads as row 0.
 
-    Where each device has a window of its own (`spread`), it is indexed inside `shard_map`.
+    Padding of batches names row 0, so that masked places, too, read what they would read of the whole store. Where each
+    device has a window of its own (`spread`), it is indexed inside `shard_map`.
     """
 
     image: Array  # u8[windows x m, H, W, channels] row 0 of the store, the rows that are there, room up to a fixed m
@@ -44,13 +45,13 @@ class Window:
 
 
 class Flight:
-    """Which dispatches may still read their windows: never more than the one before the next."""
+    """Dispatches that may still read their windows. Two windows at most are on the devices: read, and on its way."""
 
     def __init__(self) -> None:
         self._readers: collections.deque[PyTree] = collections.deque()
 
     def wait(self) -> None:
-        """Until at most one window is being read, so that with the next one there are two."""
+        """Until all dispatches but the last have ended: there is room for one more window."""
         while len(self._readers) > 1:
             jax.block_until_ready(self._readers.popleft())
 
