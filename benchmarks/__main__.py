@@ -5,7 +5,7 @@ import sys
 
 from benchmarks import table
 
-NAMES = ("throughput", "round", "protocol", "scaling", "start")
+NAMES = ("throughput", "round", "protocol", "scaling", "start", "feed")
 
 
 def main() -> int:

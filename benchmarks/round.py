@@ -26,7 +26,7 @@ CLIENTS, IMAGES, BATCH, PUBLIC, TEST = 10, 500, 50, 200, 1_000
 
 
 def make(conv: str):
-    """The algorithm and its data. Without a cache: every label is requested, so that all rounds are alike."""
+    """The algorithm, its data and mesh. Without a cache: every label is requested, so that all rounds are alike."""
     config = cifar10_small.get_config()
     config.batch_size = config.kd_batch_size = BATCH
     config.cache.duration = 0
@@ -35,14 +35,15 @@ def make(conv: str):
     assert config.num_clients == CLIENTS and federation.data.private_image.shape[0] == CLIENTS * IMAGES
     mesh = registry.make_mesh(config)
     algorithm = registry.make_algorithm(config, federation.data, federation.num_classes, mesh)
-    return algorithm, jax.device_put(federation.data, NamedSharding(mesh, fleet.REPLICATED))
+    return algorithm, federation.data, mesh
 
 
 class Rounds:
     """Rounds of one program, each with its evaluation."""
 
     def __init__(self, conv: str):
-        self.algorithm, self.data = make(conv)
+        self.algorithm, data, mesh = make(conv)
+        self.data = jax.device_put(data, NamedSharding(mesh, fleet.REPLICATED))
         self.state = self.algorithm.init(self.data)
         for _ in range(2):  # the first has no list to distil from
             self()

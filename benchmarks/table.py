@@ -19,7 +19,7 @@ def write() -> None:
     """Write and print the table of what has been measured."""
     lines = ["| what | ours: median (min, max) | against | ratio |", "| --- | --- | --- | --- |"]
     for name, rows in (("throughput", _throughput), ("round", _round), ("protocol", _protocol), ("scaling", _scaling),
-                       ("start", _start)):  # fmt: skip
+                       ("start", _start), ("feed", _feed)):  # fmt: skip
         path = RESULTS / f"{name}.json"
         if path.exists():
             found = json.loads(path.read_text())
@@ -99,3 +99,13 @@ def _start(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             ratio = sides[side]["median"] / sides["imports"]["median"]
             against = f"importing the libraries: {_span(sides['imports'], 1, 's')}"
             yield f"command to the end of round 0, {name}, {side}", _span(sides[side], 1, "s"), against, f"{ratio:.1f}"
+
+
+def _feed(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    fed, resident = found["seconds"]["host_fed"], found["seconds"]["on_device"]
+    size = found["mb_on_a_device"]
+    yield (
+        f"a round of ResNet-20, images on the host ({size['host_fed']:.0f} MB of data on a device)", _span(fed, 1, "s"),
+        f"all on the device ({size['on_device']:.0f} MB): {_span(resident, 1, 's')}",
+        f"{fed['median'] / resident['median']:.2f}",
+    )  # fmt: skip

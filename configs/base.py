@@ -58,6 +58,9 @@ def get_config() -> config_dict.ConfigDict:
     config.data.cache_dir = ""  # decoded images; empty = $XDG_CACHE_HOME/scarlet_jax, else ~/.cache/scarlet_jax
     config.data.train_size = 0  # use a seeded random part of the private training images; 0 = all
     config.data.test_size = 0  # use a seeded random part of the test images; 0 = all
+    # Images that take more MB together stay on the host, and each block of clients is fed its own (the images that
+    # `centralized` trains on, and public ones held out for validation, are always on the devices)
+    config.data.device_budget_mb = 0.0  # MB of images that may lie on each device, else they are fed; 0 = no bound
     config.data.flip = True  # augmentation: random horizontal flip
     config.data.crop = True  # augmentation: random crop after padding with black (4 pixels, 8 for 64x64 images)
     config.partition = config_dict.ConfigDict()

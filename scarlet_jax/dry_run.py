@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from scarlet_jax import fleet, phases, programs, registry, targets
+from scarlet_jax import phases, programs, registry, targets
 from scarlet_jax.data import federation
+from scarlet_jax.feed import Feed, image_bytes, outline
 from scarlet_jax.models import resolve_conv
 from scarlet_jax.simulation import Planner
 from scarlet_jax.types import Algorithm, Data, PyTree, RoundReport, Split
@@ -41,13 +42,14 @@ class Prepared(NamedTuple):
     num_classes: int
     algorithm: Algorithm
     state: PyTree
-    data: Data
+    data: Data  # all images, wherever they will lie
+    feed: Feed
     calls: list[phases.Call]
 
     @property
     def resident(self) -> int:
         """Bytes of state and data on a device."""
-        return programs.device_bytes((self.state, self.data))
+        return programs.device_bytes(self.state) + self.feed.device_bytes
 
 
 def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepared:
@@ -64,22 +66,25 @@ def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepar
     validate(config)
     registry.check(config)
     mesh = targets.target_mesh(target) if target else registry.make_mesh(config)
-    shapes, num_classes = data_shapes(config)
+    data, num_classes = data_shapes(config)
     config.model.conv = resolve_conv(config.model.conv, mesh.devices.flat[0].platform)
     config.clients_per_chunk = config.clients_per_chunk or registry.default_chunk(config.num_clients, mesh)
-    data = phases.abstract(shapes, NamedSharding(mesh, fleet.REPLICATED))
     algorithm = registry.make_algorithm(config, data, num_classes, mesh)
-    calls = phases.record(algorithm, data)
+    feed = Feed(data, algorithm.schedule, config.data.device_budget_mb, mesh)
+    calls = phases.record(algorithm, feed.training(0), feed.evaluation(0))
     state = calls[0].traced.out_info
-    return Prepared(config, mesh, num_classes, algorithm, state, data, calls)
+    return Prepared(config, mesh, num_classes, algorithm, state, data, feed, calls)
 
 
 def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
-    """`Data` as shapes, and C. What is not in `KNOWN` is read; of what is, clients are taken to be of equal size."""
+    """`Data` with shapes instead of images, and C.
+
+    What is not in `KNOWN` is read; what is, is all shapes, and its clients are taken to be of equal size.
+    """
     known = KNOWN.get(config.data.private)
     if known is None or config.data.public == config.data.private:
         loaded = federation.load(config)
-        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), loaded.data), loaded.num_classes
+        return outline(loaded.data), loaded.num_classes
     train, test = config.data.train_size or known.train, config.data.test_size or known.test
     own, public = -(-train // config.num_clients), int(config.public_size * (1 - config.public_val_ratio))
     kept = int(own * (1 - config.private_val_ratio))
@@ -147,8 +152,13 @@ def _work(plan: Prepared) -> list[str]:
     if server is not None:
         count = sum(a.size for a in jax.tree.leaves(server.params))
         lines.append(_row(f"server, {config.model.server}", 1, count, 1, programs.device_bytes(server)))
-    state_size, data_size = programs.device_bytes(state), programs.device_bytes(plan.data)
+    state_size, data_size = programs.device_bytes(state), plan.feed.device_bytes
     lines.append(f"on each device {state_size / 1e6:,.1f} MB of state in all, and {data_size / 1e6:,.1f} MB of data")
+    if plan.feed.on_host:
+        lines.append(
+            f"{image_bytes(plan.data) / 1e6:,.1f} MB of images stay on the host (data.device_budget_mb is "
+            f"{config.data.device_budget_mb:g}); each block of clients is fed its own"
+        )
     lines.append(
         f"{config.clients_per_chunk} clients are trained together on a device (clients_per_chunk); "
         f"{plan.algorithm.blocks} dispatches a round; convolution {config.model.conv}"

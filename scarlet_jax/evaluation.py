@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from scarlet_jax import fleet
+from scarlet_jax import fleet, stores
 from scarlet_jax.learner import Learner, Scores, kl_divergence
 from scarlet_jax.phases import Phase
 from scarlet_jax.types import Data, Evaluation, ModelState, PublicValidation
 
 SERVER_BATCH = 250
+PIECE = 4  # batches of each device that are fed together where the test images stay on the host
 
 
 class Evaluator:
@@ -27,6 +29,7 @@ class Evaluator:
     def __init__(self, groups, server: Learner | None, mesh: Mesh, own_models: bool = True):
         self.groups, self.server, self.mesh, self._own_models = groups, server, mesh, own_models
         self._fleets = [fleet.Fleet(self._one_client(g), g.layout, f"evaluate {g.name}", updates=False) for g in groups]
+        self._piece = Phase("evaluate server: piece", self._piece_phase)
         self._finish = Phase("evaluate server", self._finish_phase, out_shardings=NamedSharding(mesh, fleet.REPLICATED))
 
     def __call__(
@@ -37,7 +40,7 @@ class Evaluator:
         shared = None if self._own_models else server
         runs = zip(self._fleets, stacked, ids, strict=True)
         outputs = [run(models, own, shared, data)[1] for run, models, own in runs]
-        return self._finish(server, outputs, data)
+        return self._finish(server, outputs, data, self._pieces(server, data))
 
     def _one_client(self, group):
         learner = group.learner
@@ -58,7 +61,26 @@ class Evaluator:
 
         return client
 
-    def _finish_phase(self, server, outputs, data: Data) -> Evaluation:
+    def _pieces(self, server: ModelState | None, data: Data) -> list[Scores] | None:
+        """Scores of the server's batches, piece by piece, where the test images stay on the host."""
+        store, devices = data.test_image, self.mesh.size
+        if self.server is None or not isinstance(store, stores.HostStore):
+            return None
+        size, own, scores = store.shape[0], piece_size(store.shape[0], devices), []
+        for start in range(0, size, devices * own):
+            parts = [np.arange(first, first + own) % size for first in range(start, start + devices * own, own)]
+            images = store.window(parts, own)
+            scores.append(self._piece(server, images, data.test_label, jnp.int32(start)))
+            store.flight.launched(scores[-1])
+        return scores
+
+    def _piece_phase(self, server, images, labels, start) -> Scores:
+        """Sums [batches] of the batches of a piece, which begins with image `start`."""
+        size = labels.shape[0]
+        rows = jnp.arange(self.mesh.size * piece_size(size, self.mesh.size)).reshape(-1, min(SERVER_BATCH, size))
+        return self._batch_scores(server, images, labels, start + rows)
+
+    def _finish_phase(self, server, outputs, data: Data, pieces: list[Scores] | None) -> Evaluation:
         real = [
             jax.tree.map(lambda a, m=g.layout.participants: a[:m], output)
             for g, output in zip(self.groups, outputs, strict=True)
@@ -73,20 +95,35 @@ class Evaluator:
             # log-probabilities are logits; zero probabilities stay finite at the smallest float.
             logits = jnp.log(jnp.maximum(own, jnp.finfo(own.dtype).tiny))
             validation = PublicValidation(jnp.mean(kl_divergence(logits, mean)), jnp.mean(agree.astype(jnp.float32)))
-        scores = None if self.server is None else self._server_scores(self.server, server, data)
+        scores = None if self.server is None else self._server_scores(server, data, pieces)
         return Evaluation(scores, test, val, validation)
 
-    def _server_scores(self, learner: Learner, server: ModelState, data: Data) -> Scores:
+    def _server_scores(self, server: ModelState, data: Data, pieces: list[Scores] | None) -> Scores:
         """The whole test set, by batches over the devices; batch sums are added in one fixed order."""
         size, batch = data.test_label.shape[0], min(SERVER_BATCH, data.test_label.shape[0])
         batches = -(-size // batch)
-        rows = jnp.arange(-(-batches // self.mesh.size) * self.mesh.size * batch).reshape(-1, batch)
-
-        def local(server, image, label, rows):
-            return jax.lax.map(lambda r: learner.score(server, image, label, r % size, r < size), rows)
-
-        specs = (fleet.REPLICATED, fleet.REPLICATED, fleet.REPLICATED, fleet.CLIENTS)
-        spread = jax.shard_map(local, mesh=self.mesh, in_specs=specs, out_specs=fleet.CLIENTS, check_vma=False)
-        scores = spread(server, data.test_image, data.test_label, rows)
+        if pieces is None:
+            rows = jnp.arange(-(-batches // self.mesh.size) * self.mesh.size * batch).reshape(-1, batch)
+            scores = self._batch_scores(server, data.test_image, data.test_label, rows)
+        else:
+            scores = jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)
         scores = jax.lax.with_sharding_constraint(scores, NamedSharding(self.mesh, fleet.REPLICATED))
         return jax.tree.map(lambda a: jnp.sum(a[:batches]), scores)
+
+    def _batch_scores(self, server: ModelState, images, labels, rows) -> Scores:
+        """Sums [batches] over rows i32[batches, B] of the test store; what lies beyond its end does not count."""
+        learner, size = self.server, labels.shape[0]
+        assert learner is not None
+
+        def local(server, images, labels, rows):
+            return jax.lax.map(lambda r: learner.score(server, images, labels, r % size, r < size), rows)
+
+        specs = (*stores.specs((server, images, labels)), fleet.CLIENTS)
+        spread = jax.shard_map(local, mesh=self.mesh, in_specs=specs, out_specs=fleet.CLIENTS, check_vma=False)
+        return spread(server, images, labels, rows)
+
+
+def piece_size(size: int, devices: int) -> int:
+    """Images of each device in a piece of a test set of `size`: whole batches, as few as there are."""
+    batch = min(SERVER_BATCH, size)
+    return batch * min(PIECE, -(-size // (batch * devices)))

@@ -17,10 +17,11 @@ from scarlet_jax import backend, checkpoint, fields, fleet, hosts, memory, metri
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import write_partition
 from scarlet_jax.errors import UserError
+from scarlet_jax.feed import Feed
 from scarlet_jax.models import resolve_conv
 from scarlet_jax.profile import Profile
 from scarlet_jax.progress import Progress
-from scarlet_jax.types import Algorithm, Data
+from scarlet_jax.types import Algorithm
 from scarlet_jax.validate import validate
 
 
@@ -123,10 +124,10 @@ class _Session:
     def run(self) -> metrics.Row:
         """Set up, train, close; returns the summary."""
         config = self.config
-        algorithm, data = self._set_up()
+        algorithm, feed = self._set_up()
         self.checkpoints = checkpoint.Checkpoints(self.path, config.checkpoint.keep)
         with contextlib.closing(self.checkpoints):
-            state = self._start(algorithm, data)
+            state = self._start(algorithm, feed)
             self.stop.check()
             with contextlib.ExitStack() as stack:
                 self.writer: records.Writer | None = None
@@ -138,15 +139,15 @@ class _Session:
                 traced = fields.span(config.profile_rounds) if hosts.is_first() else None
                 profile = Profile(traced or range(0), self.path / "profile")
                 try:
-                    self._loop(algorithm, state, data, progress, profile)
+                    self._loop(algorithm, state, feed, progress, profile)
                 finally:
                     profile.close()
                     progress.stop()
         hosts.largest(0)  # the others wait here for the one that writes, which may take long to close
         return self.summary
 
-    def _set_up(self) -> tuple[Algorithm, Data]:
-        """Load the data, put them on the devices, build the algorithm, describe this start in the workdir."""
+    def _set_up(self) -> tuple[Algorithm, Feed]:
+        """Load the data, build the algorithm, put the data in place, describe this start in the workdir."""
         config = self.config
         mesh = self.mesh
         choices = hosts.from_first(self._choices)
@@ -173,7 +174,10 @@ class _Session:
 
         self.run_id = hosts.from_first(describe)
         self.stop.check()
-        return algorithm, jax.device_put(federation.data, NamedSharding(mesh, fleet.REPLICATED))
+        feed = Feed(federation.data, algorithm.schedule, config.data.device_budget_mb, mesh)
+        if feed.on_host:
+            _say("the images stay on the host (data.device_budget_mb); each block of clients is fed its own")
+        return algorithm, feed
 
     def _choices(self) -> dict[str, Any]:
         """What "auto" means in this run; kept when it resumes, unless the user now asks for something else."""
@@ -184,8 +188,9 @@ class _Session:
             "clients_per_chunk": chunk or registry.default_chunk(config.num_clients, self.mesh),
         }
 
-    def _start(self, algorithm: Algorithm, data: Data) -> Any:
+    def _start(self, algorithm: Algorithm, feed: Feed) -> Any:
         """The state to go on from; `done`, `totals` and `summary` go with it."""
+        data = feed.evaluation(0)
         padded = jax.eval_shape(algorithm.init, data)
         # K clients need not divide by the devices, so checkpoints are read replicated and then spread.
         replicated = NamedSharding(self.mesh, fleet.REPLICATED)
@@ -205,7 +210,7 @@ class _Session:
         self._write_summary()  # with more rounds to do it is not complete; with none left it is
         return jax.jit(algorithm.pad, out_shardings=algorithm.shardings(padded))(found.state)
 
-    def _loop(self, algorithm: Algorithm, state: Any, data: Data, progress: Progress, profile: Profile) -> None:
+    def _loop(self, algorithm: Algorithm, state: Any, feed: Feed, progress: Progress, profile: Profile) -> None:
         config = self.config
         # Every process checks, and can write, all of the state it saves, also where K does not divide by the devices.
         replicated = NamedSharding(self.mesh, fleet.REPLICATED)
@@ -216,9 +221,9 @@ class _Session:
         for r in range(self.done, config.rounds):
             last = r + 1 == config.rounds
             profile.before(r, state)
-            state, report = algorithm.round(state, data, progress=progress.dispatched)
+            state, report = algorithm.round(state, feed.training(r), progress=progress.dispatched)
             due = last or (r + 1) % config.eval_every == 0
-            evaluation = algorithm.evaluate(state, data, report.participants) if due else None
+            evaluation = algorithm.evaluate(state, feed.evaluation(r), report.participants) if due else None
             profile.after(r, (state, evaluation))
             before, pending = pending, _Pending(r, report, evaluation)
             if before is not None:  # read one round late, so that the devices never wait for the host

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
+from scarlet_jax import stores
+from scarlet_jax.mesh import AXIS, CLIENTS, REPLICATED
 from scarlet_jax.phases import Phase
 from scarlet_jax.types import PyTree
-
-AXIS = "clients"
-CLIENTS, REPLICATED = PartitionSpec(AXIS), PartitionSpec()
 
 # f(model, client id i32[], active bool[], *shared) -> (model, output)
 OneClient = Callable[..., tuple[PyTree, PyTree]]
@@ -39,6 +39,7 @@ class Layout(NamedTuple):
     chunk: int  # clients trained together on a device
     block: int  # clients per device and block, a multiple of chunk
     blocks: int  # dispatches per round
+    first: int = 0  # id of the group's first client
 
     @property
     def full(self) -> bool:
@@ -55,8 +56,13 @@ class Layout(NamedTuple):
         """Clients with padding: what the state holds."""
         return self.capacity if self.full else -(-self.num_clients // self.mesh.size) * self.mesh.size
 
+    def places(self, block: int) -> np.ndarray:
+        """Places among the participants, padding included, of a block: i64[devices, block]."""
+        device = np.arange(self.mesh.size)[:, None]
+        return (device * self.blocks + block) * self.block + np.arange(self.block)
 
-def make_layout(mesh: Mesh, num_clients: int, participants: int, clients_per_chunk: int) -> Layout:
+
+def make_layout(mesh: Mesh, num_clients: int, participants: int, clients_per_chunk: int, first: int = 0) -> Layout:
     """Choose blocks: about 16 a round for progress and prompt signals, at most 5 % more clients than there are.
 
     At least two chunks per device and block where there are two: XLA unrolls a loop of one trip and fuses it
@@ -68,7 +74,8 @@ def make_layout(mesh: Mesh, num_clients: int, participants: int, clients_per_chu
             break
     else:
         size = chunks
-    return Layout(mesh, num_clients, participants, clients_per_chunk, size * clients_per_chunk, -(-chunks // size))
+    block, blocks = size * clients_per_chunk, -(-chunks // size)
+    return Layout(mesh, num_clients, participants, clients_per_chunk, block, blocks, first)
 
 
 def pad_clients(stacked: PyTree, size: int) -> PyTree:
@@ -122,7 +129,8 @@ class Fleet:
         Args:
           models: [stored, ...] every client of the group; donated when the fleet updates.
           ids: i32[capacity], see `participant_ids`.
-          *shared: replicated arguments.
+          *shared: replicated arguments. Of a `stores.HostStore` in them each block is given its clients' rows, which
+            are gathered and sent while the devices work on the block before.
           progress: receives, after each dispatch, an array that is ready when that block is done.
 
         Returns:
@@ -130,9 +138,12 @@ class Fleet:
         """
         full = self.layout.full
         active = models if full else self._gather(models, ids)
-        output = self._empty(active, ids, *shared)
+        output = None
         for block in range(self.layout.blocks):
-            new, output, done = self._block(active, output, ids, jnp.int32(block), *shared)
+            own = stores.fetch(shared, self.layout, block)
+            output = self._empty(active, ids, *own) if output is None else output
+            new, output, done = self._block(active, output, ids, jnp.int32(block), *own)
+            stores.launched(shared, done)
             active = new if self._updates else active
             if progress is not None:
                 progress(done)
@@ -146,7 +157,7 @@ class Fleet:
         return jax.tree.map(lambda s: jnp.zeros((self.layout.capacity, *s.shape), s.dtype), shape)
 
     def _sharded_block(self, models, output, ids, block, *shared):
-        specs = (CLIENTS, CLIENTS, CLIENTS, REPLICATED, *[REPLICATED] * len(shared))
+        specs = (CLIENTS, CLIENTS, CLIENTS, REPLICATED, *stores.specs(shared))
         out_specs = (CLIENTS if self._updates else REPLICATED, CLIENTS)
         local = jax.shard_map(
             self._local_block, mesh=self.layout.mesh, in_specs=specs, out_specs=out_specs, check_vma=False

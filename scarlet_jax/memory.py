@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable
 
 import jax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from scarlet_jax import fleet, phases, programs, registry
+from scarlet_jax import programs, registry
 from scarlet_jax.errors import UserError
+from scarlet_jax.feed import Feed, outline
 from scarlet_jax.types import Algorithm, Data
 
 USABLE = 0.9  # of a machine's physical memory, for all its devices together
@@ -34,15 +35,19 @@ def check(config: config_dict.ConfigDict, algorithm: Algorithm, data: Data, num_
     limit = device_limit(mesh)
     if limit is None:
         return
-    most, phase = need(algorithm, data, mesh)
+    shapes = outline(data)
+
+    def needed(algorithm: Algorithm) -> tuple[int, str]:
+        return need(algorithm, Feed(shapes, algorithm.schedule, config.data.device_budget_mb, mesh), mesh)
+
+    most, phase = needed(algorithm)
     if most <= limit:
         return
-    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), data)
 
     def need_with(chunk: int) -> int:
         other = config_dict.ConfigDict(config.copy_and_resolve_references())
         other.clients_per_chunk = chunk
-        return need(registry.make_algorithm(other, shapes, num_classes, mesh), shapes, mesh)[0]
+        return needed(registry.make_algorithm(other, shapes, num_classes, mesh))[0]
 
     fits = smaller_chunk(need_with, config.clients_per_chunk, most, limit)
     raise UserError(
@@ -51,22 +56,26 @@ def check(config: config_dict.ConfigDict, algorithm: Algorithm, data: Data, num_
         + (
             f"--config.clients_per_chunk={fits} fits."
             if fits
-            else "even 1 does not fit: use --config.remat=True, more devices, fewer clients or images, a smaller model."
+            else "even 1 does not fit: use more devices, fewer clients or images, --config.remat=True, "
+            "data.device_budget_mb (which leaves images on the host), or a smaller model."
         )
     )
 
 
-def need(algorithm: Algorithm, data: Data, mesh: Mesh) -> tuple[int, str]:
-    """Most bytes of one device during a round, and the phase that needs them; scratch of GPU libraries not included."""
+def need(algorithm: Algorithm, feed: Feed, mesh: Mesh) -> tuple[int, str]:
+    """Most bytes of one device during a round, and the phase that needs them; scratch of GPU libraries not included.
+
+    `feed` is of shapes instead of images.
+    """
+    data = feed.training(0)
     padded = jax.eval_shape(algorithm.init, data)
     state = jax.tree.map(
         lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
         padded,
         algorithm.shardings(padded),
     )
-    shapes = phases.abstract(data, NamedSharding(mesh, fleet.REPLICATED))
-    compiled = [programs.compile_phase(call) for call in algorithm.calls(state, shapes)]
-    return programs.peak(programs.device_bytes((state, shapes)), compiled)
+    compiled = [programs.compile_phase(call) for call in algorithm.calls(state, data)]
+    return programs.peak(programs.device_bytes(state) + feed.device_bytes, compiled)
 
 
 def smaller_chunk(need_with: Callable[[int], int], chunk: int, most: int, limit: int) -> int | None:

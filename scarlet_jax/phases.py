@@ -55,16 +55,17 @@ def timed(clock: Callable[[str, float], None]) -> Iterator[None]:
         _clock = before
 
 
-def record(algorithm: Algorithm, data: PyTree) -> list[Call]:
+def record(algorithm: Algorithm, training: PyTree, evaluation: PyTree) -> list[Call]:
     """Every phase of a run: start, round, evaluation.
 
     Args:
       algorithm: made for any mesh, also of devices that are only described.
-      data: `Data` as shapes with the mesh's shardings, see `abstract`.
+      training: `Data` of a round as shapes with the mesh's shardings, see `feed.Feed` and `abstract`.
+      evaluation: that of an evaluation.
     """
     with recording() as calls:
-        state, report = algorithm.round(algorithm.init(data), data)
-        algorithm.evaluate(state, data, report.participants)
+        state, report = algorithm.round(algorithm.init(training), training)
+        algorithm.evaluate(state, evaluation, report.participants)
     return list(calls)
 
 

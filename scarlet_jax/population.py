@@ -26,7 +26,11 @@ class Group(NamedTuple):
     name: str  # of the architecture
     learner: Learner
     layout: fleet.Layout
-    first: int  # id of the first
+
+    @property
+    def first(self) -> int:
+        """Id of the first."""
+        return self.layout.first
 
 
 class Population:

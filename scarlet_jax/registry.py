@@ -177,9 +177,9 @@ def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int,
     groups, first = [], 0
     for group in model_groups(config):
         chunk = config.clients_per_chunk or default_chunk(group.clients, mesh)
-        layout = fleet.make_layout(mesh, group.clients, group.participants, chunk)
+        layout = fleet.make_layout(mesh, group.clients, group.participants, chunk, first)
         loss = (method.kd_loss if method else None) or kl_divergence
-        groups.append(Group(group.name, learners(group.name, loss), layout, first))
+        groups.append(Group(group.name, learners(group.name, loss), layout))
         first += group.clients
     population = Population(
         config.seed,

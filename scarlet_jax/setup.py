@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import optax
 
 from scarlet_jax import phases
+from scarlet_jax.feed import Schedule
 from scarlet_jax.population import Population
 from scarlet_jax.types import Algorithm, Data
 
@@ -37,9 +38,15 @@ class Setup(NamedTuple):
         server = None if old.server is None else old.server.with_gradient(transformation)
         return self._replace(population=old.copy(groups=groups, server=server))
 
-    def algorithm(self, init: Callable[..., Any], round: Callable[..., Any], bill: Callable[..., Any]) -> Algorithm:
-        """The Algorithm of `init(clients, server) -> State`, whose fields include `clients` and perhaps `server`."""
+    def algorithm(
+        self, init: Callable[..., Any], round: Callable[..., Any], bill: Callable[..., Any], whole: bool = False
+    ) -> Algorithm:
+        """The Algorithm of `init(clients, server) -> State`, whose fields include `clients` and perhaps `server`.
+
+        `whole`: whether every round reads all private images at once.
+        """
         population = self.population
+        public_size = self.data.public_image.shape[0]
 
         def evaluate(state, data, participants):
             return population.evaluate(state.clients, getattr(state, "server", None), data, participants)
@@ -60,4 +67,5 @@ class Setup(NamedTuple):
             groups={g.name: range(g.first, g.first + g.layout.num_clients) for g in population.groups},
             strip=population.strip,
             pad=population.pad,
+            schedule=Schedule(self.seed, population.layouts, public_size, self.public_per_round, whole),
         )

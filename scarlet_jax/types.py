@@ -25,7 +25,10 @@ class Split(NamedTuple):
 
 
 class Data(NamedTuple):
-    """All images of a federation: flat uint8 stores, and indices into them. Never a stacked copy per client."""
+    """All images of a federation: flat uint8 stores, and indices into them. Never a stacked copy per client.
+
+    In the place of an image store there may be a `stores.Window` on it, or a `stores.HostStore`, see `feed`.
+    """
 
     private_image: Array  # u8[n, H, W, channels]
     private_label: Array  # i32[n]
@@ -94,6 +97,7 @@ class Algorithm(NamedTuple):
     groups: dict[str, range]  # architecture -> ids of the clients that have it
     strip: Callable[..., Any]  # State -> State with exactly K clients, for a checkpoint
     pad: Callable[..., Any]  # the reverse
+    schedule: Any  # feed.Schedule: participants and public samples of every round
 
 
 class RoundReport(NamedTuple):

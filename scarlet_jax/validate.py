@@ -152,6 +152,7 @@ RULES: dict[str, Rule] = {
     "data.cache_dir": _TEXT,
     "data.train_size": _integer(0),
     "data.test_size": _integer(0),
+    "data.device_budget_mb": _NOT_NEGATIVE,
     "data.flip": _TRUTH,
     "data.crop": _TRUTH,
     "partition.name": _one_of("dirichlet", "label_dirichlet", "iid", "shards"),

@@ -24,7 +24,7 @@ from scarlet_jax.errors import UserError
 # Fields that may differ when a run resumes: they change where and how it runs or how much is kept, not its results.
 FREE_FIELDS = (
     "rounds", "clients_per_chunk", "data.dir", "data.cache_dir", "checkpoint.every", "checkpoint.keep", "wandb.mode",
-    "wandb.project", "profile_rounds", "remat", "deterministic",
+    "wandb.project", "profile_rounds", "remat", "deterministic", "data.device_budget_mb",
 )  # fmt: skip
 
 

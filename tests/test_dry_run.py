@@ -6,9 +6,10 @@ import pytest
 from absl import flags
 
 import launch
-from scarlet_jax import dry_run, programs, registry
+from scarlet_jax import dry_run, programs, registry, stores
 from scarlet_jax.data import federation
 from scarlet_jax.errors import UserError
+from scarlet_jax.feed import Feed
 from tests.end_to_end.harness import tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -35,6 +36,19 @@ def test_a_round_on_shapes_runs_the_phases_of_a_round_on_arrays(plan):
         "init", "plan", "train mlp: gather", "train mlp: room", "train mlp", "train mlp: scatter", "server",
         "participants", "evaluate mlp: gather", "evaluate mlp: room", "evaluate mlp", "evaluate server",
     ]  # fmt: skip
+
+
+def test_of_images_that_stay_on_the_host_it_counts_what_is_sent(plan):
+    fed = dry_run.prepare(tiny(participation=0.5, data__device_budget_mb=0.001))
+    names = [call.name for call in plan.calls]
+    assert [call.name for call in fed.calls] == [*names[:-1], "evaluate server: piece", names[-1]]
+    data = federation.load(fed.config).data
+    real = Feed(data, fed.algorithm.schedule, 0.001, fed.mesh)
+    assert fed.resident == programs.device_bytes(fed.state) + real.device_bytes != plan.resident
+    (shapes,) = (call.args[-1] for call in fed.calls if call.name == "train mlp")
+    given = stores.fetch(real.training(1), fed.algorithm.schedule.layouts[0], 0)
+    for shape, array in zip(jax.tree.leaves(shapes), jax.tree.leaves(given), strict=True):
+        assert (shape.shape, shape.dtype, shape.sharding) == (array.shape, array.dtype, array.sharding)
 
 
 def test_the_peak_is_what_stays_and_the_largest_phase(plan):

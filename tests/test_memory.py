@@ -9,6 +9,7 @@ import scarlet_jax
 from scarlet_jax import fleet, memory, registry
 from scarlet_jax.data import federation
 from scarlet_jax.errors import UserError
+from scarlet_jax.feed import Feed, outline
 from tests.compiling import compiling_quickly
 from tests.end_to_end.harness import tiny
 
@@ -26,7 +27,7 @@ def needs():
     def need(chunk):
         config.clients_per_chunk = chunk
         algorithm = registry.make_algorithm(config, loaded.data, loaded.num_classes, mesh)
-        return memory.need(algorithm, loaded.data, mesh)[0]
+        return memory.need(algorithm, Feed(outline(loaded.data), algorithm.schedule, 0, mesh), mesh)[0]
 
     with compiling_quickly():
         return {chunk: need(chunk) for chunk in (1, 4, 12)}

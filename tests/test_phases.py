@@ -39,7 +39,7 @@ def shapes(clients, train=30, classes=10):
 def recorded(config, mesh=None):
     mesh = mesh or fleet.make_mesh()
     data = phases.abstract(shapes(config.num_clients), jax.sharding.NamedSharding(mesh, fleet.REPLICATED))
-    return phases.record(registry.make_algorithm(config, data, 10, mesh), data)
+    return phases.record(registry.make_algorithm(config, data, 10, mesh), data, data)
 
 
 def case(name, duration, **fields):

@@ -49,7 +49,10 @@ def centralized(setup: Setup) -> Algorithm:
         return State(number, (), server), report
 
     return setup.algorithm(
-        init=lambda clients, server: State(jnp.int32(0), clients, server), round=round_, bill=lambda report: {}
+        init=lambda clients, server: State(jnp.int32(0), clients, server),
+        round=round_,
+        bill=lambda report: {},
+        whole=True,
     )
 
 

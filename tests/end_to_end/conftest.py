@@ -21,6 +21,7 @@ def _share(patch):
         fields = json.loads(config.to_json())
         for name in ("rounds", "checkpoint", "wandb", "eval_every", "profile_rounds"):
             del fields[name]
+        del fields["data"]["device_budget_mb"]
         key = json.dumps(fields, sort_keys=True)
         if key not in _PROGRAMS:
             _PROGRAMS[key] = _make_algorithm(config, data, num_classes, mesh)

@@ -12,7 +12,8 @@ RUNS = {
     "cnn": {"num_clients": 8, "batch_size": 10, "rounds": 2, "model.client": "cnn", "model.server": "cnn"},
 }  # fmt: skip
 
-# Arguments: devices, then FOLDER:NAME:ROUNDS, one run each. What computes the same is compiled once.
+# Arguments: devices, then FOLDER:NAME:ROUNDS:BUDGET, one run each; with a budget of 0.001 MB images stay on the host.
+# What computes the same is compiled once.
 PROGRAM = """
 import sys
 import jax, pytest, scarlet_jax
@@ -22,25 +23,27 @@ from tests.end_to_end.test_devices import RUNS
 assert jax.device_count() == int(sys.argv[1])
 with pytest.MonkeyPatch.context() as patch:
     conftest._share(patch)
-    for folder, name, rounds in (argument.split(":") for argument in sys.argv[2:]):
-        scarlet_jax.run(tiny(**RUNS[name] | {"rounds": int(rounds)}), f"{folder}/{name}")
+    for folder, name, rounds, budget in (argument.split(":") for argument in sys.argv[2:]):
+        own = {"rounds": int(rounds), "data.device_budget_mb": float(budget)}
+        scarlet_jax.run(tiny(**RUNS[name] | own), f"{folder}/{name}")
 """
 
 
 def train(devices, *runs):
-    arguments = [sys.executable, "-c", PROGRAM, str(devices), *(f"{a}:{b}:{c}" for a, b, c in runs)]
+    arguments = [sys.executable, "-c", PROGRAM, str(devices), *(":".join(map(str, run)) for run in runs)]
     environment = harness.environment(devices, quick=False)
     done = subprocess.run(arguments, cwd=harness.ROOT, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
 
 
-def test_the_number_of_devices_changes_no_bit(tmp_path):
-    one, two, four, moved = (tmp_path / name for name in ("1", "2", "4", "moved"))
-    through = [(name, run["rounds"]) for name, run in RUNS.items()]
-    train(2, *((two, *run) for run in through), (moved, "mlp_partial", 2))
-    train(4, *((four, *run) for run in through))
-    train(1, *((one, *run) for run in through), (moved, "mlp_partial", 3))
+def test_neither_the_number_of_devices_nor_where_images_lie_changes_a_bit(tmp_path):
+    one, two, four, fed, moved = (tmp_path / name for name in ("1", "2", "4", "fed", "moved"))
+    through = [(name, run["rounds"], 0) for name, run in RUNS.items()]
+    train(2, *((two, *run) for run in through), (fed, "mlp_partial", 3, 0.001), (moved, "mlp_partial", 2, 0.001))
+    train(4, (four, *through[0]))  # the models differ in nothing that four devices would treat differently
+    train(1, *((one, *run) for run in through), (moved, "mlp_partial", 3, 0))
     for name in RUNS:
         assert_same_run(two / name, one / name)
-        assert_same_run(four / name, one / name)
+    assert_same_run(fed / "mlp_partial", one / "mlp_partial")
+    assert_same_run(four / "mlp_partial", one / "mlp_partial")
     assert_same_run(moved / "mlp_partial", one / "mlp_partial")

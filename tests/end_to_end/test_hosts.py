@@ -54,9 +54,9 @@ def final_lines(output):
 
 
 def test_a_run_passed_between_two_processes_and_one_has_the_bits_of_one(tmp_path):
-    """Two processes until a signal to one of them, one process for a round, two for the last; against one process."""
+    """Two processes fed from the host until a signal to one, one process for a round, two for the last; against one."""
     run, alone = tmp_path / "run", tmp_path / "alone"
-    stopped = start(run, 2, rounds=1_000_000)
+    stopped = start(run, 2, rounds=1_000_000, **{"data.device_budget_mb": 0.001})
     try:
         wait_for(lambda: (run / "metrics.jsonl").exists(), stopped[0])
         stopped[1].send_signal(signal.SIGTERM)
