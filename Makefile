@@ -43,7 +43,7 @@ run: $(STAMP)  ## train the embedded experiment
 	$(BIN)/python launch.py --config=$(CONFIG) $(ARGS)
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 bench: $(STAMP) $(TORCH)/.installed  ## measure speed
 	$(BIN)/python -m benchmarks $(ARGS)

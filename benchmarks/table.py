@@ -107,5 +107,5 @@ def _feed(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     yield (
         f"a round of ResNet-20, images on the host ({size['host_fed']:.0f} MB of data on a device)", _span(fed, 1, "s"),
         f"all on the device ({size['on_device']:.0f} MB): {_span(resident, 1, 's')}",
-        f"{fed['median'] / resident['median']:.2f}",
+        f"{resident['median'] / fed['median']:.2f}",
     )  # fmt: skip

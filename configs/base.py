@@ -72,7 +72,7 @@ def get_config() -> config_dict.ConfigDict:
     config.model = config_dict.ConfigDict()
     config.model.client = "resnet20"  # client architecture, or groups: resnet20:60,cnn:40
     config.model.server = "resnet20"  # server architecture
-    config.model.conv = "auto"  # auto: by backend and shape; or native (C++), xla, grouped, gemm, winograd, cpu
+    config.model.conv = "auto"  # auto: on CPU the fastest known, on GPU timed at the first start; or a name of conv.py
     config.model.dtype = "float32"  # float32 or bfloat16: what models compute in; what is trained stays float32
 
     # Method; an open field takes the method's own default, a field the method does not have is refused

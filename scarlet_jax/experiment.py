@@ -18,7 +18,7 @@ from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import write_partition
 from scarlet_jax.errors import UserError
 from scarlet_jax.feed import Feed
-from scarlet_jax.models import resolve_conv
+from scarlet_jax.models import conv_timing, resolve_conv
 from scarlet_jax.profile import Profile
 from scarlet_jax.progress import Progress
 from scarlet_jax.types import Algorithm
@@ -151,9 +151,12 @@ class _Session:
         config = self.config
         mesh = self.mesh
         choices = hosts.from_first(self._choices)
-        config.model.conv, config.clients_per_chunk = choices["conv"], choices["clients_per_chunk"]
+        config.clients_per_chunk = choices["clients_per_chunk"]
         federation = hosts.together(lambda: federation_data.load(config))
         self.stop.check()
+        if choices["conv"] == "timed":
+            choices["conv"] = hosts.from_first(lambda: self._time_convolutions(federation.image_shape))
+        config.model.conv = choices["conv"]
         data_sum = checkpoint.checksum(federation.data)
         hosts.check_same(data_sum, "the processes found different data; give all of them the same files.")
         algorithm = registry.make_algorithm(config, federation.data, federation.num_classes, mesh)
@@ -182,11 +185,23 @@ class _Session:
     def _choices(self) -> dict[str, Any]:
         """What "auto" means in this run; kept when it resumes, unless the user now asks for something else."""
         config, before = self.config, workdir.recorded_choices(self.path) if self.begun else {}
+        named = resolve_conv(config.model.conv)  # refuses what cannot be used here
         chunk = config.clients_per_chunk or before.get("clients_per_chunk")
         return {
-            "conv": before.get("conv") or resolve_conv(config.model.conv),
+            "conv": before.get("conv") or ("timed" if conv_timing.wanted(config.model.conv) else named),
             "clients_per_chunk": chunk or registry.default_chunk(config.num_clients, self.mesh),
         }
+
+    def _time_convolutions(self, image_shape: tuple[int, ...]) -> str:
+        """What is fastest here, for each shape of the run's models."""
+        config = self.config
+        models = [(group.name, min(group.clients, config.clients_per_chunk)) for group in registry.model_groups(config)]
+        _say("timing the convolutions (once for this run)")
+        models.append((config.model.server, 1))
+        how = image_shape, config.batch_size, config.model.dtype
+        chosen = conv_timing.choose(models, *how, conv_timing.seconds)
+        _say(f"convolution: {chosen}")
+        return chosen
 
     def _start(self, algorithm: Algorithm, feed: Feed) -> Any:
         """The state to go on from; `done`, `totals` and `summary` go with it."""

@@ -59,6 +59,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 pytest.skip(problem)
 
 
+# Made once for a session or module, and long in the making: parallel workers would each make their own.
+_SHARED = ("_finished", "needs", "run", "plan")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give all tests that use a thing of `_SHARED` to one worker (`pytest --dist loadgroup`)."""
+    for item in items:
+        for name in set(_SHARED).intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.fixture
 def quick_compilation():
     """`compiling_quickly`, for a test."""

@@ -10,6 +10,8 @@ from configs import digits
 from scarlet_jax.data import federation
 from scarlet_jax.errors import UserError
 
+pytestmark = pytest.mark.xdist_group("predictor")  # one worker, which makes `finished` once
+
 ROUNDS = 4
 
 

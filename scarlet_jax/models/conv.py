@@ -34,7 +34,7 @@ from scarlet_jax.models.native import build, ops
 
 _log = logging.getLogger(__name__)
 
-CONV_NAMES = ("auto", "native", "xla", "grouped", "gemm", "winograd", "cpu")
+CONV_NAMES = ("auto", "timed", "native", "xla", "grouped", "gemm", "winograd", "cpu")
 
 # Fewer input channels than this fill no vector register: gather a row of the window first.
 _FEW_CHANNELS = 8
@@ -46,15 +46,21 @@ def resolve_conv(conv: str, platform: str | None = None) -> str:
     """Turn the user's choice into the name of an implementation, so that a run can record what it used.
 
     Args:
-        conv: one of `CONV_NAMES`.
+        conv: one of `CONV_NAMES`, or what `conv_timing.choose` returned.
         platform: "cpu", "gpu", "cuda", "rocm" or "tpu"; by default the backend that JAX computes on.
 
     Returns:
-        `conv` itself, or for "auto": on CPU "native", or "cpu" where it cannot be built; "grouped" elsewhere.
+        `conv` itself; for "auto", and for "timed" where nothing was timed: on CPU "native", or "cpu" where it cannot be
+        built; "grouped" elsewhere.
 
     Raises:
         UserError: `conv` is not one of `CONV_NAMES`, or is "native" where that cannot be used.
     """
+    default, *exceptions = conv.split(" ")
+    if exceptions:
+        for name in (default, *(exception.rpartition("=")[2] for exception in exceptions)):
+            resolve_conv(name, platform)
+        return conv
     if conv not in CONV_NAMES:
         raise UserError(f"model.conv is {conv!r}; allowed are {', '.join(CONV_NAMES)}.")
     on_cpu = (platform or jax.default_backend()) == "cpu"
@@ -62,7 +68,7 @@ def resolve_conv(conv: str, platform: str | None = None) -> str:
         why = build.problem() if on_cpu else "it runs on CPU only"
         if why:
             raise UserError(f"model.conv is 'native', but {why}; use another of {', '.join(CONV_NAMES)}.")
-    if conv != "auto":
+    if conv not in ("auto", "timed"):
         return conv
     if not on_cpu:
         return "grouped"
@@ -80,7 +86,8 @@ def conv(x: jax.Array, w: jax.Array, stride: int, padding: int, implementation: 
         w: weights [kh, kw, in, out], of x's dtype.
         stride: step between windows, the same in both directions, at least 1.
         padding: rows and columns of zeros on each side, less than the kernel's size.
-        implementation: a name that `resolve_conv` returned ("auto" is not one).
+        implementation: what `resolve_conv` returned: a name ("auto" and "timed" are none), or a name followed by others
+            for some shapes, `NAME SHAPE=NAME ...` with `shape_name`.
 
     Returns:
         [B, (H + 2 padding - kh) // stride + 1, (W + 2 padding - kw) // stride + 1, out]; differentiable once, in x and
@@ -94,6 +101,7 @@ def conv(x: jax.Array, w: jax.Array, stride: int, padding: int, implementation: 
     geometry = Geometry(stride, padding)
     if stride < 1 or not 0 <= padding < min(w.shape[:2]) or min(geometry.output_size(x.shape, w.shape)) < 1:
         raise ValueError(f"conv of {x.shape} with {w.shape} is not defined for {geometry}.")
+    implementation = _for_shape(implementation, shape_name(x.shape, w.shape, geometry))
     if implementation == "xla":
         return conv_forms.plain(x, w, geometry)
     if implementation == "gemm":
@@ -108,8 +116,19 @@ def conv(x: jax.Array, w: jax.Array, stride: int, padding: int, implementation: 
     if implementation in ("cpu", "native"):
         return _one_by_one(cpu_form(x.shape, w.shape, geometry), geometry)(x, w)
     raise ValueError(
-        f"unknown convolution {implementation!r}; resolve_conv returns one of {', '.join(CONV_NAMES[1:])}."
+        f"unknown convolution {implementation!r}; resolve_conv returns one of {', '.join(CONV_NAMES[2:])}."
     )
+
+
+def shape_name(x_shape: tuple[int, ...], w_shape: tuple[int, ...], geometry: Geometry) -> str:
+    """Image, weights, stride and padding, as in "32x32x16-3x3x16-1-1"; the batch is left out."""
+    image, weights = ("x".join(map(str, shape)) for shape in (x_shape[1:], (*w_shape[:2], w_shape[3])))
+    return f"{image}-{weights}-{geometry.stride}-{geometry.padding}"
+
+
+def _for_shape(implementation: str, shape: str) -> str:
+    default, *exceptions = implementation.split(" ")
+    return dict(exception.split("=") for exception in exceptions).get(shape, default)
 
 
 def cpu_form(x_shape: tuple[int, ...], w_shape: tuple[int, ...], geometry: Geometry) -> Form:

@@ -167,8 +167,8 @@ def test_choice_on_cpu() -> None:
 def test_resolve() -> None:
     assert resolve_conv("auto", "cpu") in ("native", "cpu")
     assert resolve_conv("auto", "gpu") == resolve_conv("auto", "cuda") == "grouped"
-    assert [resolve_conv(name) for name in CONV_NAMES[2:]] == list(CONV_NAMES[2:])
-    with pytest.raises(UserError, match=r"'fast'.*auto, native, xla, grouped"):
+    assert [resolve_conv(name) for name in CONV_NAMES[3:]] == list(CONV_NAMES[3:])
+    with pytest.raises(UserError, match=r"'fast'.*auto, timed, native, xla, grouped"):
         resolve_conv("fast")
 
 

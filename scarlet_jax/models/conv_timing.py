@@ -1,0 +1,129 @@
+"""Which convolution is fastest for each shape of a model, by trying.
+
+On a GPU this depends on card, library and number of clients; so a run times the candidates once, at its first start,
+and goes on with what it found (`choices` in environment.json), on every host and after every resumption.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from scarlet_jax.models import build_model, conv, winograd
+from scarlet_jax.models.conv import resolve_conv, shape_name
+from scarlet_jax.models.conv_forms import Geometry, Shape
+from scarlet_jax.models.layers import Conv
+
+_log = logging.getLogger(__name__)
+
+_CALLS, _REPEATS = (
+    5,
+    5,
+)  # calls in a row, which hide the cost of dispatching one; the median of so many such rows counts
+_GAIN = 0.95  # what is not clearly faster than the default does not replace it
+
+
+class ConvShape(NamedTuple):
+    """What one convolution of a model does to one client's image or batch."""
+
+    x: Shape  # [B, H, W, in]
+    w: Shape  # [kh, kw, in, out]
+    geometry: Geometry
+
+
+def wanted(choice: str) -> bool:
+    """Whether a run with this `model.conv` times candidates: "timed", and "auto" where there is an accelerator."""
+    return choice == "timed" or (choice == "auto" and jax.default_backend() != "cpu")
+
+
+def shapes(model: nn.Module, image_shape: tuple[int, ...], batch_size: int) -> list[ConvShape]:
+    """The different convolutions of a model on images [H, W, channels], in the order in which they are met."""
+    found: dict[str, ConvShape] = {}
+
+    def listen(call: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        layer = context.module
+        if isinstance(layer, Conv) and context.method_name == "__call__":
+            x = (batch_size, *args[0].shape[1:])
+            shape = ConvShape(
+                x, (layer.size, layer.size, x[3], layer.features), Geometry(layer.stride, layer.size // 2)
+            )
+            found.setdefault(shape_name(*shape), shape)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(listen):
+        jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, *image_shape)))
+    return list(found.values())
+
+
+def candidates(shape: ConvShape) -> list[str]:
+    """Implementations that make sense for this shape on the backend in use, the default first."""
+    default = resolve_conv("auto")
+    others = ["cpu", "gemm"] if jax.default_backend() == "cpu" else ["gemm"]
+    if winograd.applies(*shape):
+        others.append("winograd")
+    return [default, *(name for name in others if name != default)]
+
+
+def seconds(name: str, shape: ConvShape, clients: int, dtype: str) -> float:
+    """Time of one call of forward and both gradients, for stacked clients; infinite where memory does not suffice."""
+
+    def forward_and_gradients(x: jax.Array, w: jax.Array) -> Any:
+        y, gradients = jax.vjp(lambda x, w: conv(x, w, *shape.geometry, name), x, w)
+        return y, gradients(y)
+
+    step = jax.jit(jax.vmap(forward_and_gradients))
+    try:
+        x, w = (jnp.ones((clients, *size), dtype) for size in (shape.x, shape.w))
+        jax.block_until_ready(step(x, w))  # compiles
+        rows = []
+        for _ in range(_REPEATS):
+            begun = time.perf_counter()
+            jax.block_until_ready([step(x, w) for _ in range(_CALLS)])
+            rows.append((time.perf_counter() - begun) / _CALLS)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return float("inf")
+    return statistics.median(rows)
+
+
+def choose(
+    models: Iterable[tuple[str, int]],
+    image_shape: tuple[int, ...],
+    batch_size: int,
+    dtype: str,
+    measure: Callable[[str, ConvShape, int, str], float],
+) -> str:
+    """The convolution of a run: the default, followed by the shapes for which another one was clearly faster.
+
+    Args:
+        models: name of each model, and how many of it are trained together on a device; where two have a convolution
+            of one shape, the first counts.
+        image_shape: [H, W, channels].
+        batch_size: images a client trains on at a time.
+        dtype: one of `DTYPES`.
+        measure: `seconds`: of a candidate, for a shape, number of clients and dtype.
+
+    Returns:
+        What `scarlet_jax.models.conv.conv` takes: "grouped", or "grouped 32x32x3-3x3x16-1-1=gemm".
+    """
+    default = resolve_conv("auto")
+    chosen: dict[str, str] = {}
+    for model, clients in models:
+        for shape in shapes(build_model(model, 10), image_shape, batch_size):
+            key = shape_name(*shape)
+            if key in chosen:
+                continue
+            taken = {name: measure(name, shape, clients, dtype) for name in candidates(shape)}
+            best = min(taken, key=taken.__getitem__)
+            chosen[key] = best if taken[best] < _GAIN * taken[default] else default
+            times = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in taken.items())
+            _log.info("convolution %s, %d clients: %s: %s", key, clients, times, chosen[key])
+    return " ".join([default, *(f"{key}={name}" for key, name in chosen.items() if name != default)])

@@ -1,0 +1,110 @@
+"""Choosing a convolution for each shape by timing: which shapes there are, what is chosen, what is computed then."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import scarlet_jax
+from scarlet_jax import workdir
+from scarlet_jax.errors import UserError
+from scarlet_jax.models import build_model, conv_timing, resolve_conv
+from scarlet_jax.models.conv import conv
+from scarlet_jax.models.conv_timing import choose, seconds, shapes, wanted
+from tests.end_to_end import harness
+
+DIGITS = (8, 8, 1)
+FIRST, SECOND = "8x8x1-3x3x16-1-1", "4x4x16-3x3x32-1-1"  # the two convolutions of the small CNN on digits
+DEFAULT = resolve_conv("auto")
+
+
+def program(function, *args) -> str:
+    return jax.jit(function).lower(*args).as_text()
+
+
+def test_shapes_are_each_listed_once():
+    listed = [(shape.x, shape.w, *shape.geometry) for shape in shapes(build_model("resnet20", 10), (32, 32, 3), 50)]
+    assert listed == [
+        ((50, 32, 32, 3), (3, 3, 3, 16), 1, 1),
+        ((50, 32, 32, 16), (3, 3, 16, 16), 1, 1),
+        ((50, 32, 32, 16), (3, 3, 16, 32), 2, 1),
+        ((50, 16, 16, 32), (3, 3, 32, 32), 1, 1),
+        ((50, 16, 16, 32), (3, 3, 32, 64), 2, 1),
+        ((50, 8, 8, 64), (3, 3, 64, 64), 1, 1),
+    ]
+    assert not shapes(build_model("mlp", 10), (32, 32, 3), 50)
+
+
+def test_the_fastest_is_chosen_for_each_shape_if_clearly_faster():
+    asked = []
+
+    def measure(name, shape, clients, dtype):
+        asked.append((name, shape.w[2], clients, dtype))
+        fast = {1: "gemm", 16: DEFAULT}[shape.w[2]]
+        return 1.0 if name == fast else 2.0
+
+    assert choose([("cnn", 7), ("cnn", 1)], DIGITS, 5, "bfloat16", measure) == f"{DEFAULT} {FIRST}=gemm"
+    assert {(inputs, clients) for _, inputs, clients, _ in asked} == {(1, 7), (16, 7)}  # not again for the second model
+    assert {dtype for *_, dtype in asked} == {"bfloat16"}
+    assert {name for name, inputs, *_ in asked if inputs == 16} >= {DEFAULT, "gemm", "winograd"}
+
+    def nearly_equal(name, shape, clients, dtype):
+        return 1.0 if name == DEFAULT else 0.96
+
+    assert choose([("cnn", 7)], DIGITS, 5, "float32", nearly_equal) == DEFAULT
+
+
+def test_a_choice_by_shape_is_what_is_computed():
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 8, 8, 1)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(3, 3, 1, 16)), jnp.float32)
+    choice = f"xla {FIRST}=gemm {SECOND}=winograd"
+    here, elsewhere, gemm, xla = (
+        program(lambda x, w, name=name, stride=stride: conv(x, w, stride, 1, name), x, w)
+        for name, stride in ((choice, 1), (choice, 2), ("gemm", 1), ("xla", 2))
+    )
+    assert here == gemm and elsewhere == xla  # the very same programs
+    assert resolve_conv(choice) == choice
+    with pytest.raises(UserError, match="'fast'"):
+        resolve_conv(f"xla {FIRST}=fast")
+
+
+def test_out_of_memory_is_no_candidate(monkeypatch):
+    shape = shapes(build_model("cnn", 10), DIGITS, 2)[0]
+
+    def explode(message):
+        def call(*_):
+            raise jax.errors.JaxRuntimeError(message)
+
+        monkeypatch.setattr(conv_timing, "conv", call)
+
+    assert 0 < seconds("gemm", shape, 2, "float32") < 60
+    explode("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+    assert seconds("gemm", shape, 2, "float32") == float("inf")
+    explode("INTERNAL: something else")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        seconds("gemm", shape, 2, "float32")
+
+
+def test_auto_is_timed_on_accelerators_only(monkeypatch):
+    assert wanted("timed") and not wanted("auto") and not wanted("gemm")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert wanted("timed") and wanted("auto") and not wanted("gemm")
+
+
+def test_a_run_records_its_choice_and_keeps_it(tmp_path, monkeypatch):
+    fields = {"model__client": "cnn", "model__server": "cnn", "model__conv": "timed", "rounds": 2}
+    times = iter(range(100))
+
+    def falling(name, shape, clients, dtype):  # whatever is tried later is faster
+        return 1.0 / (1 + next(times))
+
+    monkeypatch.setattr(conv_timing, "seconds", falling)
+    scarlet_jax.run(harness.tiny(**fields), tmp_path / "run")
+    chosen = workdir.recorded_choices(tmp_path / "run")["conv"]
+    assert chosen.startswith(f"{DEFAULT} {FIRST}=") and SECOND in chosen
+    monkeypatch.setattr(conv_timing, "seconds", None)  # a resumed run does not time anything
+    scarlet_jax.run(harness.tiny(**fields | {"rounds": 3}), tmp_path / "run")
+    assert workdir.recorded_choices(tmp_path / "run")["conv"] == chosen
