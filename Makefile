@@ -8,17 +8,19 @@ WORKERS ?= 3
 
 VENV := .venv
 TORCH := benchmarks/.venv-torch
+GPU_AOT := .gpu-aot
 NATIVE := scarlet_jax/models/native
 BIN := $(VENV)/bin
 comma := ,
 STAMP := $(VENV)/.installed-$(EXTRAS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench
+.PHONY: help setup run test test-gpu-aot check bench
 
 help:  ## list the targets
 	@echo "make run    train the embedded experiment (scikit-learn's digits, no download); again: resume or print the summary"
 	@echo "make test   run the tests (TFDS_DATA_DIR=DIR lets those that need CIFAR run)"
+	@echo "make test-gpu-aot  compile the program for GPUs, without one, and look at the result (downloads 150 MB)"
 	@echo "make check  lint, formatting and types"
 	@echo "make bench  measure speed as ratios, half an hour (ARGS='round start' for some; TFDS_DATA_DIR=DIR for those with CIFAR)"
 	@echo "make setup  only build $(VENV); EXTRAS=cuda12 for NVIDIA GPUs, EXTRAS=cuda12,wandb for several"
@@ -44,6 +46,16 @@ run: $(STAMP)  ## train the embedded experiment
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+# XLA's compiler for GPUs, beside $(VENV) and not in it: each process that finds it there spends a second on it.
+test-gpu-aot: $(STAMP) $(GPU_AOT)/.installed  ## compile for GPUs
+	PYTHONPATH=$(GPU_AOT) $(BIN)/python -m pytest -n 2 tests/gpu $(ARGS)
+
+$(GPU_AOT)/.installed: constraints.txt
+	rm -rf $(GPU_AOT)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --target $(GPU_AOT) \
+	  jax-cuda12-pjrt jax-cuda12-plugin
+	@touch "$@"
 
 bench: $(STAMP) $(TORCH)/.installed  ## measure speed
 	$(BIN)/python -m benchmarks $(ARGS)
