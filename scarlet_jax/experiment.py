@@ -22,6 +22,7 @@ from scarlet_jax.models import conv_timing, resolve_conv
 from scarlet_jax.profile import Profile
 from scarlet_jax.progress import Progress
 from scarlet_jax.types import Algorithm
+from scarlet_jax.unused import unused_options
 from scarlet_jax.validate import validate
 
 
@@ -43,6 +44,8 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
         [json.loads(config.to_json()), str(path)],
         "the processes were given different configs or workdirs; use the same.",
     )
+    for sentence in unused_options(config):
+        _say(sentence)
     with contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdir.lock(path)))
         begun, summary = hosts.from_first(lambda: _open(path, config))
