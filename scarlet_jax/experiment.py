@@ -22,6 +22,7 @@ from scarlet_jax.models import conv_timing, resolve_conv
 from scarlet_jax.profile import Profile
 from scarlet_jax.progress import Progress
 from scarlet_jax.types import Algorithm
+from scarlet_jax.unused import unused_options
 from scarlet_jax.validate import validate
 
 
@@ -43,10 +44,12 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
         [json.loads(config.to_json()), str(path)],
         "the processes were given different configs or workdirs; use the same.",
     )
+    for sentence in unused_options(config):
+        _say(sentence)
     with contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdir.lock(path)))
         begun, summary = hosts.from_first(lambda: _open(path, config))
-        if summary is not None and summary["complete"] and summary["rounds"] == config.rounds:
+        if summary and _finished(summary, config.rounds):
             _say(f"this run is finished\n{metrics.summary_text(summary)}")
             return summary
         session = _Session(config, path, stop, begun)
@@ -76,21 +79,28 @@ def _check(config: config_dict.ConfigDict) -> None:
 
 def _open(path: Path, config: config_dict.ConfigDict) -> tuple[bool, metrics.Row | None]:
     """Whether the run is begun, and its summary; the config is compared and written."""
-    begun = _begun(path)
+    summary = workdir.read_json(path / "summary.json")
+    # Until a run leaves something to go on from, its config and its choices bind nobody.
+    begun = bool(summary or checkpoint.steps(path) or records.read_rows(path))
     if begun:
         workdir.check_config(path, config)
-        _check_rounds(path, config.rounds)
+        _check_rounds(path, config.rounds, summary)
     workdir.write_config(path, config)
-    return begun, workdir.read_json(path / "summary.json") if begun else None
+    return begun, summary
 
 
-def _begun(path: Path) -> bool:
-    """Whether a run left something here to go on from; until then its config and its choices bind nobody."""
-    return bool(checkpoint.steps(path) or records.read_rows(path))
+def _finished(summary: metrics.Row, rounds: int) -> bool:
+    return summary["complete"] and summary["rounds"] == rounds
 
 
-def _check_rounds(path: Path, rounds: int) -> None:
+def _check_rounds(path: Path, rounds: int, summary: metrics.Row | None) -> None:
     done = max(checkpoint.steps(path), default=0)
+    # A summary is written once a checkpoint is on disk. A run without one starts anew; one that lost them must not.
+    if not done and summary and not _finished(summary, rounds):
+        raise UserError(
+            f"the run in {path} has done {summary['rounds']} rounds, but no checkpoint is left in "
+            f"{path / checkpoint.DIRECTORY} to go on from; restore that, or give --workdir another directory."
+        )
     if done > rounds:
         raise UserError(
             f"rounds is {rounds}, but the run in {path} has done {done}; "
@@ -268,13 +278,13 @@ class _Session:
         progress.row(row, self.totals)
 
     def _save(self, state: Any, rounds: int) -> None:
-        """Begin a checkpoint; the run's last one is on disk when this returns."""
+        """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
         metrics.check_state(rounds - 1, state)
         record = {"totals": self.totals, "summary": self.summary, "facts": self.facts}
         self.checkpoints.save(rounds, state, record)
+        if not self.done or rounds == self.config.rounds:
+            self.checkpoints.wait()  # where there is a summary there is a checkpoint
         self.done = rounds
-        if rounds == self.config.rounds:
-            self.checkpoints.wait()
         self._write_summary()
 
     def _write_summary(self) -> None:

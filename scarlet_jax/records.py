@@ -91,7 +91,7 @@ def check_wandb(wandb_config: Any) -> None:
     if wandb_config.mode != "off" and importlib.util.find_spec("wandb") is None:
         raise UserError(
             f"wandb.mode is {wandb_config.mode!r}, but wandb is not installed; "
-            'install it with pip install "scarlet_jax[wandb]", or set wandb.mode to off.'
+            'install it (in the source folder, pip install -c constraints.txt -e ".[wandb]"), or set wandb.mode to off.'
         )
 
 

@@ -6,6 +6,7 @@ resumes what is not. At the end the runs are reported in DIR/report.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,10 @@ from ml_collections import config_dict
 
 from scarlet_jax import backend, cli
 from scarlet_jax.errors import UserError
+from scarlet_jax.report import __main__ as report
+from scarlet_jax.report.groups import find_baseline, group_runs
+from scarlet_jax.report.runs import planned
+from scarlet_jax.report.write import check_place
 
 EXAMPLES = (
     (
@@ -42,11 +47,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.FlagValues) -> int:
-    """Run and report; 1 if a run failed."""
+    """Run and report; 1 if a run or the report failed."""
     del config  # each run has one of its own
     if not flag_values.out:
         raise UserError("--out is missing: name the directory of the runs.")
     runs = plan(config_path, sys.argv[1:], flag_values.methods, flag_values.seeds)
+    out = Path(flag_values.out)
+    _check_report(runs, out, flag_values)
     backend.prepare(os.environ, any(config.deterministic for _, config in runs))
     from scarlet_jax import experiment, registry  # imports jax, which takes seconds
     from scarlet_jax.validate import validate
@@ -56,17 +63,18 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
         registry.check(config)
     failed = []
     for number, (name, config) in enumerate(runs, 1):
-        workdir = Path(flag_values.out) / name
+        workdir = out / name
         print(f"\n[{number}/{len(runs)}] {workdir}", flush=True)
         try:
             experiment.run(config, workdir)
         except UserError as error:  # the others may still be of use
             failed.append(name)
             print(f"{name}: {error}", file=sys.stderr, flush=True)
-    _report([Path(flag_values.out) / name for name, _ in runs if name not in failed], flag_values)
+    done = [str(out / name) for name, _ in runs if name not in failed]
+    code = report.main([*done, *_report_flags(out, flag_values)]) if done else 1
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
-    return int(bool(failed))
+    return 1 if failed else code
 
 
 def plan(
@@ -106,12 +114,21 @@ def _config(path: str, method: str, seed: str, overrides: Sequence[str]) -> Any:
     return cli.parse(["sweep", *chosen, f"--config.seed={seed}", *overrides], values)[0]
 
 
-def _report(workdirs: Sequence[Path], flag_values: flags.FlagValues) -> None:
-    from scarlet_jax.report.__main__ import main as report
+def _check_report(runs: Sequence[tuple[str, config_dict.ConfigDict]], out: Path, flag_values: flags.FlagValues) -> None:
+    """Refuse what the report would refuse after hours of training: targets, baseline, equal runs, its place.
 
-    if workdirs:
-        options = [f"--targets={flag_values.targets}", f"--baseline={flag_values.baseline}"]
-        report([*map(str, workdirs), f"--out={Path(flag_values.out) / 'report'}", *options])
+    Raises:
+      UserError: the report's own sentence.
+    """
+    args, options = report.parse([*(name for name, _ in runs), *_report_flags(out, flag_values)])
+    check_place(args.out)
+    groups = group_runs([planned(out / name, json.loads(config.to_json())) for name, config in runs])
+    if options.baseline:
+        find_baseline(groups, options.baseline)
+
+
+def _report_flags(out: Path, flag_values: flags.FlagValues) -> list[str]:
+    return [f"--out={out / 'report'}", f"--targets={flag_values.targets}", f"--baseline={flag_values.baseline}"]
 
 
 if __name__ == "__main__":

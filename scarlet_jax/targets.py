@@ -55,7 +55,7 @@ def problem() -> str | None:
     with contextlib.suppress(ModuleNotFoundError):  # of the parent package
         if all(importlib.util.find_spec(name) for name in MODULES):
             return None
-    return 'it needs the extra gpu-aot: pip install "scarlet_jax[gpu-aot]"'
+    return 'it needs the extra gpu-aot: in the source folder, pip install -c constraints.txt -e ".[gpu-aot]"'
 
 
 def parse(target: str) -> tuple[str, int]:

@@ -19,7 +19,7 @@ from scarlet_jax.errors import UserError
 Values = dict[str, Any]  # leaf values by dotted name
 
 MAX_INT = 2**31 - 1  # rounds, stamps and indices are int32 on the device
-DEFAULT_RATIO, DEFAULT_ON_EXPIRY, DEFAULT_CLASSES = 1.0, "drop", 2  # as in configs/base.py
+DEFAULT_RATIO, DEFAULT_ON_EXPIRY, DEFAULT_CLASSES, DEFAULT_LABEL_BITS = 1.0, "drop", 2, 32  # as in configs/base.py
 
 
 class Rule(NamedTuple):
@@ -236,6 +236,13 @@ RELATIONS: tuple[Relation, ...] = (
             f"config.partition.classes_per_client is {v['partition.classes_per_client']}, but only "
             f"config.partition.name = shards reads it, not {v['partition.name']}; "
             f"allowed is {DEFAULT_CLASSES}, or shards."
+        ),
+    ),
+    Relation(
+        lambda v: not (span := fields.span(v["profile_rounds"])) or span.start < v["rounds"],
+        lambda v: (
+            f"config.profile_rounds is {v['profile_rounds']!r}, but config.rounds = {v['rounds']}, counted from 0, end "
+            f"with round {v['rounds'] - 1}; allowed is FIRST:END with a FIRST of at most {v['rounds'] - 1}."
         ),
     ),
 )

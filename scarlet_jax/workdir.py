@@ -27,15 +27,24 @@ FREE_FIELDS = (
     "wandb.project", "profile_rounds", "remat", "deterministic", "data.device_budget_mb",
 )  # fmt: skip
 
+# What a run overwrites or deletes where it finds it; config.json is the first that it writes.
+WRITTEN = (
+    "config.json", "environment.json", "metrics.jsonl", "metrics.csv", "clients.csv", "summary.json", "partition.npz",
+    "partition.csv", "partition.png", "checkpoints", "tensorboard",
+)  # fmt: skip
+_OURS = {"method", "partition", "public_per_round", "checkpoint"}  # fields that every config.json of a run has
+
 
 @contextlib.contextmanager
 def lock(workdir: Path) -> Iterator[None]:
     """Hold the workdir for this process; the operating system lets go of it however the process ends.
 
     Raises:
-      UserError: another process holds it, it cannot be made or written, or its disk is full.
+      UserError: it is not a run's and holds files that a run would overwrite, another process holds it, it cannot be
+        made or written, or its disk is full.
     """
     try:
+        _check_place(workdir)  # first: nothing is made in somebody else's directory, not even the lock
         workdir.mkdir(parents=True, exist_ok=True)
         file = open(workdir / ".lock", "a+")  # noqa: SIM115
     except OSError as error:
@@ -63,6 +72,23 @@ def lock(workdir: Path) -> Iterator[None]:
             raise UserError(
                 f"{where} cannot be written: {error.strerror}; make room, then the same command resumes."
             ) from error
+
+
+def _check_place(workdir: Path) -> None:
+    """Refuse a directory whose files are somebody else's."""
+    # In this order: another run may be starting here, and it writes config.json before all else.
+    found = [name for name in WRITTEN if _occupied(workdir / name)]
+    config = read_json(workdir / "config.json") if found else None
+    if found and not (isinstance(config, dict) and config.keys() >= _OURS):
+        raise UserError(
+            f"workdir {workdir} is not the directory of a run, and holds {', '.join(found)}, which a run would "
+            "overwrite; give --workdir another directory."
+        )
+
+
+def _occupied(path: Path) -> bool:
+    """Whether there is a file, or a folder that holds something."""
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

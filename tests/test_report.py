@@ -311,7 +311,7 @@ def test_nothing_else_is_overwritten(many, tmp_path):
     ours = tmp_path / "ours"
     ours.mkdir()  # an empty one is nobody's
     write._put(ours, {"table.md": b"a"})
-    write._check_place(ours, "ours")
+    write.check_place(ours)
     (ours / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="holds notes.txt, which is not of it"):
         report.write_report(many[:1], ours)

@@ -6,7 +6,7 @@ import json
 import pytest
 from absl import flags
 
-from scarlet_jax import sweep
+from scarlet_jax import experiment, sweep
 from scarlet_jax.errors import UserError
 from tests.end_to_end.harness import flags as tiny_flags
 
@@ -53,6 +53,38 @@ def test_everything_is_checked_before_anything_runs(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="did you mean dsfl"):
         run(monkeypatch, tmp_path / "out", "--methods=individual,dslf")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--methods=individual,fedavg", "--baseline=dsfl"), "'dsfl' is not among the runs"),
+        (("--methods=individual,fedavg", "--targets=0.5,30"), "target 30 is not an accuracy"),
+        (("--methods=individual,fedavg", "--targets=half"), "--targets takes accuracies"),
+        (("--methods=scarlet,scarlet+cache",), "the same config and the same seed"),
+    ],
+)
+def test_what_the_report_would_refuse_is_refused_before_anything_runs(tmp_path, monkeypatch, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        run(monkeypatch, tmp_path / "out", *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_that_would_overwrite_something_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "thesis.md").write_text("mine")
+    with pytest.raises(UserError, match="is not a report made by this program"):
+        run(monkeypatch, tmp_path, "--methods=individual")
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("baseline", ["dsfl", "DS-FL + cache", "scarlet-s1", "SCARLET"])
+def test_the_baselines_of_a_report_are_those_of_its_sweep(baseline, tmp_path, monkeypatch):
+    """A report fails where the runs left nothing: so does the sweep, which got that far."""
+    monkeypatch.setattr(experiment, "run", lambda config, workdir: workdir.mkdir(parents=True))
+    arguments = ("--methods=scarlet,dsfl,dsfl+cache", "--seeds=0,1", f"--baseline={baseline}")
+    assert run(monkeypatch, tmp_path, *arguments) == 1
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 @pytest.mark.parametrize(

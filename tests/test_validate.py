@@ -3,8 +3,9 @@ import math
 import pytest
 
 from configs import base, cifar10, cifar10_small, digits
-from scarlet_jax import fields, validate
+from scarlet_jax import fields, registry, validate
 from scarlet_jax.errors import UserError
+from scarlet_jax.unused import unused_options
 
 
 def config_with(**changes):
@@ -27,6 +28,7 @@ def test_defaults_that_relations_repeat_are_those_of_base():
     assert config.cache.ratio == validate.DEFAULT_RATIO
     assert config.cache.on_expiry == validate.DEFAULT_ON_EXPIRY
     assert config.partition.classes_per_client == validate.DEFAULT_CLASSES
+    assert config.comm.label_bits == validate.DEFAULT_LABEL_BITS
 
 
 REFUSED = [
@@ -205,3 +207,38 @@ def test_classes_per_client_is_refused_where_it_would_be_ignored():
     validate.validate(config_with(partition__name="shards", partition__classes_per_client=3))
     with pytest.raises(UserError, match=r"classes_per_client is 3, but only config\.partition\.name = shards"):
         validate.validate(config_with(partition__classes_per_client=3))
+
+
+def test_profiling_rounds_that_never_come_is_refused():
+    for rounds in ("", "2:3", "2:9"):
+        validate.validate(config_with(rounds=3, profile_rounds=rounds))
+    with pytest.raises(UserError, match=r"profile_rounds is '3:4', but config\.rounds = 3, .* of at most 2\."):
+        validate.validate(config_with(rounds=3, profile_rounds="3:4"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"method.name": "scarlet", "cache.ratio": 0.5, "cache.on_expiry": "refresh", "comm.label_bits": 8}, []),
+        ({"method.name": "dsfl", "cache.duration": 3, "cache.ratio": 0.5, "comm.label_bits": 8}, []),
+        ({"method.name": "dsfl", "cache.ratio": 0.5, "comm.label_bits": 8}, ["cache.ratio is 0.5"]),
+        ({"method.name": "cfd", "cache.on_expiry": "refresh"}, ["cache.on_expiry is 'refresh'"]),
+        ({"method.name": "fedavg", "cache.ratio": 0.5}, ["cache.ratio is 0.5"]),
+        ({"method.name": "feddf", "comm.label_bits": 8}, ["comm.label_bits is 8"]),
+        ({"method.name": "individual", "comm.label_bits": 32}, []),
+    ],
+    ids=str,
+)
+def test_options_that_the_method_has_no_use_for_are_told(changes, told):
+    config = config_with(**changes)
+    validate.validate(config)
+    sentences = unused_options(config)
+    assert len(sentences) == len(told)
+    for sentence, start in zip(sentences, told, strict=True):
+        assert sentence.startswith(f"config.{start}, which changes nothing: {config.method.name} ")
+
+
+@pytest.mark.parametrize("method", registry.METHODS)
+def test_nothing_is_told_of_a_card_as_it_is(method):
+    for module in (cifar10, cifar10_small, digits):
+        assert unused_options(module.get_config(method)) == []

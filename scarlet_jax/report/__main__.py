@@ -65,11 +65,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, Options]:
+    """The arguments (None: of this process), and what they say of the report.
+
+    Raises:
+      UserError: whatever is wrong with them.
+    """
+    args = _parser().parse_intermixed_args(argv)
+    return args, Options(_targets(args.targets), args.baseline, args.ledger, args.uplink_mbps, args.downlink_mbps)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the report and print its tables; returns the exit code."""
     try:
-        args = _parser().parse_intermixed_args(argv)
-        options = Options(_targets(args.targets), args.baseline, args.ledger, args.uplink_mbps, args.downlink_mbps)
+        args, options = parse(argv)
         entries = write_report(args.runs, args.out, options)
     except UserError as error:
         print(error, file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,7 @@ def load(run_dir: str | os.PathLike[str]) -> Run:
             metrics[name] = values
     try:
         round_ = metrics["round"].astype(np.int64)
-        method, seed, rounds = config["method"]["name"], config["seed"], config["rounds"]
-        duration = config.get("cache", {}).get("duration")
+        described, rounds = _described(path, config), config["rounds"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a run of this program: {error} is missing from its files.") from error
     if np.any(np.diff(round_) <= 0):
@@ -142,14 +141,9 @@ def load(run_dir: str | os.PathLike[str]) -> Run:
     summary = _read_json(path / "summary.json")
     evaluated, per_client = _read_clients(path / "clients.csv", round_, config.get("num_clients", 0))
     return Run(
-        path=path,
-        name=path.resolve().name,
-        config=config,
+        **described,
         summary=summary,
         complete=bool(summary.get("complete")) and round_[-1] + 1 >= rounds,
-        method=method,
-        seed=seed,
-        duration=OWN_DURATION.get(method, 0) if duration is None else duration,
         round=round_,
         participants=column("participants"),
         server_top1=column("server_top1"),
@@ -171,6 +165,26 @@ def load(run_dir: str | os.PathLike[str]) -> Run:
         evaluated=evaluated,
         per_client=per_client,
     )
+
+
+def planned(path: Path, config: dict[str, Any]) -> Run:
+    """A run that is not begun: what its config (as in config.json) says of it, and no rounds."""
+    described = _described(path, config)
+    rest = {field.name: np.zeros(0) for field in fields(Run) if field.name not in described}
+    return Run(**(rest | described))  # type: ignore[arg-type]
+
+
+def _described(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a run that its path and config decide."""
+    method, duration = config["method"]["name"], config.get("cache", {}).get("duration")
+    return {
+        "path": path,
+        "name": path.resolve().name,
+        "config": config,
+        "method": method,
+        "seed": config["seed"],
+        "duration": OWN_DURATION.get(method, 0) if duration is None else duration,
+    }
 
 
 def _read_json(path: Path) -> dict[str, Any]:

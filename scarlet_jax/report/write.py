@@ -44,8 +44,7 @@ def write_report(
     options = options or Options()
     if not run_dirs:
         raise UserError("There is nothing to report: give one run directory or more.")
-    place = Path(out).resolve()
-    _check_place(place, str(out))
+    place = check_place(out)
     groups = group_runs([load(run_dir) for run_dir in run_dirs])
     entries = tabulate(groups, options)
     lines = text.notes(groups, entries, options)
@@ -70,16 +69,21 @@ def write_report(
     return entries
 
 
-def _check_place(place: Path, shown: str) -> None:
-    """Refuse to overwrite anything but a report as it was written."""
+def check_place(out: str | os.PathLike[str]) -> Path:
+    """Where a report goes, with links resolved.
+
+    Raises:
+      UserError: something is there, and it is not a report of this program as it wrote it.
+    """
+    place, shown = Path(out).resolve(), str(out)
     if not place.exists():
-        return
+        return place
     if not place.is_dir():
         raise UserError(f"{shown} is a file: give --out a directory that does not exist yet.")
     found = {str(path.relative_to(place)) for path in place.rglob("*") if not path.is_dir()}
     folders = any(path.is_dir() for path in place.iterdir())
     if not found and not folders:
-        return
+        return place
     try:
         written = json.loads((place / MARKER).read_text())["files"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -93,6 +97,7 @@ def _check_place(place: Path, shown: str) -> None:
             f"{foreign[0]}, which is not of it" if foreign else f"{changed[0]}, changed since" if changed else "folders"
         )
         raise UserError(f"The report in {shown} also holds {what}: move that away, or give --out another directory.")
+    return place
 
 
 def _put(place: Path, files: dict[str, bytes]) -> None:

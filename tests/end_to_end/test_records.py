@@ -26,7 +26,16 @@ def test_the_workdir_holds_what_was_promised(finished):
         "partition.npz", "partition.csv", "partition.png", "checkpoints", "tensorboard",
     }  # fmt: skip
     assert not [n for n in names if n.endswith(".tmp")]
+    assert names - {".lock"} == set(workdir.WRITTEN)  # what is refused where it is somebody else's
     assert json.loads((finished / "config.json").read_text()) == json.loads(tiny().to_json())
+
+
+def test_a_directory_of_somebody_else_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    (tmp_path / "metrics.csv").write_text("mine")
+    with pytest.raises(scarlet_jax.UserError, match=r"is not the directory of a run, and holds metrics\.csv, which"):
+        scarlet_jax.run(tiny(), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.csv"] and (tmp_path / "metrics.csv").read_text() == "mine"
 
 
 def test_a_row_has_every_field(finished):

@@ -2,12 +2,13 @@
 
 import json
 import logging
+import shutil
 import threading
 
 import pytest
 
 import scarlet_jax
-from scarlet_jax import checkpoint, experiment, registry, signals
+from scarlet_jax import checkpoint, experiment, registry, signals, workdir
 from tests.end_to_end.harness import assert_same_run, scalars, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -154,6 +155,46 @@ def test_with_all_checkpoints_damaged_the_run_starts_anew(again, finished, caplo
     scarlet_jax.run(tiny(), again)
     assert caplog.text.count("is damaged") == 2 and "no checkpoint to resume from" in capsys.readouterr().out
     assert_same_run(again, finished)
+
+
+@pytest.mark.parametrize("rounds", [6, 3])
+@pytest.mark.parametrize("left", ["no folder", "an empty folder", "nothing but records"])
+def test_a_run_whose_checkpoints_are_gone_is_refused_and_its_records_stay(again, monkeypatch, rounds, left):
+    monkeypatch.setattr(experiment.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    shutil.rmtree(again / "checkpoints")
+    if left == "an empty folder":
+        (again / "checkpoints").mkdir()
+    if left == "nothing but records":
+        (again / "metrics.jsonl").unlink()
+    before = {p: p.read_bytes() for p in again.rglob("*") if p.name != ".lock" and p.is_file()}
+    with pytest.raises(scarlet_jax.UserError) as refused:
+        scarlet_jax.run(tiny(rounds=rounds), again)
+    assert str(refused.value) == (
+        f"the run in {again} has done 4 rounds, but no checkpoint is left in {again / 'checkpoints'} to go on from; "
+        "restore that, or give --workdir another directory."
+    )
+    assert before == {p: p.read_bytes() for p in again.rglob("*") if p.name != ".lock" and p.is_file()}
+    assert scarlet_jax.run(tiny(), again)["complete"]  # a finished one is still summarised
+
+
+def test_a_run_that_lost_its_checkpoints_half_way_is_refused(tmp_path):
+    scarlet_jax.run(tiny(rounds=2), tmp_path)
+    (tmp_path / "checkpoints" / "2").rename(tmp_path / "elsewhere")
+    with pytest.raises(scarlet_jax.UserError, match="has done 2 rounds, but no checkpoint is left"):
+        scarlet_jax.run(tiny(), tmp_path)
+    (tmp_path / "elsewhere").rename(tmp_path / "checkpoints" / "2")
+    assert scarlet_jax.run(tiny(), tmp_path)["complete"]
+
+
+def test_a_summary_waits_for_the_first_checkpoint_and_the_last(tmp_path, monkeypatch):
+    """A kill while the first one is being written leaves no summary, which would say that there is a checkpoint."""
+    events, write = [], workdir.write_json
+    for name in ("save", "wait"):
+        monkeypatch.setattr(checkpoint.Checkpoints, name, lambda *args, name=name: events.append(name))
+    monkeypatch.setattr(workdir, "write_json", lambda path, value: events.append(path.stem) or write(path, value))
+    scarlet_jax.run(tiny(rounds=6), tmp_path)
+    events = [event for event in events if event not in ("config", "environment")]
+    assert events == ["save", "wait", "summary", "save", "summary", "save", "wait", "summary"]
 
 
 def test_another_config_is_refused_with_the_list_of_differences(again):

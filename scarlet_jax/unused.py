@@ -1,0 +1,32 @@
+"""Options that are set, though the method has no use for them.
+
+They are told and not refused: in a sweep the same options go to every method, and some use them.
+"""
+
+from __future__ import annotations
+
+from ml_collections import config_dict
+
+from scarlet_jax import registry
+from scarlet_jax.validate import DEFAULT_LABEL_BITS, DEFAULT_ON_EXPIRY, DEFAULT_RATIO
+
+
+def unused_options(config: config_dict.ConfigDict) -> list[str]:
+    """One for each such option of a config that `registry.check` accepts.
+
+    Only where it is certain: no method's card sets these, so who did, asked for something else than the default.
+    """
+    name = config.method.name
+    labels = name in registry.DISTILLATION
+    cached = labels and registry.cache_duration(config, registry.make_method(config)) > 0
+    why = f"{name} has no cache unless cache.duration is set" if labels else f"{name} sends no soft labels"
+    options = (
+        ("cache.ratio", config.cache.ratio, DEFAULT_RATIO, cached),
+        ("cache.on_expiry", config.cache.on_expiry, DEFAULT_ON_EXPIRY, cached),
+        ("comm.label_bits", config.comm.label_bits, DEFAULT_LABEL_BITS, labels),
+    )
+    return [
+        f"config.{field} is {value!r}, which changes nothing: {why}."
+        for field, value, default, used in options
+        if value != default and not used
+    ]

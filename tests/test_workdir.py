@@ -1,0 +1,58 @@
+"""Whose directory it is."""
+
+import json
+
+import pytest
+
+from configs import base
+from scarlet_jax import workdir
+from scarlet_jax.errors import UserError
+
+
+def held(path):
+    """Every file below a path, with its bytes."""
+    return {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", '{"lr": 0.1, "method": "mine", "rounds": 3}'),
+        ("config.json", "[1, 2]"),
+        ("config.json", "lr: 0.1"),
+        ("metrics.csv", "mine"),
+        ("metrics.jsonl", '{"round": 0}\n'),
+        ("partition.png", "mine"),
+        ("summary.json", "{}"),
+        ("checkpoints/7/weights", "mine"),
+        ("tensorboard/events", "mine"),
+    ],
+)
+def test_a_directory_with_files_of_somebody_else_is_refused_and_stays_as_it_is(tmp_path, name, content):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(content)
+    before = held(tmp_path)
+    with pytest.raises(UserError) as refusal, workdir.lock(tmp_path):
+        pass
+    assert name.partition("/")[0] in str(refusal.value) and "give --workdir another" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert held(tmp_path) == before
+
+
+def test_an_empty_directory_one_with_other_files_and_one_of_ours_are_taken(tmp_path):
+    for name in ("notes.txt", "config.yaml", "data/metrics.csv", "metrics.csv.bak"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "checkpoints").mkdir()  # perhaps a link to another disk
+    config = base.get_config()
+    for path in (tmp_path, tmp_path / "new"):
+        with workdir.lock(path):
+            workdir.write_config(path, config)
+        (path / "metrics.csv").write_text("round\n")
+        with workdir.lock(path):
+            assert json.loads((path / "config.json").read_text())["rounds"] == config.rounds
+
+
+def test_a_run_in_the_making_is_in_use_and_not_somebody_elses(tmp_path):
+    with workdir.lock(tmp_path), pytest.raises(UserError, match="in use by another run"), workdir.lock(tmp_path):
+        pass
