@@ -31,7 +31,8 @@ SHAPES = (
     (5, 8, 8, 16, 16, 3, 1, 1),
     (7, 9, 7, 16, 32, 3, 2, 1),  # odd sizes
     (4, 8, 8, 16, 32, 3, 2, 1),
-    (2, 4, 6, 64, 64, 3, 1, 1),  # weights in several parts
+    (2, 4, 6, 64, 64, 3, 1, 1),  # Winograd
+    (9, 7, 9, 32, 48, 3, 1, 1),  # Winograd: odd sizes, tiles of several images together, more than fit at once
     (1, 5, 6, 32, 48, 5, 1, 2),
     (3, 6, 6, 16, 32, 1, 2, 0),  # projection shortcut
     (2, 15, 16, 3, 64, 7, 2, 3),  # ImageNet stem

@@ -25,7 +25,7 @@ from scarlet_jax.folders import cache_dir
 _log = logging.getLogger(__name__)
 
 FOLDER = Path(__file__).parent
-SOURCES = ("kernels.h", "ffi.cc")
+SOURCES = ("shape.h", "products.h", "direct.h", "winograd.h", "kernels.h", "ffi.cc")
 HANDLERS = ("scarlet_conv_forward", "scarlet_conv_input_gradient", "scarlet_conv_weight_gradient")
 # Never -ffast-math: linking it in sets flush-to-zero for the whole process.
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra", "-Wno-ignored-attributes")

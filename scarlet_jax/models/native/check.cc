@@ -53,12 +53,13 @@ int main(int argc, char** argv) {
   std::mt19937 random(7);
   auto draw = [&](Index low, Index high) { return std::uniform_int_distribution<Index>(low, high)(random); };
   std::normal_distribution<float> normal;
-  int forward = 0, input = 0, refused = 0;
+  int forward = 0, input = 0, winograd = 0, refused = 0;
   for (int t = 0; t < cases; t++) {
-    Shape s{draw(0, 3), draw(1, 11), draw(1, 11), draw(1, 40), draw(1, 40), draw(1, 5), draw(1, 5), draw(1, 3), 0};
+    Shape s{draw(0, 3), draw(1, 11), draw(1, 19), draw(1, 40), draw(1, 40), draw(1, 5), draw(1, 5), draw(1, 3), 0};
     if (draw(0, 2)) s.outputs = 16 * draw(1, 4);
     if (draw(0, 2)) s.inputs = 16 * draw(1, 4);
     s.padding = draw(0, 3);
+    if (draw(0, 2) == 0) s.kernel_height = s.kernel_width = 3, s.stride = s.padding = 1;
     if (scarlet::Refusal(s)) {
       refused++;
       continue;
@@ -66,29 +67,50 @@ int main(int argc, char** argv) {
     std::vector<float> x(s.batch * s.image()), w(s.weights()), dy(s.batch * s.out_image());
     for (auto* values : {&x, &w, &dy})
       for (float& value : *values) value = normal(random);
+    std::vector<double> plain_y(dy.size(), 0.0), plain_dw(w.size(), 0.0), plain_dx(x.size(), 0.0);
+    ForEach(s, [&](Index a, Index b, Index c) {
+      plain_y[c] += double(x[a]) * w[b];
+      plain_dw[b] += double(x[a]) * dy[c];
+      plain_dx[a] += double(w[b]) * dy[c];
+    });
+    // The two parts of a batch as two threads would take them.
+    auto forward_is = [&](const char* what, const auto& kernel) {
+      std::vector<float> y(dy.size(), NAN);
+      for (Index half : {0, 1}) kernel.Run(x.data(), y.data(), half * s.batch / 2, (half + 1) * s.batch / 2);
+      Compare(what, s, y, plain_y);
+    };
+    auto input_gradient_is = [&](const char* what, const auto& kernel) {
+      std::vector<float> dx(x.size(), NAN);
+      for (Index half : {0, 1}) kernel.Run(dy.data(), dx.data(), half * s.batch / 2, (half + 1) * s.batch / 2);
+      Compare(what, s, dx, plain_dx);
+    };
+    auto weight_gradient_is = [&](const char* what, const auto& kernel) {
+      std::vector<float> dw(w.size(), 0.0f);
+      kernel.Run(x.data(), dy.data(), dw.data(), 0, s.batch);
+      Compare(what, s, dw, plain_dw);
+    };
     if (!scarlet::Forward::Refusal(s)) {
-      std::vector<float> y(dy.size(), NAN), dw(w.size(), 0.0f);
-      std::vector<double> plain_y(y.size(), 0.0), plain_dw(w.size(), 0.0);
-      scarlet::Forward(s, w.data()).Run(x.data(), y.data(), 0, s.batch);
-      scarlet::WeightGradient(s).Run(x.data(), dy.data(), dw.data(), 0, s.batch);
-      ForEach(s, [&](Index a, Index b, Index c) {
-        plain_y[c] += double(x[a]) * w[b];
-        plain_dw[b] += double(x[a]) * dy[c];
-      });
-      Compare("y", s, y, plain_y);
-      Compare("dw", s, dw, plain_dw);
+      forward_is("y", scarlet::Forward(s, w.data()));
+      forward_is("direct y", scarlet::direct::Forward(s, w.data()));
+      weight_gradient_is("dw", scarlet::WeightGradient(s));
+      weight_gradient_is("direct dw", scarlet::direct::WeightGradient(s));
       forward++;
     }
     if (!scarlet::InputGradient::Refusal(s)) {
-      std::vector<float> dx(x.size(), NAN);
-      std::vector<double> plain_dx(x.size(), 0.0);
-      scarlet::InputGradient(s, w.data()).Run(dy.data(), dx.data(), 0, s.batch);
-      ForEach(s, [&](Index a, Index b, Index c) { plain_dx[a] += double(w[b]) * dy[c]; });
-      Compare("dx", s, dx, plain_dx);
+      input_gradient_is("dx", scarlet::InputGradient(s, w.data()));
+      input_gradient_is("direct dx", scarlet::direct::InputGradient(s, w.data()));
       input++;
     }
+    if (scarlet::winograd::Applies(s)) {
+      forward_is("Winograd's y", scarlet::winograd::Convolution(s, w.data(), false));
+      input_gradient_is("Winograd's dx", scarlet::winograd::Convolution(s, w.data(), true));
+      weight_gradient_is("Winograd's dw", scarlet::winograd::WeightGradient(s));
+      winograd++;
+    }
   }
-  std::printf("%d shapes: %d forward and weight gradients, %d input gradients as plain loops; %d refused\n", cases,
-              forward, input, refused);
-  return forward && input ? 0 : 1;
+  std::printf(
+      "%d shapes: %d forward and weight gradients, %d input gradients, %d times Winograd's, as plain loops; %d "
+      "refused\n",
+      cases, forward, input, winograd, refused);
+  return forward && input && winograd ? 0 : 1;
 }
