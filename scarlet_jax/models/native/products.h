@@ -22,7 +22,10 @@ template <int P, Index kStep>
 __attribute__((noinline)) void Pixels(const float* in, Index step, const std::vector<Run>& runs, const float* weights,
                                       float* out, Index out_step) {
   if (kStep) step = kStep;
-  Vector sum[P][kVectors] = {};
+  Vector sum[P][kVectors];
+  for (int p = 0; p < P; p++) {
+    for (int v = 0; v < kVectors; v++) sum[p][v] = Vector{};  // one by one: `= {}` goes through memory
+  }
   for (const Run& run : runs) {
     const float* pixel = in + run.offset;
     for (Index c = 0; c < run.length; c++, pixel++, weights += kChannels) {

@@ -20,14 +20,15 @@ constexpr Index kLanes = 16;
 #else
 constexpr Index kLanes = 8;
 #endif
-typedef float Vector __attribute__((vector_size(4 * kLanes), aligned(4)));
+typedef float Vector __attribute__((vector_size(4 * kLanes)));
+typedef float VectorAnywhere __attribute__((vector_size(4 * kLanes), aligned(4)));  // only to read and write through
 
 // Channels that are computed side by side: sizes that are blocked divide by it, whatever the registers.
 constexpr Index kChannels = 16;
 constexpr int kVectors = kChannels / kLanes;
 
-inline Vector Load(const float* p) { return *reinterpret_cast<const Vector*>(p); }
-inline void Store(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
+inline Vector Load(const float* p) { return *reinterpret_cast<const VectorAnywhere*>(p); }
+inline void Store(float* p, Vector v) { *reinterpret_cast<VectorAnywhere*>(p) = v; }
 inline Vector Broadcast(float s) { return s - Vector{}; }  // less zero, as plus zero would change -0
 
 // One convolution of stacked clients. Output sizes follow from the others.
