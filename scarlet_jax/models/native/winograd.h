@@ -112,8 +112,8 @@ class Convolution {
         outputs_(turned ? s.inputs : s.outputs),
         row_(RowOf(inputs_)),
         packed_(Room(kPositions * inputs_ * outputs_)) {
-    for (Index in = 0; in < inputs_; in++) {
-      for (Index v = 0; v < outputs_; v += kLanes) {
+    for (Index v = 0; v < outputs_; v += kLanes) {
+      for (Index in = 0; in < inputs_; in++) {
         Vector g[3][3];
         for (Index i = 0; i < 3; i++) {
           for (Index j = 0; j < 3; j++) {
@@ -133,7 +133,7 @@ class Convolution {
   // Images first to last of the batch. Safe to call from several threads for different images.
   void Run(const float* x, float* y, Index first, Index last) const {
     // A multiple of the pixels of the micro-kernel; for these few the caches hold everything.
-    constexpr Index kAtOnce = kVectors == 1 ? 16 : 24;
+    constexpr Index kAtOnce = kVectors == 1 ? 32 : 24;
     const Index in_apart = kAtOnce * inputs_ + kPad, out_apart = kAtOnce * outputs_ + kPad;
     const auto v = Room(kPositions * in_apart), m = Room(kPositions * out_apart);
     const std::vector<scarlet::Run> all{{0, inputs_}};
