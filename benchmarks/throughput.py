@@ -17,7 +17,8 @@ from scarlet_jax.models import resolve_conv
 
 BATCH = 50
 STEPS = {"resnet20_train": 20, "resnet20_infer": 80, "cnn_train": 400, "cnn_infer": 800}  # about 2 s each
-# A multiply-add is 2; a training step is three forward passes (forward, both gradients).
+# A multiply-add is 2; a training step is three forward passes (forward, both gradients). As the definition of the
+# convolution counts them: Winograd's form needs fewer, so the bound is one of direct convolution.
 FORWARD_MFLOP = {"resnet20": 81.6, "cnn": 3.28}
 
 

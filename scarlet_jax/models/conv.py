@@ -10,7 +10,7 @@ Padding is with zeros, the same on all four sides.
 | `gemm`     | a sum of shifted slices times matrices, by autodiff              | batched matrix products        |
 | `winograd` | F(2x2, 3x3) wherever it applies, else as `cpu`                   | one client after another       |
 | `cpu`      | for each shape the form that is fastest on CPU (`cpu_form`)      | one client after another       |
-| `native`   | our C++ kernels, for CPU; shapes they do not cover as `cpu`      | one call for all clients       |
+| `native`   | our C++ kernels (direct or Winograd), for CPU; others as `cpu`   | one call for all clients       |
 
 Why not plain autodiff on CPU: inside a loop body XLA:CPU runs the weight gradient that autodiff makes, and the grouped
 convolution that `vmap` makes, as naive loops, 20 to 50 times slower. Hence an own backward (`custom_vjp`), and inside
