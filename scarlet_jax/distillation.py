@@ -56,7 +56,7 @@ class _Federation:
         )
         self.payload_shape = (settings.num_classes,) if sample.payload is None else sample.payload.shape[1:]
         self.format = comm.make_format(self.uplink, self.downlink, self.protocol.cached, method.answers)
-        self._plan = Phase("plan", self._plan_phase, out_shardings=population.replicated)
+        self._plan = Phase("plan", self._plan_phase, donate_argnums=2, out_shardings=population.replicated)
         self._fleets = [
             fleet.Fleet(self._one_client(group), group.layout, f"train {group.name}") for group in population.groups
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import pickle
@@ -144,18 +145,20 @@ def download(archive: str, directory: Path, base_url: str, md5: str) -> Path:
 
 
 def _untar(path: Path, form: Published) -> dict[str, bytes]:
-    """The wanted members of the archive, read in one pass and never extracted to disk."""
+    """The wanted members of the archive, read in one pass and never extracted to disk; all of it, for its checksum."""
     wanted = {f"{form.folder}/{file}": file for file in (*form.train, form.test, form.meta)}
     found: dict[str, bytes] = {}
-    with tarfile.open(path, "r|gz") as archive:
+    with gzip.open(path) as stored, tarfile.open(fileobj=stored, mode="r|") as archive:
         for member in archive:
             file = wanted.get(member.name.removeprefix("./"))
             stream = archive.extractfile(member) if file else None
             if file and stream:
                 found[file] = stream.read()
-            if len(found) == len(wanted):
-                return found
-    raise KeyError(", ".join(sorted(set(wanted.values()) - set(found))))
+        while stored.read(1 << 20):
+            pass
+    if missing := sorted(set(wanted.values()) - set(found)):
+        raise KeyError(", ".join(missing))
+    return found
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -67,8 +67,7 @@ def load(config: Any) -> Federation:
     public = private if shared else sources.load_source(
         config.data.public, directory, cache, field="data.public", labelled=False, size=private.train_image.shape[1:3]
     )  # fmt: skip
-    # A user's own file keeps its form, and the pool follows; a gray data set known by name is brought to the pool's.
-    if private.train_image.shape[3] == 1 and public.train_image.shape[3] == 3 and not private.name.endswith(".npz"):
+    if private.train_image.shape[3] == 1 and public.train_image.shape[3] == 3:
         private = _in_colour(private)
 
     private_rows = np.arange(len(private.train_label))

@@ -86,7 +86,7 @@ def _load(folder: Path) -> Source | None:
 
 def _save(folder: Path, source: Source) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder.parent)
+    sweep(folder.parent, ".tmp-*")
     with _scratch(folder.parent) as scratch:
         fields = source._asdict()
         stated: dict[str, Any] = {}
@@ -116,9 +116,9 @@ def _scratch(parent: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _sweep(parent: Path) -> None:
-    """Remove what killed preparations have left; a young folder may belong to one that is still running."""
-    for path in parent.glob(".tmp-*"):
+def sweep(parent: Path, pattern: str) -> None:
+    """Remove folders that killed preparations have left; a young one may belong to one that is still running."""
+    for path in parent.glob(pattern):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _ABANDONED_S:
                 shutil.rmtree(path, ignore_errors=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import subprocess
 import sys
+import tarfile
 import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -120,10 +124,53 @@ def test_a_damaged_member_is_named(tmp_path, folders):
     assert f"{published.WNIDS[3]}_1.JPEG" in sentence and str(path) in sentence
 
 
+def test_a_damaged_member_of_a_compressed_tar_is_named(tmp_path, folders):
+    """Its pictures can all be read: only the checksum at the archive's end gives the damage away."""
+    path = published.pack(folders["caltech256"], "tar.gz", tmp_path / "data")
+    blob = bytearray(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=0))
+    blob[blob.index(b"the published folder has such a file")] ^= 1
+    path.write_bytes(blob)
+    sentence = refusal("caltech256", tmp_path, labelled=False, size=(8, 8))
+    assert str(path) in sentence and "CRC" in sentence
+
+
+def test_an_archive_is_read_from_its_beginning_to_its_end(tmp_path, folders, monkeypatch):
+    """Going back in a compressed one means to unpack it anew: once for each of 800 files, if read by name."""
+    folder = folders["tiny_imagenet"]
+    (tmp_path / "data").mkdir()
+    with tarfile.open(tmp_path / "data" / f"{folder.name}.tar.gz", "w:gz", compresslevel=1) as archive:
+        for path in sorted(folder.rglob("*.*"), reverse=True):  # another order than that of the names
+            archive.add(path, f"{folder.name}/{path.relative_to(folder)}")
+    rewind, times = gzip._GzipReader._rewind, []  # type: ignore[attr-defined]
+    monkeypatch.setattr(gzip._GzipReader, "_rewind", lambda self: (times.append(1), rewind(self))[1])
+    assert len(load("tiny_imagenet", tmp_path).train_image) == 400
+    assert 0 < len(times) < 12
+
+
+def test_an_archive_that_is_not_the_published_one_is_told(tmp_path, folders, monkeypatch, caplog):
+    """Plain tar has no checksums of its own."""
+    archive = published.pack(folders["caltech256"], "tar", tmp_path / "data")
+    builders.prepare("caltech256", tmp_path / "data")
+    assert str(archive) in caplog.text and "MD5" in caplog.text
+    caplog.clear()
+    form = builders.PUBLISHED["caltech256"]._replace(md5=fakes.md5(archive))
+    monkeypatch.setitem(builders.PUBLISHED, "caltech256", form)
+    (tmp_path / "again").mkdir()
+    archive.rename(tmp_path / "again" / archive.name)
+    builders.prepare("caltech256", tmp_path / "again")
+    assert "MD5" not in caplog.text
+
+
 def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
+
+
+def hole(path: Path) -> None:
+    """A JPEG that begins and ends as it should."""
+    blob = path.read_bytes()
+    path.write_bytes(blob[:200] + blob[-100:])
 
 
 W = published.WNIDS
@@ -141,6 +188,9 @@ FAULTS = {
     ),
     "no annotation": (
         "tiny_imagenet", lambda f: edit(f / "val/val_annotations.txt", "val_8.JPEG", "val_9.JPEG"), "val_8.JPEG",
+    ),
+    "damage inside a picture": (
+        "caltech256", lambda f: hole(f / "002.thing-2" / "002_0001.jpg"), "002.thing-2/002_0001.jpg",
     ),
     "no clutter": ("caltech256", lambda f: [p.unlink() for p in (f / "257.clutter").iterdir()], "257.<name>"),
     "a cut picture": ("caltech256", lambda f: cut(f / "001.ak47" / "001_0001.jpg"), "001.ak47/001_0001.jpg"),
@@ -226,8 +276,12 @@ def test_a_killed_preparation_is_begun_anew(tmp_path, folders):
     child.wait()
     child.stdout.close()
     assert prepared.locate("caltech256", tmp_path / "data") is None
+    (left,) = (tmp_path / "data" / "caltech256").iterdir()
+    old = time.time() - 2 * 24 * 3600
+    os.utime(left, (old, old))
     assert len(load("caltech256", tmp_path, labelled=False, size=(8, 8)).train_image) == 258
     assert prepared.names(tmp_path / "data") == ["caltech256"]
+    assert not left.exists(), "it is of no use, and no longer somebody's work"
 
 
 @pytest.mark.usefixtures("quick_compilation")

@@ -88,7 +88,7 @@ def test_random_parts_leave_the_main_generator_alone(tmp_path):
     assert (np.diff(part.private_rows) > 0).all()
 
 
-@pytest.mark.parametrize("private,public", [((8, 8, 1), (16, 16, 3)), ((12, 10, 3), (8, 8, 1)), ((8, 8, 3), (5, 9, 3))])
+@pytest.mark.parametrize("private,public", [((8, 8, 1), (16, 16, 1)), ((12, 10, 3), (8, 8, 1)), ((8, 8, 3), (5, 9, 3))])
 def test_public_images_take_the_private_form(tmp_path, private, public):
     config = config_of(
         tmp_path,
@@ -101,12 +101,14 @@ def test_public_images_take_the_private_form(tmp_path, private, public):
     assert fed.class_names == ("0", "1", "2")
 
 
-@pytest.mark.parametrize("name", ["toy", "digits"])
+@pytest.mark.parametrize("name", ["toy", "digits", "mine.npz"])
 def test_a_gray_data_set_becomes_colour_where_the_pool_is(tmp_path, name):
     if name == "toy":
         rng = np.random.default_rng(2)
         records = [(f"{i:03d}", rng.integers(0, 256, (8, 8, 1), dtype=np.uint8), i % 3) for i in range(40)]
         fakes.write_prepared("toy", tmp_path / "data", {"train": records, "test": records[:10]})
+    if name == "mine.npz":
+        name = npz(tmp_path, "mine", (8, 8))
     gray = sources.load_source(name, tmp_path / "data", tmp_path / "cache")
     fields = {"data.private": name, "public_size": 20, "num_clients": 3}
     fed = load(config_of(tmp_path, **fields, **{"data.public": npz(tmp_path, "colour", (9, 7, 3))}))

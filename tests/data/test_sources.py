@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 import subprocess
@@ -83,6 +84,17 @@ def test_a_damaged_archive_is_named(tmp_path, keep):
     sentence = refusal("cifar10", tmp_path)
     assert str(path) in sentence and "damaged" in sentence
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_damaged_archive_whose_pictures_can_be_read_is_named(tmp_path):
+    """What is stored uncompressed unpacks to other pixels, which only the checksum at the archive's end gives away."""
+    image, _ = fakes.write_archive("cifar10", tmp_path / "data", tmp_path / "scratch")
+    path = tmp_path / "data" / "cifar-10-python.tar.gz"
+    blob = bytearray(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=0))
+    blob[blob.index(image[30].transpose(2, 0, 1).tobytes()[1000:1100])] ^= 1
+    path.write_bytes(blob)
+    sentence = refusal("cifar10", tmp_path)
+    assert str(path) in sentence and "CRC" in sentence
 
 
 class Evil:

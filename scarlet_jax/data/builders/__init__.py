@@ -16,6 +16,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+from scarlet_jax.data import store
 from scarlet_jax.errors import UserError
 
 
@@ -70,6 +71,7 @@ def prepare(name: str, directory: Path) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow_datasets as tfds
 
+    store.sweep(directory / name.partition(":")[0], "incomplete.*")  # TFDS's, which it never looks at again
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     loggers = [logging.getLogger(talker) for talker in ("absl", "urllib3")]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import io
+import logging
 import tarfile
 import zipfile
 import zlib
@@ -15,6 +17,7 @@ from typing import Any
 from scarlet_jax.data import builders
 from scarlet_jax.errors import UserError
 
+_log = logging.getLogger(__name__)
 _DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
 
@@ -23,12 +26,12 @@ class Files:
 
     Args:
       where: the archive or the folder, for messages.
-      readers: what reads each file.
+      readers: what reads each file, in the order in which reading them is fast: that of the archive.
     """
 
     def __init__(self, where: Path, readers: dict[str, Callable[[], bytes]]):
         self.where, self._readers = where, readers
-        self.names = sorted(readers)
+        self.names = list(readers)
 
     def read(self, name: str) -> bytes:
         """The content of one file; UserError, naming it, if it is missing or damaged."""
@@ -40,13 +43,11 @@ class Files:
             raise UserError(f"{name} in {self.where} is damaged ({_first_line(error)}); fetch it anew") from error
 
     def image(self, name: str) -> bytes:
-        """The same for a picture, which must be whole."""
-        blob = self.read(name)
-        if blob.startswith(b"\xff\xd8") and blob.endswith(b"\xff\xd9"):  # a JPEG from its first marker to its last
-            return blob
+        """The same for a picture, which must be one that can be decoded to its end."""
         from PIL import Image
 
-        try:  # others are decoded: a JPEG may have padding behind its end, and a cut one has none
+        blob = self.read(name)
+        try:
             with Image.open(io.BytesIO(blob)) as picture:
                 picture.load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -58,10 +59,12 @@ class Files:
 
 def find(dl_manager: Any, name: str) -> Path:
     """The folder or archive of data set `name` in TFDS's manual_dir; where there is none, TFDS downloads it."""
+    form = builders.PUBLISHED[name]
     with contextlib.suppress(AssertionError):  # no manual_dir, or an empty one
         if found := builders.locate(name, Path(dl_manager.manual_dir)):
+            if found.name == form.archive and _md5(found) != form.md5:
+                _log.warning("%s is not the published file, or is damaged: its MD5 is not %s", found, form.md5)
             return found
-    form = builders.PUBLISHED[name]
     return Path(dl_manager.download(form.base_url + form.archive))
 
 
@@ -73,7 +76,8 @@ def opened(path: Path, folder: str) -> Iterator[Files]:
         UserError: an archive that cannot be opened, or without such a folder.
     """
     if path.is_dir():
-        found = {file.relative_to(path).as_posix(): file.read_bytes for file in path.rglob("*") if file.is_file()}
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        found = {file.relative_to(path).as_posix(): file.read_bytes for file in files}
         yield Files(path, found)
         return
     with contextlib.ExitStack() as stack:
@@ -89,6 +93,8 @@ def opened(path: Path, folder: str) -> Iterator[Files]:
                 for member in tar:
                     if member.isfile():
                         readers[member.name.removeprefix("./")] = functools.partial(_extract, tar, member)
+                while tar.fileobj and tar.fileobj.read(1 << 20):  # to the end, where gzip compares its checksum
+                    pass
         except _DAMAGE as error:
             reason = _first_line(error)
             raise UserError(f"{path} is damaged or is no zip or tar archive ({reason}); fetch it anew") from error
@@ -98,6 +104,11 @@ def opened(path: Path, folder: str) -> Iterator[Files]:
         if not inside:
             raise UserError(f"{path} has no folder {folder}; it is not the published archive")
         yield Files(path, inside)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def _first_line(error: Exception) -> str:

@@ -73,13 +73,16 @@ def _validation(files: Files, classes: list[str]) -> dict[str, str]:
         if label not in classes:
             raise UserError(f"val/val_annotations.txt in {files.where}: line {number} names class {label!r}, unknown")
         labels[f"val/images/{image}"] = label
-    for name in files.names:
-        if name.startswith("val/images/") and name not in labels:
-            raise UserError(f"{files.where}: val/val_annotations.txt does not say the class of {name}")
+    found = {name for name in files.names if name.startswith("val/images/")}
+    if unknown := sorted(found - labels.keys()):
+        raise UserError(f"{files.where}: val/val_annotations.txt does not say the class of {unknown[0]}")
+    if missing := sorted(labels.keys() - found):
+        raise UserError(f"{files.where} has no file {missing[0]}, which its val/val_annotations.txt lists")
     return labels
 
 
 def _examples(path: Path, labels: dict[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
     with opened(path, _FORM.folder) as files:
-        for name, label in labels.items():
-            yield name, {"id": name, "image": files.image(name), "label": label}
+        for name in files.names:
+            if name in labels:
+                yield name, {"id": name, "image": files.image(name), "label": labels[name]}
