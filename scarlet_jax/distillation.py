@@ -128,7 +128,7 @@ class _Federation:
                     choice[number, last.samples] if self.protocol.cached else jnp.zeros(last.samples.shape, jnp.uint8)
                 )
                 position = jnp.searchsorted(plan.ids, number)
-                fresh = ~last.hit | plan.catch_up.entries[jnp.minimum(position, plan.ids.size - 1)]
+                fresh = ~last.hit | plan.behind[jnp.minimum(position, plan.ids.size - 1)]
                 target, chosen = method.decode(last.payload, own, before, fresh)
             listed = jnp.where(active, jnp.sum(last.keep), 0)
             model, kd = learner.distil(model, key(Purpose.DISTIL), data.public_image, last.samples, target, listed)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from scarlet_jax.data.describe import write_partition
 from scarlet_jax.errors import UserError
 from scarlet_jax.feed import Feed
 from scarlet_jax.models import conv_timing, resolve_conv
+from scarlet_jax.phases import shapes
 from scarlet_jax.profile import Profile
 from scarlet_jax.progress import Progress
 from scarlet_jax.types import Algorithm
@@ -160,9 +162,11 @@ class _Session:
         """Load the data, build the algorithm, put the data in place, describe this start in the workdir."""
         config = self.config
         mesh = self.mesh
-        choices = hosts.from_first(self._choices)
+        with ThreadPoolExecutor(1) as pool:  # a compiler may build the native convolution while images are decoded
+            choosing = pool.submit(self._choices)
+            federation = hosts.together(lambda: federation_data.load(config))
+            choices = hosts.from_first(choosing.result)
         config.clients_per_chunk = choices["clients_per_chunk"]
-        federation = hosts.together(lambda: federation_data.load(config))
         self.stop.check()
         if choices["conv"] == "timed":
             choices["conv"] = hosts.from_first(lambda: self._time_convolutions(federation.image_shape))
@@ -216,7 +220,7 @@ class _Session:
     def _start(self, algorithm: Algorithm, feed: Feed) -> Any:
         """The state to go on from; `done`, `totals` and `summary` go with it."""
         data = feed.evaluation(0)
-        padded = jax.eval_shape(algorithm.init, data)
+        padded = shapes(algorithm.init, data)
         # K clients need not divide by the devices, so checkpoints are read replicated and then spread.
         replicated = NamedSharding(self.mesh, fleet.REPLICATED)
         abstract = jax.tree.map(

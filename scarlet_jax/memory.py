@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
-import jax
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from scarlet_jax import programs, registry
+from scarlet_jax import phases, programs, registry
 from scarlet_jax.errors import UserError
 from scarlet_jax.feed import Feed, outline
 from scarlet_jax.types import Algorithm, Data
@@ -68,13 +68,10 @@ def need(algorithm: Algorithm, feed: Feed, mesh: Mesh) -> tuple[int, str]:
     `feed` is of shapes instead of images.
     """
     data = feed.training(0)
-    padded = jax.eval_shape(algorithm.init, data)
-    state = jax.tree.map(
-        lambda a, sharding: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding),
-        padded,
-        algorithm.shardings(padded),
-    )
-    compiled = [programs.compile_phase(call) for call in algorithm.calls(state, data)]
+    state = phases.shapes(algorithm.init, data)
+    # Side by side: much of a compilation is one thread's work.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        compiled = list(pool.map(programs.compile_phase, algorithm.calls(state, data)))
     return programs.peak(programs.device_bytes(state) + feed.device_bytes, compiled)
 
 

@@ -41,6 +41,12 @@ def recording() -> Iterator[ValuesView[Call]]:
         _record = before
 
 
+def shapes(function: Callable[..., Any], *args: PyTree) -> Any:
+    """What a function made of phases would return, as shapes with shardings; nothing is computed."""
+    with recording():
+        return function(*args)
+
+
 _clock: Callable[[str, float], None] | None = None  # who is told what a phase took
 
 

@@ -76,8 +76,8 @@ class Population:
         """Dispatches of one round."""
         return sum(layout.blocks for layout in self.layouts)
 
-    def init(self, build) -> PyTree:
-        """`build(clients, server)` of the starting models, compiled, padded and laid out on the devices."""
+    def init(self, build) -> Phase:
+        """A phase that returns `build(clients, server)` of the starting models, padded and laid out on the devices."""
 
         def everything():
             clients = ()
@@ -90,7 +90,10 @@ class Population:
             server = None if self.server is None else self.start(self.server, 0)
             return self.pad(build(clients, server))
 
-        return Phase("init", everything, out_shardings=self.shardings(jax.eval_shape(everything)))()
+        # It runs once, in milliseconds: LLVM's full optimisation of its draws takes three times as long as this.
+        options = {"xla_backend_optimization_level": 1}
+        out = self.shardings(jax.eval_shape(everything))
+        return Phase("init", everything, out_shardings=out, compiler_options=options)
 
     def participants(self, round_: jax.Array) -> jax.Array:
         """Participants of a round, i32[M] ascending: each group sends its own static number."""

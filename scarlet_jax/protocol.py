@@ -58,7 +58,7 @@ class Plan(NamedTuple):
     ids: jax.Array  # i32[M] participants, ascending
     draw: jax.Array  # i32[P] public samples
     lookup: caching.Lookup  # of the draw
-    catch_up: caching.CatchUp  # of the participants, for the previous broadcast
+    behind: jax.Array  # bool[M, P] copies of the previous broadcast's samples that need catching up
 
 
 def draw_public(seed: int, round_: jax.Array, size: int, per_round: int) -> jax.Array:
@@ -113,16 +113,16 @@ class Protocol(NamedTuple):
         """`plan`, for given participants and samples."""
         s = self.settings
         if not self.cached:
-            nobody, nothing = jnp.zeros((ids.size, draw.size), bool), jnp.zeros(draw.size, bool)
+            nothing = jnp.zeros(draw.size, bool)
             lookup = caching.Lookup(jnp.full(draw.size, caching.EMPTY, jnp.int32), nothing, nothing)
-            return Plan(ids, draw, lookup, caching.CatchUp(nobody, nobody, nobody)), held
+            return Plan(ids, draw, lookup, jnp.zeros((ids.size, draw.size), bool)), held
         own = held[ids[:, None], last.samples[None, :]]
-        catch_up = caching.catch_up(own, last.stamp, last.hit, last.keep)
+        behind = caching.behind(own, last.stamp, last.keep)
         # Everything compared instead of M x P entries scattered, which takes a CPU longer.
         takes_part = jnp.zeros(held.shape[0], bool).at[ids].set(True)
         listed = jnp.zeros(stamp.size, bool).at[last.samples].set(last.keep)
         held = jnp.where(takes_part[:, None] & listed, stamp, held)
-        return Plan(ids, draw, caching.plan(stamp, draw, round_, s.duration), catch_up), held
+        return Plan(ids, draw, caching.plan(stamp, draw, round_, s.duration), behind), held
 
     def commit(
         self, cache: caching.Cache, plan: Plan, keep: jax.Array, round_: jax.Array
@@ -178,6 +178,7 @@ class Protocol(NamedTuple):
         def total(mask, axis=None):
             return jnp.sum(mask, axis=axis, dtype=jnp.int32)
 
+        catch_up = caching.catch_up_counts(plan.behind, last.stamp, last.hit)
         return comm.Counts(
             requested=total(~plan.lookup.hit),
             hit=total(plan.lookup.hit),
@@ -185,7 +186,7 @@ class Protocol(NamedTuple):
             sent=total(sent, 1),
             listed=total(last.keep),
             fresh=total(last.keep & ~last.hit),
-            caught_up=total(plan.catch_up.entries, 1),
-            updates=total(plan.catch_up.updates, 1),
-            stale_marks=total(plan.catch_up.stale, 1),
+            caught_up=catch_up.entries,
+            updates=catch_up.updates,
+            stale_marks=catch_up.stale,
         )

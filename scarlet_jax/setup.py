@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -48,6 +49,8 @@ class Setup(NamedTuple):
         population = self.population
         public_size = self.data.public_image.shape[0]
 
+        begin = functools.cache(lambda: population.init(init))  # traced and compiled once, when it is asked for
+
         def evaluate(state, data, participants):
             return population.evaluate(state.clients, getattr(state, "server", None), data, participants)
 
@@ -57,7 +60,7 @@ class Setup(NamedTuple):
             return list(found)
 
         return Algorithm(
-            init=lambda data: population.init(init),
+            init=lambda data: begin()(),
             round=round,
             calls=calls,
             evaluate=evaluate,

@@ -80,12 +80,12 @@ def test_after_catch_up_every_participant_holds_the_servers_labels(rounds, durat
         if last is not None:
             samples, keep, hit, stamp, rows = last
             for k in participants:
-                package = caching.catch_up(held[k : k + 1, samples], stamp, hit, keep)
+                behind = caching.behind(held[k : k + 1, samples], stamp, keep)
                 for j, sample in enumerate(samples.tolist()):
                     if not keep[j]:
                         continue
                     if hit[j]:
-                        if package.entries[0, j]:
+                        if behind[0, j]:
                             copies[k][sample] = float(cache.target[sample, 0])
                         assert copies[k][sample] == float(cache.target[sample, 0]) == float(rows[j, 0])
                     elif int(cache.stamp[sample]) == -1:

@@ -42,7 +42,7 @@ class Replay:
     @functools.cached_property
     def step(self):
         def step(ids, draw, r, cache, held, last, uploaded):
-            everyone = caching.catch_up(held[:, last.samples], last.stamp, last.hit, last.keep)
+            everyone = caching.behind(held[:, last.samples], last.stamp, last.keep)
             plan, held = self.protocol.plan_for(ids, draw, r, cache.stamp, held, last)
             sent = jnp.broadcast_to(~plan.lookup.hit, uploaded.shape[:2])
             labels = Labels(enhanced_era(masked_mean(uploaded, sent), self.beta))
@@ -59,10 +59,10 @@ class Replay:
             jnp.asarray(ids, jnp.int32), jnp.asarray(self.trace["drawn"][r], jnp.int32), jnp.int32(r), self.cache,
             self.held, self.last, self.trace["uploaded"][r],
         )  # fmt: skip
-        teachers = [self._apply(k, np.asarray(plan.catch_up.entries[i]), list_, before) for i, k in enumerate(ids)]
+        teachers = [self._apply(k, np.asarray(plan.behind[i]), list_, before) for i, k in enumerate(ids)]
         return plan, everyone, counts, np.array(teachers)
 
-    def _apply(self, client, entries, list_, cache):
+    def _apply(self, client, behind, list_, cache):
         """A participant applies the last list: catch-up entries first, then its own copies for hits; what it stores is
         decided by the stamps after the commit. Returns the rows it distils from."""
         copies, teacher = self.copies[client], []
@@ -70,7 +70,7 @@ class Replay:
             if not list_.keep[j]:
                 continue
             if list_.hit[j]:
-                if entries[j]:
+                if behind[j]:
                     copies[sample] = cache.target[sample]
                 teacher.append(copies[sample].copy())
                 continue
@@ -153,9 +153,10 @@ def check_packages(everyone, list_, label, trace, r, ids):
     """The reference's packages for all clients; returns the bytes of those that nobody received."""
     unreceived = 0
     samples = np.asarray(list_.samples)
-    for k in range(everyone.updates.shape[0]):
-        updates = np.sort(samples[np.asarray(everyone.updates[k])])
-        stale = np.sort(samples[np.asarray(everyone.stale[k])])
+    full = np.asarray(list_.stamp) != caching.EMPTY
+    for k, behind in enumerate(np.asarray(everyone)):
+        updates = np.sort(samples[behind & full])
+        stale = np.sort(samples[behind & ~full])
         n, m = trace["catchup_num_updates"][r][k], trace["catchup_num_stale"][r][k]
         np.testing.assert_array_equal(updates, trace["catchup_update_indices"][r][k][:n])
         np.testing.assert_array_equal(stale, trace["catchup_stale_indices"][r][k][:m])
@@ -177,7 +178,7 @@ def test_full_participation_on_the_main_branch(duration):
     at_duration = 0
     for r in range(replay.rounds):
         stamp_before = np.asarray(replay.cache.stamp)
-        plan, everyone, _, teachers = replay.play(r, ids)
+        plan, _, counts, _ = replay.play(r, ids)
         listed, order = trace["server_indices"][r], np.argsort(np.asarray(replay.last.samples))
         reference = np.argsort(listed)
         hit = np.asarray(replay.last.hit)
@@ -194,7 +195,7 @@ def test_full_participation_on_the_main_branch(duration):
         assert trace["requested"][r][exact].all() and np.asarray(plan.lookup.hit)[exact].all()
         at_duration += int(exact.sum())
         check_cache(replay.cache, trace, r)
-        assert not np.asarray(everyone.entries).any(), "with full participation nobody ever needs catching up"
+        assert not np.asarray(counts.caught_up).any(), "with full participation nobody ever needs catching up"
         if r > 0:
             np.testing.assert_allclose(replay.copies[0], trace["local_cache_client0"][r - 1], **TOLERANCE)
     assert at_duration, "the trace exercises age = D"
