@@ -74,7 +74,7 @@ def test_memory_beyond_the_stacked_state_does_not_grow_with_the_clients():
         data = phases.abstract(shapes(clients, train=4), sharding)
         algorithm = registry.make_algorithm(config, data, 10, mesh)
         calls = [c for c in phases.record(algorithm, data, data) if c.name in ("train mlp", "server", "evaluate mlp")]
-        state = phases.abstract(jax.eval_shape(algorithm.init, data).clients, sharding)
+        state = phases.shapes(algorithm.init, data).clients
         return {c.name: programs.compile_phase(c).temporary for c in calls}, programs.device_bytes(state)
 
     (few, small), (many, large) = need(64), need(256)
