@@ -56,10 +56,10 @@ void Row(const float* in, Index step, Index pixels, const std::vector<Run>& runs
     some(std::integral_constant<int, 16>());
     some(std::integral_constant<int, 8>());
   }
-  const bool whole = pixels % 6 != 2 || pixels < 8;
-  if (!whole) pixels -= 8;                 // 6 and 2 take longer than 4 and 4
+  const Index last = pixels % 6 == 2 && pixels >= 8 ? 8 : 0;  // two times 4: 6 and 2 would take longer
+  pixels -= last;
   some(std::integral_constant<int, 6>());  // 12 sums in 16 registers
-  if (!whole) pixels += 8;
+  pixels += last;
   some(std::integral_constant<int, 4>());
   some(std::integral_constant<int, 2>());
   some(std::integral_constant<int, 1>());
