@@ -33,7 +33,9 @@ class Writer:
         self._workdir = workdir
         self._jsonl, self._csv, self._clients = (workdir / f for f in ("metrics.jsonl", "metrics.csv", "clients.csv"))
         self._cut(rounds)
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=rounds, write_to_disk=True)
+        board = workdir / "tensorboard"
+        number = len(list(board.glob("events.*")))  # names hold the second: a start within the same one would overwrite
+        self._board = SummaryWriter(str(board), purge_step=rounds, filename_suffix=f".{number:04}")
         self._wandb = _start_wandb(workdir, wandb, run_id) if wandb.mode != "off" else None
 
     def write(self, row: Row, clients: list[Row]) -> None:

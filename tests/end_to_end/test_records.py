@@ -127,6 +127,13 @@ def test_tensorboard_shows_the_rows(finished):
     assert "private_val_top1" not in board
 
 
+def test_two_starts_in_one_second_keep_the_events_of_both(tmp_path, monkeypatch):
+    monkeypatch.setattr("tensorboardX.event_file_writer.time.time", lambda: 1_800_000_000.0)
+    scarlet_jax.run(tiny(rounds=1), tmp_path / "run")
+    scarlet_jax.run(tiny(rounds=2), tmp_path / "run")
+    assert sorted(scalars(tmp_path / "run")["server_top1"]) == [0, 1]
+
+
 def test_evaluation_every_other_round_and_in_the_last(tmp_path, finished):
     scarlet_jax.run(tiny(rounds=3, eval_every=2), tmp_path)
     found, every = rows(tmp_path), rows(finished)
