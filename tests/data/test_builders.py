@@ -141,7 +141,7 @@ def test_an_archive_is_read_from_its_beginning_to_its_end(tmp_path, folders, mon
     with tarfile.open(tmp_path / "data" / f"{folder.name}.tar.gz", "w:gz", compresslevel=1) as archive:
         for path in sorted(folder.rglob("*.*"), reverse=True):  # another order than that of the names
             archive.add(path, f"{folder.name}/{path.relative_to(folder)}")
-    rewind, times = gzip._GzipReader._rewind, []  # type: ignore[attr-defined]
+    rewind, times = gzip._GzipReader._rewind, []
     monkeypatch.setattr(gzip._GzipReader, "_rewind", lambda self: (times.append(1), rewind(self))[1])
     assert len(load("tiny_imagenet", tmp_path).train_image) == 400
     assert 0 < len(times) < 12
