@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import shutil
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from scarlet_jax import hosts
+from scarlet_jax import checkpoint_record, hosts
+from scarlet_jax.checkpoint_record import DIRECTORY, SEMANTICS, Found
+from scarlet_jax.checkpoint_record import steps as steps
 from scarlet_jax.errors import UserError
 from scarlet_jax.types import PyTree
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
-
-DIRECTORY = "checkpoints"  # in a workdir
 
 
 class Restored(NamedTuple):
@@ -41,12 +40,6 @@ def checksum(tree: PyTree) -> int:
     return value
 
 
-def steps(workdir: Path) -> list[int]:
-    """Rounds done at the checkpoints of a workdir, ascending, without opening any."""
-    directory = workdir / DIRECTORY
-    return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit()) if directory.is_dir() else []
-
-
 class Checkpoints:
     """The checkpoints of one workdir.
 
@@ -57,6 +50,7 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, keep: int):
         self._directory = (workdir / DIRECTORY).absolute()
+        hosts.from_first(self._remove_empty)
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
@@ -68,38 +62,47 @@ class Checkpoints:
         Args:
           rounds: done.
           state: exactly K clients, without the padding of a device count.
-          record: JSON that travels with it.
+          record: JSON that travels with it; under "run" the run's id.
         """
         items = _items(state)
         record = record | {
             "state": checksum(state),
             "server": checksum(items["server"]) if "server" in items else None,  # for those who read no more than that
             "structure": _structure(state),
+            "rounds": rounds,
+            "semantics": SEMANTICS,
         }
-        record["check"] = _check(record)
+        record = checkpoint_record.seal(record)
         saves = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         args = ocp.args.Composite(**saves, record=ocp.args.JsonSave(record))
         if not self._manager.save(rounds, args=args):
             raise RuntimeError(f"checkpoint {rounds} was not written: a newer one lies in {self._directory}")
 
-    def restore(self, abstract: PyTree, facts: dict[str, Any]) -> Restored | None:
-        """The newest good checkpoint, or None. A damaged one is named, put aside and skipped.
+    def restore(self, found: Iterable[Found], abstract: PyTree, facts: dict[str, Any]) -> Restored | None:
+        """The newest good checkpoint; None where there are none at all.
+
+        Damaged ones above it are named and put aside, after a good one is read.
 
         Args:
+          found: by `checkpoint_record.survey`.
           abstract: the state as ShapeDtypeStructs with shardings.
           facts: what the record of a checkpoint must hold under "facts".
 
         Raises:
-          UserError: a good checkpoint belongs to other data or another program; it is left where it is.
+          UserError: one cannot be read, all are damaged, or a good one belongs to other data or another program. All
+            are left where they are.
         """
-        for rounds in sorted(self._manager.all_steps(), reverse=True):
-            record = self._unless_damaged(rounds, self._read_record)
-            if record is None:
-                continue
-            self._compare(rounds, record, abstract, facts)
-            found = self._unless_damaged(rounds, self._read_state, abstract, record)
-            if found is not None:
-                return found
+        damaged: dict[int, str] = {}
+        for rounds, record, damage in found:
+            restored = None
+            if record is not None:
+                self._compare(rounds, record, abstract, facts)
+                restored, damage = self._attempt(rounds, abstract, record)
+            if restored is not None:
+                self._put_aside(damaged)
+                return restored
+            damaged[rounds] = damage
+        checkpoint_record.refuse_damaged(self._directory.parent, damaged)
         return None
 
     def wait(self) -> None:
@@ -116,12 +119,6 @@ class Checkpoints:
     def _read(self, rounds: int, **items: Any) -> Any:
         return self._manager.restore(rounds, args=ocp.args.Composite(**items))
 
-    def _read_record(self, rounds: int) -> dict[str, Any]:
-        record = self._read(rounds, record=ocp.args.JsonRestore())["record"]
-        if _check({k: v for k, v in record.items() if k != "check"}) != record["check"]:
-            raise ValueError("its record is not what was written")
-        return record
-
     def _read_state(self, rounds: int, abstract: PyTree, record: dict[str, Any]) -> Restored:
         wanted = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
         items = self._read(rounds, **wanted)
@@ -133,17 +130,21 @@ class Checkpoints:
             raise ValueError("its contents are not what was written")
         return Restored(rounds, state, record)
 
-    def _unless_damaged(self, rounds: int, read: Callable[..., _T], *args: Any) -> _T | None:
-        """What `read(rounds, *args)` returns; None, and the checkpoint put aside, where it fails in any process."""
-        result, error = None, None
-        try:
-            result = read(rounds, *args)
-        except Exception as own:
-            error = own
-        if not hosts.largest(int(error is not None)):
-            return result
-        self._put_aside(rounds, error or ValueError("another process cannot read it"))
-        return None
+    def _attempt(self, rounds: int, abstract: PyTree, record: dict[str, Any]) -> tuple[Restored | None, str]:
+        """A state, or what is wrong with it: it is damaged where it is so in any process."""
+        place = self._directory / str(rounds)
+
+        def read() -> tuple[Restored | None, str]:
+            try:
+                checkpoint_record.check_readable(place)  # first, because TensorStore prints stack traces
+                return self._read_state(rounds, abstract, record), ""
+            except Exception as error:
+                return None, checkpoint_record.damage_of(place, error)
+
+        restored, damage = hosts.together(read)
+        if hosts.largest(int(restored is None)):
+            return None, damage or "another process finds it damaged"
+        return restored, ""
 
     def _compare(self, rounds: int, record: dict[str, Any], abstract: PyTree, facts: dict[str, Any]) -> None:
         """Refuse what is whole, but not ours to go on with."""
@@ -158,20 +159,25 @@ class Checkpoints:
                 "another form; use the commit named in environment.json, or give --workdir another directory."
             )
 
-    def _put_aside(self, rounds: int, error: Exception) -> None:
-        """Move a damaged checkpoint away; errors that say nothing about the checkpoint are raised again."""
-        if isinstance(error, MemoryError | PermissionError | jax.errors.JaxRuntimeError):
-            raise error
-        hosts.from_first(lambda: self._move_aside(rounds, error))
-        self._manager.reload()
+    def _put_aside(self, damaged: dict[int, str]) -> None:
+        """Move damaged checkpoints out of the way of those to be written."""
+        for rounds, damage in damaged.items():
+            hosts.from_first(lambda: self._move_aside(rounds, damage))  # noqa: B023 (called at once)
+        if damaged:
+            self._manager.reload()
 
-    def _move_aside(self, rounds: int, error: Exception) -> None:
+    def _move_aside(self, rounds: int, damage: str) -> None:
         path = self._directory / str(rounds)
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         target = self._directory.with_name("checkpoints_damaged") / f"{rounds}-{time.time_ns()}"
-        _log.warning("checkpoint %s is damaged (%s): skipped, and moved to %s", path, reason, target)
+        _log.warning("checkpoint %s is damaged (%s): skipped, and moved to %s", path, damage, target)
         target.parent.mkdir(exist_ok=True)
-        path.rename(target)
+        shutil.move(path, target)  # `checkpoints` may be a link to another disk
+
+    def _remove_empty(self) -> None:
+        """An empty folder is no checkpoint, but Orbax takes it for one, and writes none that is older."""
+        for path in self._directory.iterdir() if self._directory.is_dir() else ():
+            if path.name.isdecimal() and checkpoint_record.is_empty(path):
+                path.rmdir()
 
 
 def _items(state: PyTree) -> dict[str, PyTree]:
@@ -187,7 +193,3 @@ def _structure(tree: PyTree) -> int:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     listing = [f"{jax.tree_util.keystr(path)} {leaf.dtype}{leaf.shape}" for path, leaf in leaves]
     return zlib.crc32("\n".join(listing).encode())
-
-
-def _check(record: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(record, sort_keys=True).encode())

@@ -14,10 +14,11 @@ import jax
 from jax.sharding import NamedSharding
 from ml_collections import config_dict
 
-from scarlet_jax import backend, checkpoint, fields, fleet, hosts, memory, metrics, records, registry, signals, workdir
+from scarlet_jax import backend, checkpoint, fields, fleet, hosts, memory, metrics, opening, records, registry, signals
+from scarlet_jax import workdir as workdirs
+from scarlet_jax.checkpoint_record import Found
 from scarlet_jax.data import federation as federation_data
-from scarlet_jax.data.describe import write_partition
-from scarlet_jax.errors import UserError
+from scarlet_jax.data.describe import PARTITION_FILES, write_partition
 from scarlet_jax.feed import Feed
 from scarlet_jax.models import conv_timing, resolve_conv
 from scarlet_jax.phases import shapes
@@ -49,12 +50,12 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
     for sentence in unused_options(config):
         _say(sentence)
     with contextlib.ExitStack() as stack, signals.installed(stop):
-        hosts.from_first(lambda: stack.enter_context(workdir.lock(path)))
-        begun, summary = hosts.from_first(lambda: _open(path, config))
-        if summary and _finished(summary, config.rounds):
-            _say(f"this run is finished\n{metrics.summary_text(summary)}")
-            return summary
-        session = _Session(config, path, stop, begun)
+        hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))
+        opened = opening.Opened(*hosts.from_first(lambda: opening.open_run(path, config)))
+        if opened.summary is not None:
+            _say(f"this run is finished\n{metrics.summary_text(opened.summary)}")
+            return opened.summary
+        session = _Session(config, path, stop, opened)
         try:
             summary = signals.run_watched(session.run, session.poll, stop)
         except signals.Stopped:
@@ -79,37 +80,6 @@ def _check(config: config_dict.ConfigDict) -> None:
     records.check_wandb(config.wandb)
 
 
-def _open(path: Path, config: config_dict.ConfigDict) -> tuple[bool, metrics.Row | None]:
-    """Whether the run is begun, and its summary; the config is compared and written."""
-    summary = workdir.read_json(path / "summary.json")
-    # Until a run leaves something to go on from, its config and its choices bind nobody.
-    begun = bool(summary or checkpoint.steps(path) or records.read_rows(path))
-    if begun:
-        workdir.check_config(path, config)
-        _check_rounds(path, config.rounds, summary)
-    workdir.write_config(path, config)
-    return begun, summary
-
-
-def _finished(summary: metrics.Row, rounds: int) -> bool:
-    return summary["complete"] and summary["rounds"] == rounds
-
-
-def _check_rounds(path: Path, rounds: int, summary: metrics.Row | None) -> None:
-    done = max(checkpoint.steps(path), default=0)
-    # A summary is written once a checkpoint is on disk. A run without one starts anew; one that lost them must not.
-    if not done and summary and not _finished(summary, rounds):
-        raise UserError(
-            f"the run in {path} has done {summary['rounds']} rounds, but no checkpoint is left in "
-            f"{path / checkpoint.DIRECTORY} to go on from; restore that, or give --workdir another directory."
-        )
-    if done > rounds:
-        raise UserError(
-            f"rounds is {rounds}, but the run in {path} has done {done}; "
-            "ask for at least as many, or give --workdir another directory."
-        )
-
-
 class _Pending(NamedTuple):
     """A round that was dispatched and not read yet."""
 
@@ -121,12 +91,13 @@ class _Pending(NamedTuple):
 class _Session:
     """One start of a run: set-up, the loop, and what the loop writes."""
 
-    def __init__(self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop, begun: bool):
-        self.config, self.path, self.stop, self.begun = config, path, stop, begun
+    def __init__(self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop, opened: opening.Opened):
+        self.config, self.path, self.stop, self.opened = config, path, stop, opened
         self.mesh = registry.make_mesh(config)
         self.progress: Progress | None = None
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
         self.done = 0  # rounds that a checkpoint holds
+        self.writer: records.Writer | None = None  # only the first process has one
 
     def poll(self) -> None:
         """Called by the main thread while the loop works."""
@@ -135,6 +106,13 @@ class _Session:
 
     def run(self) -> metrics.Row:
         """Set up, train, close; returns the summary."""
+        try:
+            return self._run()
+        except Exception:
+            self._check_place()  # where the workdir is gone, whatever failed did so for that reason
+            raise
+
+    def _run(self) -> metrics.Row:
         config = self.config
         algorithm, feed = self._set_up()
         self.checkpoints = checkpoint.Checkpoints(self.path, config.checkpoint.keep)
@@ -142,7 +120,6 @@ class _Session:
             state = self._start(algorithm, feed)
             self.stop.check()
             with contextlib.ExitStack() as stack:
-                self.writer: records.Writer | None = None
                 if hosts.is_first():
                     writer = records.Writer(self.path, self.done, config.wandb, self.run_id)
                     self.writer = stack.enter_context(contextlib.closing(writer))
@@ -185,11 +162,11 @@ class _Session:
         }
 
         def describe() -> str:
-            if not self.begun or not (self.path / "partition.png").exists():  # the picture is written last
+            if not self.opened.begun or not all((self.path / name).exists() for name in PARTITION_FILES):
                 write_partition(federation, self.path)
-            return workdir.record_environment(self.path, choices, new=not self.begun)
+            return workdirs.record_environment(self.path, choices, self.opened.run)
 
-        self.run_id = hosts.from_first(describe)
+        self.run_id, self.choices = hosts.from_first(describe), choices
         self.stop.check()
         feed = Feed(federation.data, algorithm.schedule, config.data.device_budget_mb, mesh)
         if feed.on_host:
@@ -198,7 +175,7 @@ class _Session:
 
     def _choices(self) -> dict[str, Any]:
         """What "auto" means in this run; kept when it resumes, unless the user now asks for something else."""
-        config, before = self.config, workdir.recorded_choices(self.path) if self.begun else {}
+        config, before = self.config, self.opened.choices
         named = resolve_conv(config.model.conv)  # refuses what cannot be used here
         chunk = config.clients_per_chunk or before.get("clients_per_chunk")
         return {
@@ -227,12 +204,10 @@ class _Session:
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=replicated),
             jax.eval_shape(algorithm.strip, padded),
         )
-        found = self.checkpoints.restore(abstract, self.facts)
+        found = self.checkpoints.restore([Found(*each) for each in self.opened.found], abstract, self.facts)
         if found is None:
-            if self.begun:
+            if self.opened.begun:
                 _say("no checkpoint to resume from: starting with round 1")
-            if hosts.is_first():
-                (self.path / "summary.json").unlink(missing_ok=True)
             return algorithm.init(data)
         self.done, self.totals, self.summary = found.rounds, found.record["totals"], found.record["summary"]
         _say(f"resuming after {found.rounds} rounds")
@@ -284,14 +259,21 @@ class _Session:
     def _save(self, state: Any, rounds: int) -> None:
         """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
         metrics.check_state(rounds - 1, state)
-        record = {"totals": self.totals, "summary": self.summary, "facts": self.facts}
+        self._check_place()
+        own = {"run": self.run_id, "choices": self.choices, "facts": self.facts}
+        record = own | {"totals": self.totals, "summary": self.summary}
         self.checkpoints.save(rounds, state, record)
         if not self.done or rounds == self.config.rounds:
             self.checkpoints.wait()  # where there is a summary there is a checkpoint
+            self._check_place()
         self.done = rounds
         self._write_summary()
+
+    def _check_place(self) -> None:
+        if self.writer is not None:
+            self.writer.check_place()
 
     def _write_summary(self) -> None:
         self.summary = self.summary | {"complete": self.done == self.config.rounds, "headline": self.headline}
         if hosts.is_first():
-            workdir.write_json(self.path / "summary.json", self.summary)
+            workdirs.write_json(self.path / "summary.json", self.summary)

@@ -9,12 +9,12 @@ import numpy as np
 
 from scarlet_jax.comm import LEDGERS, Bytes
 from scarlet_jax.errors import UserError
+from scarlet_jax.row_files import CLIENT_FIELDS
 from scarlet_jax.types import Evaluation
 
 Row = dict[str, Any]
 Totals = dict[str, Any]  # integers; None where a method bills nothing
 
-CLIENT_FIELDS = ("round", "client", "top1", "top5", "loss", "samples")
 SUMMARISED = ("server_top1", "server_top5", "server_loss", "client_top1", "client_top5", "client_loss")
 MANY_CLASSES = 100  # from so many classes on, top-5 is the number that is named first, as in the reference
 

@@ -8,12 +8,14 @@ import io
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scarlet_jax import row_files
 from scarlet_jax.errors import UserError
-from scarlet_jax.metrics import CLIENT_FIELDS, Row
-from scarlet_jax.workdir import write_text
+from scarlet_jax.row_files import CLIENT_FIELDS, Row
+from scarlet_jax.workdir import keep_aside, write_text
 
 _log = logging.getLogger(__name__)
 
@@ -32,24 +34,33 @@ class Writer:
 
         self._workdir = workdir
         self._jsonl, self._csv, self._clients = (workdir / f for f in ("metrics.jsonl", "metrics.csv", "clients.csv"))
-        self._cut(rounds)
+        rows = mend(workdir, rounds)
+        self._columns = _columns(rows)
+        self._sizes = {path: _size(path) for path in (self._jsonl, self._csv, self._clients)}  # as this run left them
         board = workdir / "tensorboard"
         number = len(list(board.glob("events.*")))  # names hold the second: a start within the same one would overwrite
         self._board = SummaryWriter(str(board), purge_step=rounds, filename_suffix=f".{number:04}")
+        for row in rows if not number else ():  # the folder was deleted
+            self._show(row)
         self._wandb = _start_wandb(workdir, wandb, run_id) if wandb.mode != "off" else None
 
     def write(self, row: Row, clients: list[Row]) -> None:
-        """Append one round."""
-        _append(self._jsonl, json.dumps(row) + "\n")
-        _append(self._csv, _csv_text([row], header=not self._csv.exists()))
+        """Append one round.
+
+        Raises:
+          UserError: somebody removed or changed what this run has written.
+        """
+        self.check_place()
+        if not set(row) <= set(self._columns):  # the first row, or the program has learnt to count something else
+            self._columns = _columns([dict.fromkeys(self._columns), row])
+            _rewrite(self._csv, _csv_text(row_files.read_metrics(self._workdir).rows, self._columns))
+        self._append(self._jsonl, json.dumps(row) + "\n")
+        self._append(self._csv, _csv_text([row], self._columns, header=False))
         if clients:
-            _append(self._clients, _csv_text(clients, header=not self._clients.exists()))
-        numbers = {k: v for k, v in row.items() if k != "round" and v is not None}
-        for name, value in numbers.items():
-            self._board.add_scalar(name, value, row["round"])
-        self._board.flush()
+            self._append(self._clients, _csv_text(clients, CLIENT_FIELDS, header=not self._sizes[self._clients]))
+        self._show(row)
         if self._wandb is not None:
-            self._wandb.log(numbers, step=row["round"])
+            self._wandb.log(_numbers(row), step=row["round"])
 
     def close(self) -> None:
         """Finish the mirrors."""
@@ -57,31 +68,93 @@ class Writer:
         if self._wandb is not None:
             self._wandb.finish()
 
-    def _cut(self, rounds: int) -> None:
-        """Keep what the checkpoint knows: a last line half written by a killed process goes too."""
-        rows = [row for row in read_rows(self._workdir) if row["round"] < rounds]
-        if len(rows) < rounds:
-            _log.warning("%s holds %d of the %d rounds done: the others are lost", self._jsonl, len(rows), rounds)
-        _rewrite(self._jsonl, "".join(json.dumps(row) + "\n" for row in rows))
-        _rewrite(self._csv, _csv_text(rows, header=True) if rows else "")
-        lines = self._clients.read_text().splitlines(keepends=True)[1:] if self._clients.exists() else []
-        kept = "".join(line for line in lines if line.endswith("\n") and int(line.split(",")[0]) < rounds)
-        _rewrite(self._clients, ",".join(CLIENT_FIELDS) + "\n" + kept if kept else "")
+    def _append(self, path: Path, text: str) -> None:
+        with open(path, "a") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            self._sizes[path] = os.fstat(file.fileno()).st_size
+
+    def _show(self, row: Row) -> None:
+        for name, value in _numbers(row).items():
+            self._board.add_scalar(name, value, row["round"])
+        self._board.flush()
+
+    def check_place(self) -> None:
+        """Notice that somebody removed, moved or changed what this run has written.
+
+        Raises:
+          UserError: what is gone.
+        """
+        gone = [name for name in (".lock", "config.json", "environment.json") if not (self._workdir / name).exists()]
+        gone += [path.name for path, size in self._sizes.items() if _size(path) != size]
+        if gone:
+            raise UserError(
+                f"workdir {self._workdir} was deleted, moved or changed while the run wrote to it "
+                f"({', '.join(gone)}); the run stops, because the rest could not be resumed: bring back what "
+                "was there, then the same command goes on from the newest checkpoint."
+            )
 
 
-def read_rows(workdir: Path) -> list[Row]:
-    """The rows of metrics.jsonl, up to the first that is not whole."""
-    path = workdir / "metrics.jsonl"
-    rows: list[Row] = []
-    for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []:
-        try:
-            row = json.loads(line) if line.endswith("\n") else None
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            break
-        rows.append(row)
+def mend(workdir: Path, rounds: int) -> list[Row]:
+    """Make the records of the first `rounds` rounds whole again, and cut off what lies beyond; the rows of metrics.
+
+    metrics.jsonl and metrics.csv restore each other. A damaged file that has lost what cannot be restored is copied
+    to a name beside it first.
+    """
+    rows = _mend_metrics(workdir, rounds)
+    _mend_clients(workdir, rounds, rows)
     return rows
+
+
+def _mend_metrics(workdir: Path, rounds: int) -> list[Row]:
+    jsonl, table = workdir / "metrics.jsonl", workdir / "metrics.csv"
+    found = row_files.read_metrics(workdir)
+    rows = [row for row in found.rows if row["round"] < rounds]
+    lost = sorted(set(range(rounds)) - {row["round"] for row in rows})
+    for path, parsed, other in ((jsonl, found.jsonl, table), (table, found.csv, jsonl)):
+        restored = [row["round"] for row in rows if row["round"] not in parsed.rows]
+        if restored:
+            _log.warning("%s had lost %s: restored from %s", path, _rounds(restored), other.name)
+        elif parsed.bad and not lost:
+            _log.warning("%s: %s left out; nothing is missing", path, _bad_lines(parsed))
+    if lost:
+        spoilt = [path for path, parsed in ((jsonl, found.jsonl), (table, found.csv)) if parsed.bad or parsed.tail]
+        kept = [str(keep_aside(path)) for path in spoilt]
+        where = f"; the damaged files are kept as {' and '.join(kept)}" if kept else ""
+        _log.warning("%s and %s lack %s, which cannot be restored%s", jsonl, table.name, _rounds(lost), where)
+    _rewrite(jsonl, "".join(json.dumps(row) + "\n" for row in rows))
+    _rewrite(table, _csv_text(rows, _columns(rows)) if rows else "")
+    return rows
+
+
+def _mend_clients(workdir: Path, rounds: int, rows: list[Row]) -> None:
+    path = workdir / "clients.csv"
+    found = row_files.read_clients(workdir)
+    lost = [r["round"] for r in rows if _evaluated(r) and len(found.rows.get(r["round"], ())) < r["participants"]]
+    if lost:
+        kept = keep_aside(path) if found.bad or found.tail else None
+        where = f"; the damaged file is kept as {kept}" if kept else ""
+        _log.warning("%s lacks clients of %s, which cannot be restored%s", path, _rounds(lost), where)
+    elif found.bad:
+        _log.warning("%s: %s left out; nothing is missing", path, _bad_lines(found))
+    lines = [line for round_ in sorted(found.rows) if round_ < rounds for line in found.rows[round_]]
+    _rewrite(path, "".join(f"{line}\n" for line in [",".join(CLIENT_FIELDS), *lines]) if lines else "")
+
+
+def _evaluated(row: Row) -> bool:
+    return any(row.get(name) is not None for name in ("server_loss", "client_loss"))
+
+
+def _rounds(numbers: list[int]) -> str:
+    """Rounds for people, who count them from 0 as the files do."""
+    listing = ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
+    return f"round{'s' if len(numbers) > 1 else ''} {listing}"
+
+
+def _bad_lines(parsed: row_files.Parsed) -> str:
+    listing = ", ".join(map(str, parsed.bad[:5])) + (f" and {len(parsed.bad) - 5} more" if len(parsed.bad) > 5 else "")
+    return f"lines {listing} are no rows and are" if len(parsed.bad) > 1 else f"line {listing} is no row and is"
 
 
 def check_wandb(wandb_config: Any) -> None:
@@ -111,24 +184,34 @@ def _start_wandb(workdir: Path, wandb_config: Any, run_id: str) -> Any:
     )
 
 
-def _append(path: Path, text: str) -> None:
-    with open(path, "a") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def _numbers(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name != "round" and value is not None}
+
+
+def _columns(rows: list[Row]) -> list[str]:
+    """Names of all fields, in the order in which they come up."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _rewrite(path: Path, text: str) -> None:
-    """Replace a file, or remove it when nothing is left."""
-    if text:
-        write_text(path, text)
-    else:
+    """Give a file this content where it has another; it goes when nothing is left."""
+    if not text:
         path.unlink(missing_ok=True)
+    elif not path.exists() or path.read_bytes() != text.encode():
+        write_text(path, text)
 
 
-def _csv_text(rows: list[Row], header: bool) -> str:
+def _csv_text(rows: list[Row], columns: Sequence[str], header: bool = True) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     if header:
         writer.writeheader()
     writer.writerows(rows)

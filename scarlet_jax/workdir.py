@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
+import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import uuid
@@ -20,6 +23,8 @@ import jax
 from ml_collections import config_dict
 
 from scarlet_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 # Fields that may differ when a run resumes: they change where and how it runs or how much is kept, not its results.
 FREE_FIELDS = (
@@ -109,6 +114,17 @@ def write_text(path: Path, text: str) -> None:
     aside.replace(path)
 
 
+def keep_aside(path: Path) -> Path | None:
+    """Copy a damaged file to a new name beside it, before it is written anew; None where there is no file."""
+    if not path.exists():
+        return None
+    aside = next(p for p in (path.with_name(f"{path.name}.damaged-{n}") for n in itertools.count(1)) if not p.exists())
+    scratch = path.with_name(f"{path.name}.tmp")
+    shutil.copyfile(path, scratch)
+    scratch.replace(aside)
+    return aside
+
+
 def read_json(path: Path) -> Any | None:
     """A JSON file's value; None when there is none.
 
@@ -150,19 +166,38 @@ def write_config(workdir: Path, config: config_dict.ConfigDict) -> None:
         write_json(path, new)
 
 
-def record_environment(workdir: Path, choices: dict[str, Any], new: bool) -> str:
+def read_environment(workdir: Path) -> dict[str, Any] | None:
+    """environment.json; None where it is missing or torn."""
+    try:
+        value = json.loads((workdir / "environment.json").read_bytes())
+        choices = [start["choices"] for start in value["starts"]]
+        whole = isinstance(value["run"], str) and bool(choices) and all(isinstance(c, dict) for c in choices)
+    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return value if whole else None
+
+
+def record_environment(workdir: Path, choices: dict[str, Any], run: str | None) -> str:
     """Append this start to environment.json: versions, devices, choices made, the repository's commit.
 
     Args:
       workdir: of the run.
       choices: what "auto" means in this run.
-      new: forget earlier starts: nothing of theirs is left.
+      run: its id. None: it is new, and earlier starts are forgotten, because nothing of theirs is left.
 
     Returns:
       The run's id, which outlives its starts.
     """
     path = workdir / "environment.json"
-    before = (None if new else read_json(path)) or {"run": uuid.uuid4().hex[:12], "starts": []}
+    before = read_environment(workdir) if run else None
+    if run and before is None:
+        kept = keep_aside(path)
+        _log.warning(
+            "%s is %s: the run's id and choices are taken from its checkpoint; what is known of earlier starts is lost",
+            path,
+            f"damaged, and kept as {kept.name}" if kept else "gone",
+        )
+    before = before or {"run": run or uuid.uuid4().hex[:12], "starts": []}
     packages = ("scarlet_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
     versions = {}
     for package in packages:
@@ -183,8 +218,8 @@ def record_environment(workdir: Path, choices: dict[str, Any], new: bool) -> str
 
 
 def recorded_choices(workdir: Path) -> dict[str, Any]:
-    """Choices of the run's latest start; empty for a new one."""
-    environment = read_json(workdir / "environment.json")
+    """Choices of the run's latest start; empty where environment.json does not tell."""
+    environment = read_environment(workdir)
     return environment["starts"][-1]["choices"] if environment else {}
 
 

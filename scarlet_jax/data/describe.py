@@ -16,6 +16,7 @@ import numpy as np
 from scarlet_jax import types
 from scarlet_jax.data.federation import Federation
 
+PARTITION_FILES = ("partition.npz", "partition.csv", "partition.png")
 _LONG = 25  # rows of a table that is printed whole
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import scarlet_jax
-from scarlet_jax import experiment, metrics, registry, signals, workdir
+from scarlet_jax import experiment, metrics, opening, registry, signals, workdir
 from tests.end_to_end.harness import rows, scalars, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -105,17 +105,14 @@ def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
 
 
 def test_choices_are_kept_unless_the_user_asks_otherwise(again):
-    path = again / "environment.json"
-    environment = json.loads(path.read_text())
-    environment["starts"][-1]["choices"] = {"conv": "winograd", "clients_per_chunk": 3}
-    path.write_text(json.dumps(environment))
+    def choices(before, **fields):
+        opened = opening.Opened(bool(before), None, None, before, [])
+        return experiment._Session(tiny(**fields), again, signals.Stop(), opened)._choices()
 
-    def choices(begun, **fields):
-        return experiment._Session(tiny(**fields), again, signals.Stop(), begun)._choices()
-
-    assert choices(True) == {"conv": "winograd", "clients_per_chunk": 3}
-    assert choices(True, clients_per_chunk=4) == {"conv": "winograd", "clients_per_chunk": 4}
-    assert choices(False)["conv"] != "winograd" and choices(False)["clients_per_chunk"] == 1
+    recorded = {"conv": "winograd", "clients_per_chunk": 3}
+    assert choices(recorded) == recorded
+    assert choices(recorded, clients_per_chunk=4) == {"conv": "winograd", "clients_per_chunk": 4}
+    assert choices({})["conv"] != "winograd" and choices({})["clients_per_chunk"] == 1
 
 
 def test_tensorboard_shows_the_rows(finished):

@@ -34,6 +34,9 @@ def test_a_run_without_a_cache_resumes(tmp_path):
 
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(unfinished, finished, capsys):
     (unfinished / "checkpoints" / "2").rename(unfinished / "checkpoints" / "2.orbax-checkpoint-tmp")
+    for name in ("metrics.jsonl", "metrics.csv"):  # the first checkpoint is waited for before round 3 is read
+        lines = (unfinished / name).read_text().splitlines(keepends=True)
+        (unfinished / name).write_text("".join(lines[: 2 + name.endswith("csv")]))
     scarlet_jax.run(tiny(), unfinished)
     assert "resuming" not in capsys.readouterr().out
     assert_same_run(unfinished, finished)
@@ -148,13 +151,15 @@ def test_a_damaged_newest_checkpoint_is_named_put_aside_and_skipped(again, finis
     assert_same_run(again, finished)
 
 
-def test_with_all_checkpoints_damaged_the_run_starts_anew(again, finished, caplog, capsys):
+def test_with_all_checkpoints_damaged_the_run_is_refused_and_stays_as_it_is(again, monkeypatch):
+    monkeypatch.setattr(experiment.federation_data, "load", lambda _: pytest.fail("data were loaded"))
     for path in (again / "checkpoints").glob("*/record/*"):
         path.write_text("{")
     (again / "summary.json").unlink()
-    scarlet_jax.run(tiny(), again)
-    assert caplog.text.count("is damaged") == 2 and "no checkpoint to resume from" in capsys.readouterr().out
-    assert_same_run(again, finished)
+    before = {p: p.read_bytes() for p in again.rglob("*") if p.name != ".lock" and p.is_file()}
+    with pytest.raises(scarlet_jax.UserError, match=r"every checkpoint in .* is damaged \(4: .*; 2: .*\)"):
+        scarlet_jax.run(tiny(), again)
+    assert before == {p: p.read_bytes() for p in again.rglob("*") if p.name != ".lock" and p.is_file()}
 
 
 @pytest.mark.parametrize("rounds", [6, 3])

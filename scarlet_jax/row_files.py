@@ -1,0 +1,127 @@
+"""The rows of a run, read from files that may be damaged: metrics.jsonl and metrics.csv restore each other.
+
+Nothing here imports jax, because reports read these files, too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Row = dict[str, Any]
+
+CLIENT_FIELDS = ("round", "client", "top1", "top5", "loss", "samples")
+
+
+class Parsed(NamedTuple):
+    """What is good in a file, and what is not."""
+
+    rows: dict[int, Any]  # round -> its row; in clients.csv its lines
+    bad: list[int]  # numbers of the lines, from 1, that are none of this file
+    tail: bool  # the last line has no end: it was being written when a process was killed
+
+
+class Metrics(NamedTuple):
+    """metrics.jsonl and metrics.csv together."""
+
+    rows: list[Row]  # by round, each round once
+    jsonl: Parsed
+    csv: Parsed
+
+
+def read_metrics(workdir: Path) -> Metrics:
+    """Every row that is good in one of the two files. Where both have one, metrics.jsonl counts."""
+    jsonl = _parse_jsonl(workdir / "metrics.jsonl")
+    table = _parse_csv(workdir / "metrics.csv", [tuple(row) for row in jsonl.rows.values()])
+    rows = []
+    for round_ in sorted(jsonl.rows.keys() | table.rows.keys()):
+        candidates = [parsed.rows[round_] for parsed in (jsonl, table) if round_ in parsed.rows]
+        rows.append(max(candidates, key=len))  # the first of the longest: a row may have lost fields
+    return Metrics(rows, jsonl, table)
+
+
+def read_clients(workdir: Path) -> Parsed:
+    """clients.csv: the good lines of each round, without their ends, each client once."""
+    lines, tail = _lines(workdir / "clients.csv")
+    rows: dict[int, dict[int, str]] = {}
+    bad = []
+    for number, line in enumerate(lines, 1):
+        values = _numbers(line.split(","))
+        if line == ",".join(CLIENT_FIELDS):
+            continue
+        if values is not None and len(values) == len(CLIENT_FIELDS) and all(_is_count(values[i]) for i in (0, 1, -1)):
+            rows.setdefault(int(values[0] or 0), {}).setdefault(int(values[1] or 0), line)
+        else:
+            bad.append(number)
+    return Parsed({round_: list(own.values()) for round_, own in rows.items()}, bad, tail)
+
+
+def _parse_jsonl(path: Path) -> Parsed:
+    lines, tail = _lines(path)
+    rows: dict[int, Row] = {}
+    bad: list[int] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        _take(row, number, rows, bad)
+    return Parsed(rows, bad, tail)
+
+
+def _parse_csv(path: Path, columns: list[tuple[str, ...]]) -> Parsed:
+    """Args: columns: of the rows in metrics.jsonl, for a header that is damaged."""
+    lines, tail = _lines(path)
+    split = [line.split(",") for line in lines]
+    header = next((fields for fields in split if "round" in fields), None)
+    if columns and (header is None or not set(header) <= set().union(*columns)):
+        header = list(Counter(columns).most_common(1)[0][0])
+    rows: dict[int, Row] = {}
+    bad: list[int] = []
+    for number, fields in enumerate(split, 1):
+        if fields == header:
+            continue
+        values = _numbers(fields)
+        whole = header is not None and values is not None and len(values) == len(header)
+        _take(dict(zip(header, values, strict=True)) if whole else None, number, rows, bad)  # type: ignore[arg-type]
+    return Parsed(rows, bad, tail)
+
+
+def _lines(path: Path) -> tuple[list[str], bool]:
+    """The whole lines of a text file, and whether a part of one follows them; none where there is no file."""
+    try:
+        *lines, rest = path.read_bytes().decode(errors="replace").split("\n")
+    except FileNotFoundError:
+        return [], False
+    return lines, bool(rest)
+
+
+def _take(value: Any, number: int, rows: dict[int, Row], bad: list[int]) -> None:
+    """Sort one line's value into the rows or the bad lines; a round's first row counts."""
+    whole = (
+        isinstance(value, dict)
+        and _is_count(value.get("round"))
+        and all(type(entry) in (int, float, type(None)) for entry in value.values())
+    )
+    if whole and value["round"] not in rows:
+        rows[value["round"]] = value
+    else:
+        bad.append(number)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _numbers(texts: list[str]) -> list[int | float | None] | None:
+    """Fields of a CSV line; None where one of them is neither a number nor empty."""
+    try:
+        return [None if not t else int(t) if _WHOLE.fullmatch(t) else float(t) for t in texts]
+    except ValueError:
+        return None
+
+
+_WHOLE = re.compile(r"-?[0-9]{1,400}")
