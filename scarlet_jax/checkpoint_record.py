@@ -169,7 +169,7 @@ def _refuse(place: Path, fault: SystemFault | None) -> None:
     where = f"its file {fault.path}" if fault.path and Path(fault.path) != place else "it"
     raise UserError(
         f"checkpoint {place} cannot be read ({where}: {fault.reason}); this is no damage, and all stays as it is: mend "
-        "that, then the same command resumes."
+        "that, then give the same command again."
     )
 
 

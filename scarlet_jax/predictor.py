@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from scarlet_jax import checkpoint
+from scarlet_jax import checkpoint, checkpoint_record
 from scarlet_jax import workdir as workdirs
 from scarlet_jax.data.augment import normalize
 from scarlet_jax.errors import UserError
@@ -89,7 +89,7 @@ def load_server(workdir: str | Path, batch_size: int = EVALUATION_BATCH) -> Pred
       batch_size: images that the predictor computes together.
 
     Raises:
-      UserError: no run's directory, or a run without a checkpoint yet; one sentence.
+      UserError: no run's directory, a run without a checkpoint yet, or one that cannot be read; one sentence.
     """
     path = Path(workdir)
     config = workdirs.read_json(path / "config.json") if path.is_dir() else None
@@ -105,6 +105,7 @@ def load_server(workdir: str | Path, batch_size: int = EVALUATION_BATCH) -> Pred
         config["model"]["conv"],
         config["model"].get("dtype", "float32"),
     )
+    rounds = record.get("rounds", rounds)  # not of its folder, which somebody may have renamed
     return Predictor(model, variables, facts["class_names"], facts["image_shape"], rounds, batch_size)
 
 
@@ -118,12 +119,10 @@ def _newest(path: Path) -> tuple[int, PyTree, dict[str, Any]]:
         directory = path / checkpoint.DIRECTORY / str(rounds)
         try:
             return rounds, *_read(directory)
-        except (MemoryError, PermissionError, UserError):  # these say nothing about the checkpoint
-            raise
         except Exception as error:  # whatever a damaged file makes Orbax raise
+            damage = checkpoint_record.damage_of(directory, error)
             if directory.exists():
-                reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-                _log.warning("checkpoint %s is damaged (%s): skipped", directory, reason)
+                _log.warning("checkpoint %s is damaged (%s): skipped", directory, damage)
     if tried:
         raise UserError(f"the run in {path} has no checkpoint that can be read; tried {sorted(tried, reverse=True)}.")
     raise UserError(f"the run in {path} has no checkpoint yet; the first is written after checkpoint.every rounds.")
@@ -131,7 +130,7 @@ def _newest(path: Path) -> tuple[int, PyTree, dict[str, Any]]:
 
 def _read(directory: Path) -> tuple[PyTree, dict[str, Any]]:
     """The server's variables and the record of one checkpoint; raises whatever shows that it is damaged."""
-    record = ocp.JsonCheckpointHandler().restore(epath.Path(directory.absolute() / "record"))
+    record = checkpoint_record.read(directory)
     if record["server"] is None:
         raise UserError(f"the run in {directory.parents[1]} has no server model: its method trains clients alone.")
     server = epath.Path(directory.absolute() / "server")

@@ -7,6 +7,7 @@ import pytest
 
 import scarlet_jax
 from configs import digits
+from scarlet_jax import predictor
 from scarlet_jax.data import federation
 from scarlet_jax.errors import UserError
 
@@ -99,6 +100,33 @@ def test_a_damaged_checkpoint_is_named_and_skipped(copy, caplog):
     (older / "record" / "metadata").unlink()
     with pytest.raises(UserError, match=r"no checkpoint that can be read; tried \[4, 3\]"):
         scarlet_jax.load_server(copy)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied"),
+        OSError(5, "Input/output error"),
+        ValueError("DATA_LOSS: Error reading local file \"/run/d/1\" [os_error_code='5']"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_is_not_skipped_for_an_older_model(copy, monkeypatch, error):
+    read = predictor._read
+    newest = copy / "checkpoints" / str(ROUNDS)
+
+    def refuse(directory):
+        if directory == newest:
+            raise error
+        return read(directory)
+
+    monkeypatch.setattr(predictor, "_read", refuse)
+    with pytest.raises(UserError, match=rf"checkpoint {newest} cannot be read \(.*; this is no damage"):
+        scarlet_jax.load_server(copy)
+
+
+def test_the_rounds_are_those_of_the_model_and_not_of_its_folder(copy):
+    shutil.copytree(copy / "checkpoints" / str(ROUNDS - 1), copy / "checkpoints" / str(ROUNDS + 9))
+    assert scarlet_jax.load_server(copy).rounds == ROUNDS - 1
 
 
 def test_contents_that_were_not_written_are_noticed(copy):

@@ -63,7 +63,7 @@ def test_folders_without_rights_are_refused_and_afterwards_the_run_goes_on(unfin
     assert ended.returncode == 1 and before == after
     assert ended.stderr.splitlines()[-1] == (
         f"checkpoint {unfinished}/checkpoints/2 cannot be read (its file {federation}: permission denied); this is no "
-        "damage, and all stays as it is: mend that, then the same command resumes."
+        "damage, and all stays as it is: mend that, then give the same command again."
     )
     scarlet_jax.run(tiny(), unfinished)
     assert_same_run(unfinished, finished)
