@@ -336,13 +336,27 @@ def test_runs_without_anything_to_send(many, tmp_path):
     assert names == {"overview", "accuracy_rounds", "client_spread"}
 
 
+def test_rows_that_are_damaged_in_one_file_are_read_from_the_other(tmp_path):
+    run = write_run(tmp_path / "run")
+    whole = report.load(run)
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    rows = [json.loads(line) for line in lines]
+    table = [",".join(rows[0])] + [",".join("" if v is None else str(v) for v in row.values()) for row in rows]
+    (run / "metrics.csv").write_text("".join(f"{line}\n" for line in table))
+    (run / "metrics.jsonl").write_text("".join([lines[0], "garbage\n", lines[2]]))
+    read = report.load(run)
+    assert read.metrics.keys() == whole.metrics.keys()
+    for name, values in whole.metrics.items():
+        np.testing.assert_array_equal(read.metrics[name], values)
+
+
 @pytest.mark.parametrize(
     "change, sentence",
     [
         (lambda run: (run / "config.json").unlink(), "is not a run: it has no config.json."),
         (lambda run: (run / "metrics.jsonl").write_text(""), "has no rounds yet"),
         (lambda run: (run / "metrics.jsonl").write_text('{"round": 0\n{"round": 1}\n'), "damaged in line 1"),
-        (lambda run: (run / "metrics.jsonl").write_text('{"round": 1}\n{"round": 1}\n'), "do not follow each other"),
+        (lambda run: (run / "metrics.jsonl").write_text('{"round": 1}\n{"round": 1}\n'), "damaged in line 2"),
         (lambda run: (run / "config.json").write_text("{"), "cannot be read"),
         (lambda run: (run / "config.json").write_text('{"seed": 0}'), "not a run of this program"),
         (lambda run: (run / "clients.csv").write_text("round,client\n1,2,3\n"), "clients.csv is damaged"),

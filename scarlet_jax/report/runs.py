@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from scarlet_jax import row_files
 from scarlet_jax.errors import UserError
 
 # As in comm.LEDGERS and the methods' own D; repeated because importing those imports jax, which takes seconds.
@@ -114,7 +115,7 @@ def load(run_dir: str | os.PathLike[str]) -> Run:
         inside = sorted(p.parent.name for p in path.glob("*/config.json"))
         hint = f"; it holds runs, so give {path}/*" if inside else ""
         raise UserError(f"{path} is not a run: it has no config.json{hint}.")
-    rows = _read_rows(path / "metrics.jsonl")
+    rows = _read_rows(path)
     if not rows:
         raise UserError(f"The run {path} has no rounds yet: there is nothing to report.")
     metrics: dict[str, np.ndarray] = {}
@@ -127,8 +128,6 @@ def load(run_dir: str | os.PathLike[str]) -> Run:
         described, rounds = _described(path, config), config["rounds"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a run of this program: {error} is missing from its files.") from error
-    if np.any(np.diff(round_) <= 0):
-        raise UserError(f"{path / 'metrics.jsonl'} is damaged: its rounds do not follow each other.")
 
     nothing = np.full(len(rows), np.nan)
 
@@ -201,24 +200,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl; a last line that is being written, or was cut off by a kill, is left out."""
+    """The rows of metrics.jsonl, and of metrics.csv where that is damaged; a line that is not whole yet is left out."""
     try:
-        lines = path.read_text(errors="replace").splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
+        rows, jsonl, _ = row_files.read_metrics(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            raise UserError(f"{path} is damaged in line {number}.")
-        rows.append(row)
+        raise UserError(f"{error.filename or path} cannot be read: {error.strerror}.") from error
+    if jsonl.bad and [row["round"] for row in rows] != list(range(len(rows))):  # the damage has cost some
+        raise UserError(f"{path / 'metrics.jsonl'} is damaged in line {jsonl.bad[0]}.")
     return rows
 
 
