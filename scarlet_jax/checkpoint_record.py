@@ -166,9 +166,9 @@ def _refuse(place: Path, fault: SystemFault | None) -> None:
     """Raise for a fault of the system; a file that is missing, or of the wrong kind, is damage."""
     if fault is None or fault.code in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
         return
-    where = f"its file {fault.path}" if fault.path and Path(fault.path) != place else "it"
+    where = f"{fault.path}: " if fault.path and Path(fault.path) != place else ""
     raise UserError(
-        f"checkpoint {place} cannot be read ({where}: {fault.reason}); this is no damage, and all stays as it is: mend "
+        f"checkpoint {place} cannot be read ({where}{fault.reason}); this is no damage, and all stays as it is: mend "
         "that, then give the same command again."
     )
 

@@ -18,7 +18,7 @@ from scarlet_jax import backend, checkpoint, fields, fleet, hosts, memory, metri
 from scarlet_jax import workdir as workdirs
 from scarlet_jax.checkpoint_record import Found
 from scarlet_jax.data import federation as federation_data
-from scarlet_jax.data.describe import PARTITION_FILES, write_partition
+from scarlet_jax.data.describe import partition_written, write_partition
 from scarlet_jax.feed import Feed
 from scarlet_jax.models import conv_timing, resolve_conv
 from scarlet_jax.phases import shapes
@@ -162,7 +162,8 @@ class _Session:
         }
 
         def describe() -> str:
-            if not self.opened.begun or not all((self.path / name).exists() for name in PARTITION_FILES):
+            records.check_place(self.path)
+            if not self.opened.begun or not partition_written(self.path):
                 write_partition(federation, self.path)
             return workdirs.record_environment(self.path, choices, self.opened.run)
 

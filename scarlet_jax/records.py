@@ -86,14 +86,26 @@ class Writer:
         Raises:
           UserError: what is gone.
         """
-        gone = [name for name in (".lock", "config.json", "environment.json") if not (self._workdir / name).exists()]
-        gone += [path.name for path, size in self._sizes.items() if _size(path) != size]
-        if gone:
-            raise UserError(
-                f"workdir {self._workdir} was deleted, moved or changed while the run wrote to it "
-                f"({', '.join(gone)}); the run stops, because the rest could not be resumed: bring back what "
-                "was there, then the same command goes on from the newest checkpoint."
-            )
+        changed = [path.name for path, size in self._sizes.items() if _size(path) != size]
+        check_place(self._workdir, (*STAYING, "environment.json", "checkpoints"), changed)
+
+
+STAYING = (".lock", "config.json")  # nothing but the user removes these
+
+
+def check_place(workdir: Path, names: Sequence[str] = STAYING, changed: Sequence[str] = ()) -> None:
+    """Notice that a workdir was taken away under a running run.
+
+    Raises:
+      UserError: `names` that are missing, and `changed`.
+    """
+    gone = [name for name in names if not (workdir / name).exists()]
+    if gone or changed:
+        raise UserError(
+            f"workdir {workdir} was deleted, moved or changed while the run wrote to it "
+            f"({', '.join([*gone, *changed])}); the run stops, because the rest could not be resumed: bring back what "
+            "was there, then the same command goes on from the newest checkpoint."
+        )
 
 
 def mend(workdir: Path, rounds: int) -> list[Row]:

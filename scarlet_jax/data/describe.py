@@ -16,7 +16,7 @@ import numpy as np
 from scarlet_jax import types
 from scarlet_jax.data.federation import Federation
 
-PARTITION_FILES = ("partition.npz", "partition.csv", "partition.png")
+_FILES = ("partition.npz", "partition.csv", "partition.png")
 _LONG = 25  # rows of a table that is printed whole
 
 
@@ -111,6 +111,12 @@ def write_partition(federation: Federation, workdir: str | os.PathLike[str]) -> 
         _draw(file, arrays["train_histogram"], arrays["val_size"], federation)
 
 
+def partition_written(workdir: Path) -> bool:
+    """Whether all that `write_partition` writes is there."""
+    paths = [workdir / name for name in _FILES]
+    return all(path.exists() and path.stat().st_size for path in paths)  # a crash of the system may leave them empty
+
+
 def _draw(file: BinaryIO, train: np.ndarray, val_size: np.ndarray, federation: Federation) -> None:
     """A bubble per client and class, its area the number of training images; above it the clients' sizes."""
     # No pyplot: its global state must not be touched off the main thread.
@@ -161,6 +167,8 @@ def _atomic(path: Path) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.chmod(scratch, 0o644)
         os.replace(scratch, path)
     except BaseException:

@@ -62,7 +62,7 @@ def test_folders_without_rights_are_refused_and_afterwards_the_run_goes_on(unfin
         federation.chmod(0o755)
     assert ended.returncode == 1 and before == after
     assert ended.stderr.splitlines()[-1] == (
-        f"checkpoint {unfinished}/checkpoints/2 cannot be read (its file {federation}: permission denied); this is no "
+        f"checkpoint {unfinished}/checkpoints/2 cannot be read ({federation}: permission denied); this is no "
         "damage, and all stays as it is: mend that, then give the same command again."
     )
     scarlet_jax.run(tiny(), unfinished)
@@ -143,9 +143,10 @@ def test_an_empty_folder_is_no_checkpoint(unfinished, finished):
 
 
 @pytest.mark.parametrize("gone", ["partition.npz", "partition.csv", "partition.png"])
-def test_a_missing_partition_is_written_again(unfinished, finished, gone):
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_missing_partition_is_written_again(unfinished, gone, empty):
     before = (unfinished / gone).read_bytes()
-    (unfinished / gone).unlink()
+    (unfinished / gone).write_bytes(b"") if empty else (unfinished / gone).unlink()
     scarlet_jax.run(tiny(), unfinished)
     assert (unfinished / gone).read_bytes() == before
 
@@ -219,8 +220,9 @@ def _empty(path):
 
 
 TAKEN = {
-    "deleted": (shutil.rmtree, ".lock, config.json, environment.json, metrics.jsonl, metrics.csv, clients.csv"),
-    "emptied": (_empty, "config.json, environment.json, metrics.jsonl, metrics.csv, clients.csv"),
+    "deleted": (shutil.rmtree, ".lock, config.json"),
+    "emptied": (_empty, "config.json, environment.json"),
+    "without checkpoints": (lambda path: shutil.rmtree(path / "checkpoints"), "checkpoints"),
     "moved": (lambda path: path.rename(path.with_name("moved")), ".lock, config.json"),
     "recreated": (lambda path: shutil.rmtree(path) or path.mkdir(), ".lock, config.json"),
     "without a lock": (lambda path: (path / ".lock").unlink(), ".lock"),
@@ -242,6 +244,14 @@ def test_a_run_stops_where_its_workdir_is_taken_away(tmp_path, monkeypatch, how,
         f"workdir {path} was deleted, moved or changed while the run wrote to it ({gone}"
     )
     assert not (path / "summary.json").exists() or json.loads((path / "summary.json").read_text())["complete"] is False
+
+
+def test_a_workdir_taken_away_while_data_are_loaded_is_not_made_again(tmp_path, monkeypatch):
+    path, load = tmp_path / "run", experiment.federation_data.load
+    monkeypatch.setattr(experiment.federation_data, "load", lambda config: shutil.rmtree(path) or load(config))
+    with pytest.raises(scarlet_jax.UserError, match=r"was deleted, moved or changed .* \(\.lock, config\.json\)"):
+        scarlet_jax.run(tiny(), path)
+    assert not path.exists()
 
 
 def test_a_run_whose_workdir_was_moved_goes_on_once_it_is_back(tmp_path, monkeypatch, finished):
