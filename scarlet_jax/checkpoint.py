@@ -105,6 +105,11 @@ class Checkpoints:
         checkpoint_record.refuse_damaged(self._directory.parent, damaged)
         return None
 
+    def lost(self) -> list[str]:
+        """Folders of checkpoints that were on disk and are not any more, though the program did not remove them."""
+        gone = set(self._manager.all_steps()) - set(steps(self._directory.parent))
+        return [f"{DIRECTORY}/{rounds}" for rounds in sorted(gone)]
+
     def wait(self) -> None:
         """Return when the last save is on disk."""
         self._manager.wait_until_finished()

@@ -109,7 +109,8 @@ class _Session:
         try:
             return self._run()
         except Exception:
-            self._check_place()  # where the workdir is gone, whatever failed did so for that reason
+            if self.writer is not None:  # where something is gone, whatever failed did so for that reason
+                self.writer.check_place(self.checkpoints.lost())
             raise
 
     def _run(self) -> metrics.Row:

@@ -80,14 +80,14 @@ class Writer:
             self._board.add_scalar(name, value, row["round"])
         self._board.flush()
 
-    def check_place(self) -> None:
-        """Notice that somebody removed, moved or changed what this run has written.
+    def check_place(self, lost: Sequence[str] = ()) -> None:
+        """Notice that somebody removed, moved or changed what this run has written; `lost` is known to be gone.
 
         Raises:
           UserError: what is gone.
         """
         changed = [path.name for path, size in self._sizes.items() if _size(path) != size]
-        check_place(self._workdir, (*STAYING, "environment.json", "checkpoints"), changed)
+        check_place(self._workdir, (*STAYING, "environment.json", "checkpoints"), [*changed, *lost])
 
 
 STAYING = (".lock", "config.json")  # nothing but the user removes these

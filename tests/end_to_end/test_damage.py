@@ -231,6 +231,33 @@ TAKEN = {
 }
 
 
+def test_checkpoints_taken_away_while_one_is_written_are_named(tmp_path, monkeypatch):
+    """What Orbax raises then depends on how far it is, and says nothing that a user understands."""
+
+    def fail(self, rounds, state, record):
+        self.wait()
+        shutil.rmtree(tmp_path / "checkpoints")
+        (tmp_path / "checkpoints").mkdir()
+        raise ValueError("Save failed: 2/2 params are missing .zarray in checkpoint")
+
+    save = checkpoint.Checkpoints.save
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", lambda *args: (save, save, fail)[args[1] // 2 - 1](*args))
+    with pytest.raises(
+        scarlet_jax.UserError, match=r"was deleted, moved or changed .* \(checkpoints/2, checkpoints/4\)"
+    ):
+        scarlet_jax.run(tiny(rounds=6), tmp_path)
+
+
+def test_another_failure_is_not_taken_for_it(tmp_path, monkeypatch):
+    def fail(self, rounds, state, record):
+        raise ValueError("a bug")
+
+    save = checkpoint.Checkpoints.save
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", lambda *args: (save, fail)[args[1] // 2 - 1](*args))
+    with pytest.raises(ValueError, match="a bug"):
+        scarlet_jax.run(tiny(), tmp_path)
+
+
 @pytest.mark.parametrize("at", [2, 3, 5])
 @pytest.mark.parametrize("how", TAKEN)
 def test_a_run_stops_where_its_workdir_is_taken_away(tmp_path, monkeypatch, how, at):
