@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import bad_field
 from scarlet_jax.metrics import CLIENT_FIELDS, Row
 from scarlet_jax.workdir import write_text
 
@@ -91,9 +91,11 @@ def check_wandb(wandb_config: Any) -> None:
       UserError: wandb is asked for and not installed.
     """
     if wandb_config.mode != "off" and importlib.util.find_spec("wandb") is None:
-        raise UserError(
-            f"wandb.mode is {wandb_config.mode!r}, but wandb is not installed; "
-            'install it (in the source folder, pip install -c constraints.txt -e ".[wandb]"), or set wandb.mode to off.'
+        raise bad_field(
+            "wandb.mode",
+            wandb_config.mode,
+            "off, or an installation with wandb (in the source folder, pip install -c constraints.txt -e '.[wandb]')",
+            "but wandb is not installed",
         )
 
 
