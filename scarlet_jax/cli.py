@@ -168,8 +168,8 @@ def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
     file, *argument = path.split(":", 1)
     if not Path(file).is_file():
         meant = _meant_config(file)
-        hint = f"did you mean {meant}{path[len(file) :]}?" if meant else f"{_offered()}."
-        raise UserError(f"There is no config {shown(file)[1:-1]}: {hint}")
+        hint = f" (did you mean {meant}{path[len(file) :]}?)" if meant else f"; {_offered()}"
+        raise UserError(f"There is no config {shown(file)[1:-1]}{hint}.")
     folder = Path(file).resolve().parent
     root = next(parent for parent in (folder, *folder.parents) if not (parent / "__init__.py").exists())
     if root != folder and str(root) not in sys.path:
@@ -246,8 +246,8 @@ def _check_field(field: str, fields: dict[str, type]) -> None:
     if members:
         raise UserError(f"config.{field} is a group: set one of its fields, {', '.join(members)}.")
     nearest = config_fields.nearest(field, list(fields))
-    hint = f"did you mean config.{nearest}?" if nearest else "--help lists all fields."
-    raise UserError(f"The config has no field {field!r}: {hint}")
+    hint = f" (did you mean config.{nearest}?)" if nearest else "; --help lists all fields"
+    raise UserError(f"The config has no field {shown(field)}{hint}.")
 
 
 def _unknown_flag(name: str, flag_values: flags.FlagValues, fields: dict[str, type]) -> str:
@@ -258,7 +258,8 @@ def _unknown_flag(name: str, flag_values: flags.FlagValues, fields: dict[str, ty
     nearest = config_fields.nearest(name, list(fields))
     if not close and nearest:
         close = [f"config.{nearest}"]
-    return f"There is no flag --{name}: " + (f"did you mean --{close[0]}?" if close else "--help lists what there is.")
+    hint = f" (did you mean --{close[0]}?)" if close else "; --help lists what there is"
+    return f"There is no flag --{name}{hint}."
 
 
 def _wrong_type(error: flags.Error, args: Sequence[str], fields: dict[str, type]) -> str:
@@ -311,6 +312,8 @@ def _offered() -> str:
 
 def _meant_config(file: str) -> str | None:
     """The experiment whose path, name or end of a path is this, or is spelt like it."""
+    if Path(file).is_dir():
+        return None
     wanted = Path(file).with_suffix("").as_posix().casefold()
     paths = {Path(path).with_suffix("").as_posix().casefold(): path for path in reversed(_experiments())}
     for path in paths:

@@ -14,7 +14,7 @@ class UserError(Exception):
     """
 
     def __init__(self, sentence: str):
-        super().__init__(sentence if sentence.endswith((".", "?", "!")) else f"{sentence}.")
+        super().__init__(sentence if sentence.endswith(".") else f"{sentence}.")
 
 
 def bad_field(field: str, value: Any, allowed: str, why: str = "") -> UserError:

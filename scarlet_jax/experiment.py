@@ -105,8 +105,8 @@ def _check_rounds(path: Path, rounds: int, summary: metrics.Row | None) -> None:
         )
     if done > rounds:
         raise UserError(
-            f"rounds is {rounds}, but the run in {path} has done {done}; "
-            "ask for at least as many, or give --workdir another directory."
+            f"config.rounds is {rounds}, but the run in {path} has done {done}; allowed is at least {done}, or another "
+            "--workdir."
         )
 
 

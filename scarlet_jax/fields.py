@@ -86,6 +86,11 @@ def make_plain(config: config_dict.ConfigDict) -> None:
                 group[key] = float(str(value)) if single else value.item()
 
 
+def is_group(value: Any) -> bool:
+    """Whether a value of a config is a group of fields, which may be empty."""
+    return isinstance(value, config_dict.ConfigDict)
+
+
 def set_open(config: config_dict.ConfigDict, field: str) -> None:
     """Leave a field to the method or the program."""
     group, _, key = field.rpartition(".")
@@ -152,6 +157,13 @@ def whole(text: str) -> int | None:
 def _simple(name: str) -> str:
     """A name without case and divisions: Learning-Rate and learning_rate are learningrate."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def shown_group(config: config_dict.ConfigDict, name: str) -> dict[Any, Any]:
+    """The fields of a group as a plain dictionary, which a sentence can repeat."""
+    for key in name.split("."):
+        config = config[key]
+    return config.to_dict()
 
 
 def _walk(config: config_dict.ConfigDict, prefix: str) -> Iterator[tuple[str, config_dict.ConfigDict, Any]]:

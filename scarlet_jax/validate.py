@@ -67,13 +67,15 @@ def may_be_open(field: str) -> bool:
 
 def _check(config: config_dict.ConfigDict, imports: bool) -> None:
     values = fields.leaves(fields.plain(config))
-    for field in values:
+    for field, value in values.items():
+        above = next((known for known, rule in RULES.items() if field.startswith(f"{known}.")), None)
+        if above is not None:
+            raise bad_field(above, fields.shown_group(config, above), RULES[above].words())
         # Fields of a method that this module does not know are the registry's to judge.
-        if field not in RULES and not field.startswith("method."):
+        if field not in RULES and not field.startswith("method.") and not fields.is_group(value):
             near = fields.nearest(field, list(RULES))
-            raise UserError(
-                f"The config has a field that nothing reads: {field}" + (f"; is it {near}?" if near else ".")
-            )
+            hint = f" (did you mean config.{near}?)" if near else ""
+            raise UserError(f"The config has a field that nothing reads, config.{field}{hint}.")
     for field, rule in RULES.items():
         if field not in values:
             if field in OPTIONAL:

@@ -73,8 +73,8 @@ def test_the_config_is_locked_and_open_fields_stay_open():
 REFUSED = {
     "no config": ([], ["--config=FILE", "configs/cifar10.py"]),
     "config without value": (["--config"], ["needs a file", "configs/digits.py"]),
-    "missing file": (["--config=configs/digts.py"], ["no config configs/digts.py: did you mean configs/digits.py?"]),
-    "folder": (["--config=configs"], ["no config configs: there are configs/cifar10.py"]),
+    "missing file": (["--config=configs/digts.py"], ["no config configs/digts.py (did you mean configs/digits.py?)."]),
+    "folder": (["--config=configs"], ["no config configs; there are configs/cifar10.py"]),
     "two configs": ([DIGITS, "--config=configs/cifar10.py"], ["twice", "configs/digits.py", "configs/cifar10.py"]),
     "argument not taken": (["--config=configs/base.py:cfd"], ["configs/base.py takes no argument"]),
     "misspelt field": ([DIGITS, "--config.participatoin=0.5"], ["'participatoin'", "config.participation?"]),
@@ -99,7 +99,7 @@ REFUSED = {
     "positional": ([DIGITS, "rounds=3"], ["'rounds=3'", "--config.FIELD=VALUE"]),
     "a value out of range": ([DIGITS, "--config.rounds=0"], ["config.rounds is 0; allowed is a whole number from 1"]),
     "open, where it cannot be": ([DIGITS, "--config.lr=open"], ["config.lr is 'open'; allowed is a number above 0"]),
-    "name alone": (["--config=digits"], ["no config digits: did you mean configs/digits.py?"]),
+    "name alone": (["--config=digits"], ["no config digits (did you mean configs/digits.py?)."]),
     "name with a method": (["--config=digits:dsfl"], ["did you mean configs/digits.py:dsfl?"]),
     "path without its end": (["--config=configs/cifar10"], ["did you mean configs/cifar10.py?"]),
     "path without its folder": (["--config=paper/cifar100.py"], ["did you mean configs/paper/cifar100.py?"]),
@@ -264,7 +264,7 @@ def test_neither_help_nor_refusals_import_jax(tmp_path):
 def test_a_refusal_goes_to_stderr_with_exit_code_1():
     done = launch(DIGITS, "--config.participatoin=0.5")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "The config has no field 'participatoin': did you mean config.participation?\n"
+    assert done.stderr == "The config has no field 'participatoin' (did you mean config.participation?).\n"
 
 
 @pytest.mark.parametrize(

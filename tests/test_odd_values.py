@@ -48,12 +48,11 @@ ODD = {
 
 
 def config_of(field: str, value) -> config_dict.ConfigDict:
-    config = digits.get_config().unlock()
+    """configs/digits.py with a field as a config written by hand might have it."""
+    values = digits.get_config().to_dict()
     group, _, key = field.rpartition(".")
-    owner = config[group] if group else config
-    with owner.ignore_type():
-        owner[key] = value
-    return config
+    (values[group] if group else values)[key] = value
+    return config_dict.ConfigDict(values)
 
 
 def refusal(config: config_dict.ConfigDict) -> str | None:
@@ -78,11 +77,8 @@ def test_an_odd_value_is_accepted_or_refused_in_one_sentence(field):
         sentence = refusal(config_of(field, value))
         if sentence is not None:
             assert re.fullmatch(r"[^\n]{1,1000}\.", sentence), (name, sentence)
-            assert re.match(rf"config\.{re.escape(field)}\S* is .*; allowed is ", sentence) or (
-                # A value that is possible by itself, but not with those of other fields.
-                re.match(r"config\.\S+ is .*; allowed is ", sentence) or "a field that nothing reads" in sentence
-                or f"config.{field} is missing" in sentence
-            ), (name, sentence)  # fmt: skip
+            # A value that is possible by itself may be impossible with that of another field.
+            assert re.match(r"config\.\S+ is .*; allowed is ", sentence), (name, sentence)
 
 
 @pytest.mark.parametrize("method", registry.METHODS)
@@ -95,9 +91,7 @@ def test_an_odd_value_of_a_methods_own_field(method):
             config.method.name, config.cache.duration = method, None
             sentence = refusal(config)
             if sentence is not None:
-                assert re.match(rf"config\.{field}\S* is [^\n]*; allowed is [^\n]*\.$", sentence) or (
-                    "is missing" in sentence
-                ), (name, sentence)
+                assert re.match(rf"config\.{field} is [^\n]*; allowed is [^\n]*\.$", sentence), (name, sentence)
 
 
 @hypothesis.given(
@@ -116,7 +110,7 @@ def test_any_value_is_accepted_or_refused_in_one_sentence(field, value):
     ids=["empty", "empty group", "unknown groups"],
 )
 def test_a_config_without_fields_is_one_sentence(config):
-    assert re.fullmatch(r"config\.seed is missing: .*\.|.*nothing reads: .*\.", refusal(config))
+    assert re.fullmatch(r"config\.seed is missing: .*\.|.*nothing reads, .*\.", refusal(config))
 
 
 def test_numpy_scalars_are_read_as_pythons_own_numbers():
@@ -208,19 +202,18 @@ def test_every_refusal_of_the_source_is_one_sentence_that_ends():
     assert len(found) > 80
     for place, text in found:
         sentence = str(UserError(text))
-        assert "\n" not in sentence and sentence.endswith((".", "?")) and not sentence.endswith(".."), place
+        assert "\n" not in sentence and sentence.endswith(".") and not sentence.endswith(".."), place
 
 
 def test_every_refusal_of_a_field_has_one_form():
     """`errors.bad_field` makes it. What depends on the data says what is there, and is left to the folder data."""
     for place, text in _sentences():
-        named = re.match(r"(config\.)?([a-z_]+\.)?[a-z_]+ ?(is|=)", text)
-        name = named[0].removeprefix("config.").rstrip("is= ") if named else ""
-        assert name not in FIELDS or "/data/" in place or "missing" in text, (place, text)
+        named = re.match(r"((?:[a-z_]+\.)?[a-z_]+)(?: is |=)", text)
+        argument = "predictor.py" in place  # of a function, which has the name of a field
+        assert not named or named[1] not in FIELDS or argument or "/data/" in place, (place, text)
 
 
 def test_the_words_of_a_library_get_the_full_stop_that_they_lack():
     assert str(UserError("no such file")) == "no such file."
     assert str(UserError("no such file.")) == "no such file."
-    assert str(UserError("did you mean lr?")) == "did you mean lr?"
     assert str(errors.bad_field("lr", "x" * 10_000, "a number")).endswith(" ...; allowed is a number.")

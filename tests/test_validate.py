@@ -167,7 +167,7 @@ def test_a_missing_field_is_named():
 def test_a_field_that_nothing_reads_is_refused_with_the_nearest_name():
     config = base.get_config().unlock()
     config.participaton = 0.5
-    with pytest.raises(UserError, match="participaton; is it participation"):
+    with pytest.raises(UserError, match=r"participaton \(did you mean config\.participation\?\)\."):
         validate.validate(config)
 
 
