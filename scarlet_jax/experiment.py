@@ -128,6 +128,7 @@ class _Session:
         self.progress: Progress | None = None
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
         self.done = 0  # rounds that a checkpoint holds
+        self._may_help = metrics.cures(config, registry.method_fields(config))
 
     def poll(self) -> None:
         """Called by the main thread while the loop works."""
@@ -271,7 +272,7 @@ class _Session:
     def _read(self, pending: _Pending, algorithm: Algorithm, progress: Progress) -> None:
         """Fetch a round's report, write its row, show it."""
         report, evaluation = jax.device_get((pending.report, pending.evaluation))
-        metrics.check_finite(pending.round, report, evaluation, self.done, registry.method_fields(self.config))
+        metrics.check_finite(pending.round, report, evaluation, self.done, self._may_help)
         seconds, ended = pending.times()
         billed = algorithm.bill(report)
         row, self.totals = metrics.make_row(
@@ -284,7 +285,8 @@ class _Session:
 
     def _save(self, state: Any, rounds: int) -> None:
         """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
-        metrics.check_state(rounds - 1, state, self.done, self.config.method.name not in registry.NO_DISTILLATION)
+        distils = self.config.method.name not in registry.NO_DISTILLATION
+        metrics.check_state(rounds - 1, state, self.done, self._may_help, distils)
         record = {"totals": self.totals, "summary": self.summary, "facts": self.facts}
         self.checkpoints.save(rounds, state, record)
         if not self.done or rounds == self.config.rounds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,27 @@ SUMMARISED = (
 MANY_CLASSES = 100  # from so many classes on, top-5 is the number that is named first, as in the reference
 
 
+class Cures(NamedTuple):
+    """What may help where a number is not finite, by its cause; each completes "... may help"."""
+
+    fit: str = "a lower config.lr"  # private training
+    kd: str = "a lower config.kd_lr"  # distillation
+    method: str = "a lower config.lr"  # what the server makes of finite soft labels
+
+
+def cures(config: Any, own_fields: Sequence[str]) -> Cures:
+    """Those of a config, among the fields that are in effect; `own_fields` are the method's, as in "method.beta"."""
+
+    def lower(*names: str) -> str:
+        in_effect = [f"config.{name}" for name in names if config[name] > 0]
+        return f"a lower {' or '.join(in_effect)}"
+
+    another = f"another {' or '.join(f'config.{field}' for field in own_fields)}" if own_fields else Cures().method
+    return Cures(
+        lower("lr", "momentum", "weight_decay"), lower("kd_lr", "kd_momentum", "kd_weight_decay"), another
+    )
+
+
 class NonFiniteError(UserError):
     """A loss became NaN or infinite."""
 
@@ -33,7 +54,7 @@ def no_totals() -> Totals:
 
 
 def check_finite(
-    round_: int, report: Any, evaluation: Evaluation | None, saved: int = 0, own_fields: Sequence[str] = ()
+    round_: int, report: Any, evaluation: Evaluation | None, saved: int = 0, may_help: Cures | None = None
 ) -> None:
     """Stop at a number that is not finite: the first one in the order in which a round computes them.
 
@@ -42,39 +63,38 @@ def check_finite(
       report: of the round, on the host.
       evaluation: None in a round without one.
       saved: rounds that the newest checkpoint holds.
-      own_fields: of the method, as in "method.beta"; they decide what clients' soft labels become.
+      may_help: of the config.
 
     Raises:
       NonFiniteError: names the number, the round and the client, and the field that may be the cause.
     """
-    participants, rate = np.asarray(report.participants), "a lower config.{}"
-    clients = [("distillation loss", participants, report.kd_loss, "kd_lr")]
-    clients += [("training loss", participants, report.fit_loss, "lr")]
+    participants, cure = np.asarray(report.participants), may_help or Cures()
+    clients = [("distillation loss", participants, report.kd_loss, cure.kd)]
+    clients += [("training loss", participants, report.fit_loss, cure.fit)]
     if evaluation is not None and evaluation.clients is not None:
-        clients += [("test loss", np.asarray(evaluation.ids), evaluation.clients.loss, "lr")]
-    for name, ids, values, field in clients:
+        clients += [("test loss", np.asarray(evaluation.ids), evaluation.clients.loss, cure.fit)]
+    for name, ids, values, own in clients:
         bad = ids[~np.isfinite(np.asarray(values))] if values is not None else ids[:0]
         if bad.size:
-            raise _not_finite(round_, f"the {name} of {_clients(bad)} is", rate.format(field), saved)
-    another = f"another {' or '.join(f'config.{field}' for field in own_fields)}" if own_fields else ""
+            raise _not_finite(round_, f"the {name} of {_clients(bad)}", own, saved)
     tested = evaluation.server.loss if evaluation is not None and evaluation.server is not None else None
-    server = [("the disagreement among the clients is", report.disagreement, "a lower config.lr or config.kd_lr")]
-    server += [("the entropy of the server's target is", report.target_entropy, another or rate.format("lr"))]
-    server += [("the server's distillation loss is", report.server_kd_loss, rate.format("kd_lr"))]
-    after = "lr" if report.server_kd_loss is None else "kd_lr"
-    server += [("the server's test loss is", tested, rate.format(after))]
-    for what, value, cure in server:
+    server = [("the clients' disagreement", report.disagreement, cure.fit)]
+    server += [("the server's target entropy", report.target_entropy, cure.method)]
+    server += [("the server's distillation loss", report.server_kd_loss, cure.kd)]
+    server += [("the server's test loss", tested, cure.fit if report.server_kd_loss is None else cure.kd)]
+    for what, value, own in server:
         if value is not None and not np.isfinite(value):
-            raise _not_finite(round_, what, cure, saved)
+            raise _not_finite(round_, what, own, saved)
 
 
-def check_state(round_: int, state: Any, saved: int = 0, distils: bool = True) -> None:
+def check_state(round_: int, state: Any, saved: int = 0, may_help: Cures | None = None, distils: bool = True) -> None:
     """Stop before a state that is not finite is saved: the last update may spoil a model whose losses were still fine.
 
     Args:
       round_: the round that made it.
       state: exactly K clients, stacked per group under `clients`. Waits for the devices.
       saved: rounds that the newest checkpoint holds.
+      may_help: of the config.
       distils: whether any model distils.
 
     Raises:
@@ -91,18 +111,19 @@ def check_state(round_: int, state: Any, saved: int = 0, distils: bool = True) -
     rest = all(_finite(leaf) for leaf in jax.device_get(jax.tree.leaves(state._replace(clients=()))))
     if bad or not rest:
         who = f"the model of {_clients(sorted(bad))}" if bad else "the server's model"
-        cure = f"a lower config.lr{' or config.kd_lr' if distils else ''}"
-        raise _not_finite(round_, f"{who}, after its last step, is", cure, saved, recorded=True)
+        own = may_help or Cures()
+        cure = f"{own.fit}{', or ' + own.kd if distils else ''}"
+        raise _not_finite(round_, who, cure, saved, " after its last step")
 
 
-def _not_finite(round_: int, what: str, cure: str, saved: int, recorded: bool = False) -> NonFiniteError:
+def _not_finite(round_: int, what: str, cure: str, saved: int, after: str = "") -> NonFiniteError:
     """The sentence: what is not finite, what is left of the run, and what may help.
 
-    A run that has left nothing may be started again in its directory with another config; `recorded`: it has a row.
+    A run that has left no row may be started again in its directory with another config. `after` the round it has one.
     """
     left = f"the checkpoint after {saved} rounds stays" if saved else "no checkpoint was saved yet"
-    elsewhere = " in another --workdir" if saved or recorded or round_ else ""
-    return NonFiniteError(f"round {round_}: {what} not finite; {left}, and {cure} may help{elsewhere}.")
+    elsewhere = " in another --workdir" if saved or after or round_ else ""
+    return NonFiniteError(f"round {round_}: {what} is not finite{after}; {left}, and {cure} may help{elsewhere}.")
 
 
 def _finite(leaf: np.ndarray) -> bool:

@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,78 @@ def test_what_is_wrong_is_one_sentence(args, parts):
     assert "\n" not in sentence
     for part in parts:
         assert part in sentence
+
+
+@pytest.mark.parametrize("field", [f for f, v in fields.leaves(base.get_config()).items() if v is None])
+def test_an_open_field_can_be_opened_again(field, tmp_path):
+    path = tmp_path / "closed.py"
+    path.write_text(
+        "from configs import base\n"
+        f"def get_config():\n  config = base.get_config()\n  config.{field} = 8\n  return config\n"
+    )
+    config, start = f"--config={path}", [f"--config.{field}", "open"]
+    assert fields.leaves(parse(config)[0])[field] == 8
+    for args in ([f"--config.{field}=open"], start, [f"--config.{field}=16", f"--config.{field}=OPEN"]):
+        assert fields.leaves(parse(config, *args)[0])[field] is None
+    assert fields.leaves(parse(config, *start, f"--config.{field}=16")[0])[field] == 16
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    {
+        "learning_rate": "lr", "learningRate": "lr", "learning-rate": "lr", "learnin_rate": "lr", "bs": "batch_size",
+        "num_rounds": "rounds", "local_epochs": "epochs", "clients": "num_clients", "K": "num_clients",
+        "fraction_fit": "participation", "client_fraction": "participation", "dataset": "data.private",
+        "dirichlet_alpha": "partition.alpha", "alpha": "partition.alpha", "arch": "model.client", "wd": "weight_decay",
+        "optimizer.learning_rate": "lr", "mu": "method.prox_mu", "random_seed": "seed", "save_every": "checkpoint.every",
+        "cache.D": "cache.duration", "algorithm": "method.name", "data_dir": "data.dir", "public": "data.public",
+    }.items(),
+)  # fmt: skip
+def test_another_word_for_a_field_is_understood(typed, meant):
+    with pytest.raises(UserError, match=rf"no field '{re.escape(typed)}' \(did you mean config\.{meant}\?\)\.$"):
+        parse(DIGITS, f"--config.{typed}=1")
+
+
+def test_every_other_word_stands_for_a_field_that_there_is():
+    known = fields.leaves(base.get_config())
+    assert set(fields.SYNONYMS.values()) <= set(known)
+    for word in fields.SYNONYMS:
+        assert re.fullmatch("[a-z0-9]+", word) and word not in known, word
+
+
+def test_files_that_are_no_experiments_are_not_offered():
+    with pytest.raises(UserError) as refusal:
+        parse()
+    offered = re.findall(r"configs/\S+\.py", str(refusal.value))
+    cards = [p for p in Path("configs").rglob("*.py") if "Command:" in p.read_text()]
+    assert sorted(offered) == sorted(map(str, cards))
+
+
+def test_an_empty_value_of_a_flag_is_not_its_default():
+    with pytest.raises(UserError, match=r"^--workdir is empty: give it a value, or leave it out\.$"):
+        parse(DIGITS, "--workdir=")
+    with pytest.raises(UserError, match="--workdir is empty"):
+        parse(DIGITS, "--workdir", "")
+
+
+@pytest.mark.parametrize("source", ["config_dict.ConfigDict()", "config_dict.ConfigDict({'method': {}})"])
+def test_a_config_without_fields_is_one_sentence(tmp_path, source):
+    path = tmp_path / "empty.py"
+    path.write_text(f"from ml_collections import config_dict\ndef get_config():\n  return {source}\n")
+    with pytest.raises(UserError, match=r"^config\.seed is missing: "):
+        parse(f"--config={path}")
+
+
+def test_numpy_scalars_in_a_config_can_be_overridden(tmp_path):
+    path = tmp_path / "numpy_scalars.py"
+    path.write_text(
+        "import numpy as np\nfrom configs import base\ndef get_config():\n  config = base.get_config()\n"
+        "  with config.ignore_type():\n    config.lr, config.rounds = np.float32(0.1), np.int64(3)\n  return config\n"
+    )
+    assert [(parse(f"--config={path}")[0][f], type(parse(f"--config={path}")[0][f])) for f in ("lr", "rounds")] == [
+        (0.1, float), (3, int),
+    ]  # fmt: skip
+    assert parse(f"--config={path}", "--config.rounds=5")[0].rounds == 5
 
 
 BROKEN_CONFIGS = {

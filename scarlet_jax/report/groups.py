@@ -171,7 +171,8 @@ def _title(run: Run) -> str:
 
 def _fields(run: Run) -> dict[str, Any]:
     """The fields of a run's config that decide what it computes, its seed aside."""
-    flat = _flat(run.config) | {"cache.duration": run.duration}
+    # A run of a program that evaluated participants alone has no such field.
+    flat = {"eval_clients": "participants"} | _flat(run.config) | {"cache.duration": run.duration}
     if run.duration == 0:
         flat = {f: v for f, v in flat.items() if not f.startswith("cache.") or f == "cache.duration"}
     # An open field and one that an older program did not have are the same.
