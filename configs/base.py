@@ -1,7 +1,7 @@
 """Every hyperparameter with its default; other configs import this one and change what differs.
 
 The comment behind a field is what `launch.py --help` prints. Defaults are those of the reference implementation's main
-branch. A field that is "open" (None) takes the value named in its comment.
+branch. A field that is "open" (None) takes the value named in its comment; `--config.FIELD=open` opens it again.
 """
 
 from ml_collections import config_dict
@@ -26,10 +26,11 @@ def get_config() -> config_dict.ConfigDict:
     config.seed = 0  # seed of everything random: partition, weights, draws, augmentation
     config.rounds = 5  # communication rounds
     config.num_clients = 100  # K, clients in the federation
-    config.participation = 1.0  # share of the clients that take part in a round; int(K * participation) >= 1
+    config.participation = 1.0  # share of the clients that take part in a round; 0.29 of 100 is 29, 1/49 of 49 is 1
     config.public_size = 10_000  # N, images in the shared unlabelled public pool, validation part included
     config.public_per_round = 1_000  # P, public images drawn in a round, without replacement
-    config.eval_every = 1  # evaluate server and participants every so many rounds, and in the last
+    config.eval_every = 1  # evaluate server and clients every so many rounds, and in the last
+    config.eval_clients = "participants"  # which clients are evaluated: the round's participants, or all
     config.same_init = True  # all clients and the server start from the same weights (per architecture)
 
     # Local training: cross-entropy on private images
@@ -102,7 +103,7 @@ def get_config() -> config_dict.ConfigDict:
     config.comm.label_bits = 32  # bits per probability on the wire: 32 (float32), 16 or 8 (uniform quantiser)
 
     # Execution; changes speed and memory, not results
-    config.clients_per_chunk = 0  # clients trained together on a device; 0 = chosen for backend and model
+    config.clients_per_chunk = 0  # clients trained together on a device, at most those of a group; 0 = chosen
     config.remat = False  # ResNets: compute blocks again for the gradient instead of keeping them; saves GPU memory
     config.deterministic = False  # GPU: the same bits in every run, for some speed (XLA's deterministic operations)
     config.profile_rounds = ""  # trace these rounds into WORKDIR/profile: 3:5 is the rounds 3 and 4, counted from 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import bad_field
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
@@ -40,7 +40,9 @@ def check(deterministic: bool) -> None:
     import jax
 
     if deterministic and jax.default_backend() == "gpu" and DETERMINISTIC not in os.environ.get("XLA_FLAGS", ""):
-        raise UserError(
-            f"deterministic is True, but XLA was started without {DETERMINISTIC}; use launch.py, or put that into the "
-            "environment variable XLA_FLAGS before jax starts."
+        raise bad_field(
+            "deterministic",
+            True,
+            "False, or True with launch.py, or with that in the environment variable XLA_FLAGS before jax starts",
+            f"but XLA was started without {DETERMINISTIC}",
         )

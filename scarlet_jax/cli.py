@@ -24,13 +24,16 @@ from ml_collections import config_dict, config_flags
 
 from scarlet_jax import cli_help
 from scarlet_jax import fields as config_fields
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import UserError, bad_field, shown
+from scarlet_jax.validate import RULES, may_be_open, validate_quickly
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 _HELP = re.compile(r"--?(h|help|helpshort|helpfull)$")
 _OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<field>[^=]*)(?:=(?P<value>.*))?$", re.DOTALL)
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_OPEN = "open"  # what is typed to leave a field to the method or the program
+_SHARED_PARTS = ("base", "common")  # names of files that experiments start from, and that are none themselves
 
 Main = Callable[[config_dict.ConfigDict, str, flags.FlagValues], Any]
 DefineFlags = Callable[[flags.FlagValues], None]
@@ -99,13 +102,14 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
         raise UserError(_one_line(error).removeprefix("ERROR:: ") + ".") from None
     path, rest = take_config(argv[1:])
     if path is None:
-        raise UserError(f"No config: add --config=FILE; there are {_existing_configs()}.")
+        raise UserError(f"No config: add --config=FILE; {_offered()}.")
     methods = [value for field, value in overrides(rest) if field == "method.name"]
     config = load_config(path, methods[-1] if methods else None)
     known = config_fields.types(config)
     for field, _ in overrides(rest):
         _check_field(field, known)
 
+    rest, opened = _take_open(rest, config)
     argv = [argv[0], *rest]
     try:
         # Not DEFINE_config_file: the file is read once, and --config may stand behind its overrides.
@@ -119,6 +123,13 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
         raise UserError(f"The command line cannot be read: {_one_line(error)}.") from None
     if unparsed[1:]:
         raise UserError(f"Unexpected argument {unparsed[1]!r}: fields are set as --config.FIELD=VALUE.")
+    for name in flag_values:
+        # Most often a variable that the shell did not know. The fields of the config have rules of their own.
+        if not name.startswith("config") and flag_values[name].present and flag_values[name].value in ("", []):
+            raise UserError(f"--{name} is empty: give it a value, or leave it out.")
+    for field in opened:
+        config_fields.set_open(flag_values.config, field)
+    validate_quickly(flag_values.config)
     return flag_values.config, path
 
 
@@ -143,7 +154,7 @@ def take_config(args: Sequence[str]) -> tuple[str | None, list[str]]:
             if value:
                 rest.remove(value)
         if not value:
-            raise UserError(f"--config needs a file; there are {_existing_configs()}.")
+            raise UserError(f"--config needs a file; {_offered()}.")
         path = value
     return path, rest
 
@@ -156,7 +167,9 @@ def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
     """
     file, *argument = path.split(":", 1)
     if not Path(file).is_file():
-        raise UserError(f"There is no config {file}; there are {_existing_configs()}.")
+        meant = _meant_config(file)
+        hint = f" (did you mean {meant}{path[len(file) :]}?)" if meant else f"; {_offered()}"
+        raise UserError(f"There is no config {shown(file)[1:-1]}{hint}.")
     folder = Path(file).resolve().parent
     root = next(parent for parent in (folder, *folder.parents) if not (parent / "__init__.py").exists())
     if root != folder and str(root) not in sys.path:
@@ -182,6 +195,7 @@ def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
         raise UserError(f"The config {path} cannot be loaded: {where}{what}") from None
     if not isinstance(config, config_dict.ConfigDict):
         raise UserError(f"get_config of {file} returns {type(config).__name__}, not an ml_collections ConfigDict.")
+    config_fields.make_plain(config)
     return config
 
 
@@ -232,8 +246,8 @@ def _check_field(field: str, fields: dict[str, type]) -> None:
     if members:
         raise UserError(f"config.{field} is a group: set one of its fields, {', '.join(members)}.")
     nearest = config_fields.nearest(field, list(fields))
-    hint = f"did you mean config.{nearest}?" if nearest else "--help lists all fields."
-    raise UserError(f"The config has no field {field!r}: {hint}")
+    hint = f" (did you mean config.{nearest}?)" if nearest else "; --help lists all fields"
+    raise UserError(f"The config has no field {shown(field)}{hint}.")
 
 
 def _unknown_flag(name: str, flag_values: flags.FlagValues, fields: dict[str, type]) -> str:
@@ -244,7 +258,8 @@ def _unknown_flag(name: str, flag_values: flags.FlagValues, fields: dict[str, ty
     nearest = config_fields.nearest(name, list(fields))
     if not close and nearest:
         close = [f"config.{nearest}"]
-    return f"There is no flag --{name}: " + (f"did you mean --{close[0]}?" if close else "--help lists what there is.")
+    hint = f" (did you mean --{close[0]}?)" if close else "; --help lists what there is"
+    return f"There is no flag --{name}{hint}."
 
 
 def _wrong_type(error: flags.Error, args: Sequence[str], fields: dict[str, type]) -> str:
@@ -252,15 +267,64 @@ def _wrong_type(error: flags.Error, args: Sequence[str], fields: dict[str, type]
     for field, value in overrides(args):
         if str(error).startswith(f"flag --config.{field}={value}:"):
             expected = _TYPE_NAMES.get(fields[field], f"a {fields[field].__name__}")
-            return f"config.{field} takes {expected}, not {value!r}."
+            allowed = RULES[field].words() if field in RULES and not RULES[field].imports else expected
+            return str(bad_field(field, value, allowed))
     return f"A flag has a value that it does not take: {_one_line(error)}."
 
 
-def _existing_configs() -> str:
-    """The config files a user can name, as paths from the working directory."""
+def _take_open(args: Sequence[str], config: config_dict.ConfigDict) -> tuple[list[str], set[str]]:
+    """The arguments without every --config.FIELD=open of a field that may be open, and the fields left open by them.
+
+    As everywhere on a command line, what is said last counts.
+    """
+    rest, opened, known = list(_before_dashes(args)), set[str](), config_fields.leaves(config)
+    behind = list(args[len(rest) :])
+    at = 0
+    while at < len(rest):
+        match = _OVERRIDE.match(rest[at])
+        field = match["field"] if match else ""
+        if field not in known or not (known[field] is None or may_be_open(field)):
+            at += 1
+            continue
+        assert match is not None
+        apart = match["value"] is None
+        value = (rest[at + 1] if at + 1 < len(rest) else None) if apart else match["value"]
+        if value is not None and value.lower() == _OPEN:
+            opened.add(field)
+            del rest[at : at + 1 + apart]
+        else:
+            opened.discard(field)
+            at += 1
+    return [*rest, *behind], opened
+
+
+def _experiments() -> list[str]:
+    """The config files of experiments, as paths from the working directory."""
     folder = Path("configs") if Path("configs").is_dir() else CONFIGS
-    files = sorted(file for file in folder.rglob("*.py") if not file.name.startswith("_"))
-    return ", ".join(min(os.path.relpath(file), str(file), key=len) for file in files) or f"none in {folder}"
+    files = sorted(f for f in folder.rglob("*.py") if not f.name.startswith("_") and f.stem not in _SHARED_PARTS)
+    return [min(os.path.relpath(file), str(file), key=len) for file in files]
+
+
+def _offered() -> str:
+    """What a user can name, for the end of a sentence."""
+    return f"there are {', '.join(_experiments())}" if _experiments() else "there is none in the folder configs"
+
+
+def _meant_config(file: str) -> str | None:
+    """The experiment whose path, name or end of a path is this, or is spelt like it."""
+    if Path(file).is_dir():
+        return None
+    wanted = Path(file).with_suffix("").as_posix().casefold()
+    paths = {Path(path).with_suffix("").as_posix().casefold(): path for path in reversed(_experiments())}
+    for path in paths:
+        if path == wanted or path.endswith(f"/{wanted}"):
+            return min((paths[p] for p in paths if p == wanted or p.endswith(f"/{wanted}")), key=len)
+    near = difflib.get_close_matches(wanted, list(paths), 1)
+    if near:
+        return paths[near[0]]
+    names = {path.rpartition("/")[2]: paths[path] for path in sorted(paths, key=len, reverse=True)}
+    near = difflib.get_close_matches(wanted.rpartition("/")[2], list(names), 1)
+    return names[near[0]] if near else None
 
 
 def _one_line(error: BaseException) -> str:

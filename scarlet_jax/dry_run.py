@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from scarlet_jax import phases, programs, registry, targets
+from scarlet_jax import fields, phases, programs, registry, targets
 from scarlet_jax.data import federation
 from scarlet_jax.feed import Feed, image_bytes, outline
 from scarlet_jax.models import resolve_conv
@@ -62,13 +62,13 @@ def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepar
     Raises:
       UserError: the config cannot be run, the data set is unknown or missing, no such target; one sentence.
     """
-    config = config_dict.ConfigDict(config.copy_and_resolve_references())
+    config = fields.plain(config)
     validate(config)
     registry.check(config)
     mesh = targets.target_mesh(target) if target else registry.make_mesh(config)
     data, num_classes = data_shapes(config)
     config.model.conv = resolve_conv(config.model.conv, mesh.devices.flat[0].platform)
-    config.clients_per_chunk = config.clients_per_chunk or registry.default_chunk(config.num_clients, mesh)
+    config.clients_per_chunk = registry.choose_chunk(config, mesh)
     algorithm = registry.make_algorithm(config, data, num_classes, mesh)
     feed = Feed(data, algorithm.schedule, config.data.device_budget_mb, mesh)
     calls = phases.record(algorithm, feed.training(0), feed.evaluation(0))
@@ -86,8 +86,8 @@ def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
         loaded = federation.load(config)
         return outline(loaded.data), loaded.num_classes
     train, test = config.data.train_size or known.train, config.data.test_size or known.test
-    own, public = -(-train // config.num_clients), int(config.public_size * (1 - config.public_val_ratio))
-    kept = int(own * (1 - config.private_val_ratio))
+    own, public = -(-train // config.num_clients), fields.kept(config.public_size, config.public_val_ratio)
+    kept = fields.kept(own, config.private_val_ratio)
 
     def images(count: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((count, *known.image_shape), np.uint8)

@@ -1,6 +1,9 @@
-"""The evaluation phase: server on the test set, participants on their own parts, both on validation images."""
+"""The evaluation phase: server on the test set, clients on their own parts, both on validation images."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +13,21 @@ from jax.sharding import Mesh, NamedSharding
 from scarlet_jax import fleet, stores
 from scarlet_jax.learner import Learner, Scores, kl_divergence
 from scarlet_jax.phases import Phase
-from scarlet_jax.types import Data, Evaluation, ModelState, PublicValidation
+from scarlet_jax.types import Data, Evaluation, ModelState, PublicValidation, PyTree
 
 SERVER_BATCH = 250
 PIECE = 4  # batches of each device that are fed together where the test images stay on the host
+
+
+class Part(NamedTuple):
+    """Clients that are evaluated together: of each group at most as many as take part in a round.
+
+    One compiled program, and memory for M models, then serve the participants of a round as well as all clients.
+    """
+
+    number: int  # part 0 holds clients of all groups, later ones of those whose clients are not done yet
+    local_ids: list[jax.Array]  # per group i32[capacity], numbered inside the group and padded
+    ids: np.ndarray | None  # i32, ascending; None: the participants of the round
 
 
 class Evaluator:
@@ -33,13 +47,17 @@ class Evaluator:
         self._finish = Phase("evaluate server", self._finish_phase, out_shardings=NamedSharding(mesh, fleet.REPLICATED))
 
     def __call__(
-        self, clients: tuple[ModelState, ...], server: ModelState | None, ids: list[jax.Array], data: Data
+        self, clients: tuple[ModelState, ...], server: ModelState | None, parts: Sequence[Part], data: Data
     ) -> Evaluation:
-        """Scores of the participants `ids` (per group, i32[capacity]) and of the server."""
+        """Scores of the server, and of the clients in `parts`, each group's one after another."""
         stacked = clients if self._own_models else ((),) * len(self._fleets)
         shared = None if self._own_models else server
-        runs = zip(self._fleets, stacked, ids, strict=True)
-        outputs = [run(models, own, shared, data)[1] for run, models, own in runs]
+        outputs: list[list[PyTree]] = [[] for _ in self._fleets]
+        for part in parts:
+            read = stores.reading(data, part.ids)
+            for number, run in enumerate(self._fleets):
+                if part.number * run.layout.participants < run.layout.num_clients:
+                    outputs[number].append(run(stacked[number], part.local_ids[number], shared, read)[1])
         return self._finish(server, outputs, data, self._pieces(server, data))
 
     def _one_client(self, group):
@@ -81,10 +99,7 @@ class Evaluator:
         return self._batch_scores(server, images, labels, start + rows)
 
     def _finish_phase(self, server, outputs, data: Data, pieces: list[Scores] | None) -> Evaluation:
-        real = [
-            jax.tree.map(lambda a, m=g.layout.participants: a[:m], output)
-            for g, output in zip(self.groups, outputs, strict=True)
-        ]
+        real = [_joined(g.layout, parts) for g, parts in zip(self.groups, outputs, strict=True)]
         test, val, probs = jax.tree.map(lambda *parts: jnp.concatenate(parts), *real)
         validation = None
         if probs is not None and self.server is not None:
@@ -121,6 +136,12 @@ class Evaluator:
         specs = (*stores.specs((server, images, labels)), fleet.CLIENTS)
         spread = jax.shard_map(local, mesh=self.mesh, in_specs=specs, out_specs=fleet.CLIENTS, check_vma=False)
         return spread(server, images, labels, rows)
+
+
+def _joined(layout: fleet.Layout, parts: Sequence[PyTree]) -> PyTree:
+    """Outputs [capacity, ...] of the parts of a group, without padding, one after another."""
+    real = [jax.tree.map(lambda a: a[: layout.participants], part) for part in parts]
+    return jax.tree.map(lambda *a: jnp.concatenate(a)[: layout.num_clients], *real)
 
 
 def piece_size(size: int, devices: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from scarlet_jax.feed import Feed
 from scarlet_jax.models import conv_timing, resolve_conv
 from scarlet_jax.phases import shapes
 from scarlet_jax.profile import Profile
-from scarlet_jax.progress import Progress
+from scarlet_jax.progress import Progress, RoundClock
 from scarlet_jax.types import Algorithm
 from scarlet_jax.unused import unused_options
 from scarlet_jax.validate import validate
@@ -40,7 +40,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
       UserError: one sentence about what the user can mend.
       SystemExit: with 128 + signal number, after SIGINT or SIGTERM has stopped the run at a round's end.
     """
-    config = config_dict.ConfigDict(config.copy_and_resolve_references())
+    config = fields.plain(config)
     path, stop = Path(workdir_path), signals.Stop()
     hosts.together(lambda: _check(config))
     hosts.check_same(
@@ -86,6 +86,7 @@ class _Pending(NamedTuple):
     round: int
     report: Any
     evaluation: Any
+    times: Callable[[], tuple[float, float]]  # its seconds, and when it ended; waits until it has
 
 
 class _Session:
@@ -98,6 +99,7 @@ class _Session:
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
         self.done = 0  # rounds that a checkpoint holds
         self.writer: records.Writer | None = None  # only the first process has one
+        self._may_help = metrics.cures(config, registry.method_fields(config))
 
     def poll(self) -> None:
         """Called by the main thread while the loop works."""
@@ -166,7 +168,8 @@ class _Session:
             records.check_place(self.path)
             if not self.opened.begun or not partition_written(self.path):
                 write_partition(federation, self.path)
-            return workdirs.record_environment(self.path, choices, self.opened.run)
+            recorded = choices | {"cache": registry.durations(config)}
+            return workdirs.record_environment(self.path, recorded, self.opened.run)
 
         self.run_id, self.choices = hosts.from_first(describe), choices
         self.stop.check()
@@ -179,10 +182,9 @@ class _Session:
         """What "auto" means in this run; kept when it resumes, unless the user now asks for something else."""
         config, before = self.config, self.opened.choices
         named = resolve_conv(config.model.conv)  # refuses what cannot be used here
-        chunk = config.clients_per_chunk or before.get("clients_per_chunk")
         return {
             "conv": before.get("conv") or ("timed" if conv_timing.wanted(config.model.conv) else named),
-            "clients_per_chunk": chunk or registry.default_chunk(config.num_clients, self.mesh),
+            "clients_per_chunk": registry.choose_chunk(config, self.mesh, before.get("clients_per_chunk", 0)),
         }
 
     def _time_convolutions(self, image_shape: tuple[int, ...]) -> str:
@@ -223,15 +225,16 @@ class _Session:
         strip = jax.jit(algorithm.strip, out_shardings=replicated if hosts.several() else None)
         pending: _Pending | None = None
         self.stop.training = True
-        self._read_at = time.monotonic()
+        clock = RoundClock()
         for r in range(self.done, config.rounds):
             last = r + 1 == config.rounds
             profile.before(r, state)
+            began = clock.now()
             state, report = algorithm.round(state, feed.training(r), progress=progress.dispatched)
             due = last or (r + 1) % config.eval_every == 0
             evaluation = algorithm.evaluate(state, feed.evaluation(r), report.participants) if due else None
             profile.after(r, (state, evaluation))
-            before, pending = pending, _Pending(r, report, evaluation)
+            before, pending = pending, _Pending(r, report, evaluation, clock.watch(began, (report, evaluation)))
             if before is not None:  # read one round late, so that the devices never wait for the host
                 self._read(before, algorithm, progress)
             stopping = self.stop.ask()  # asked once a round: a signal that comes later stops the next one
@@ -246,21 +249,21 @@ class _Session:
     def _read(self, pending: _Pending, algorithm: Algorithm, progress: Progress) -> None:
         """Fetch a round's report, write its row, show it."""
         report, evaluation = jax.device_get((pending.report, pending.evaluation))
-        metrics.check_finite(pending.round, report, evaluation)
-        now = time.monotonic()
-        seconds, self._read_at = now - self._read_at, now
+        metrics.check_finite(pending.round, report, evaluation, self.done, self._may_help)
+        seconds, ended = pending.times()
         billed = algorithm.bill(report)
         row, self.totals = metrics.make_row(
             pending.round, report, evaluation, billed, self.totals, seconds, algorithm.groups
         )
         self.summary = metrics.summarise(self.summary, row, self.totals)
         if self.writer is not None:
-            self.writer.write(row, metrics.client_rows(pending.round, report, evaluation) if evaluation else [])
-        progress.row(row, self.totals)
+            self.writer.write(row, metrics.client_rows(pending.round, evaluation) if evaluation else [])
+        progress.row(row, self.totals, ended)
 
     def _save(self, state: Any, rounds: int) -> None:
         """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
-        metrics.check_state(rounds - 1, state)
+        distils = self.config.method.name not in registry.NO_DISTILLATION
+        metrics.check_state(rounds - 1, state, self.done, self._may_help, distils)
         self._check_place()
         own = {"run": self.run_id, "choices": self.choices, "facts": self.facts}
         record = own | {"totals": self.totals, "summary": self.summary}
@@ -276,6 +279,14 @@ class _Session:
             self.writer.check_place()
 
     def _write_summary(self) -> None:
-        self.summary = self.summary | {"complete": self.done == self.config.rounds, "headline": self.headline}
+        config = self.config
+        over = metrics.averaged_over(
+            self.summary["clients_evaluated"],
+            config.num_clients,
+            registry.evaluates_all(config),
+            config.method.name in registry.ONE_ARCHITECTURE,
+        )
+        complete = self.done == config.rounds
+        self.summary |= {"complete": complete, "headline": self.headline, "client_mean_over": over}
         if hosts.is_first():
             workdirs.write_json(self.path / "summary.json", self.summary)

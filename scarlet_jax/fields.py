@@ -1,13 +1,62 @@
-"""The leaf fields of a config by dotted name: values, types, and the nearest name to a misspelt one."""
+"""The leaf fields of a config by dotted name: values, types, what counts follow from them, and the name that was meant."""
 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 from ml_collections import config_dict
+
+# What other programs and papers call a field. Written as `_simple` writes it.
+SYNONYMS = {
+    "learningrate": "lr", "stepsize": "lr", "eta": "lr", "clientlr": "lr", "locallr": "lr",
+    "kdlearningrate": "kd_lr", "distilllr": "kd_lr", "distillationlr": "kd_lr", "serverlr": "kd_lr",
+    "wd": "weight_decay", "l2": "weight_decay", "decay": "weight_decay",
+    "bs": "batch_size", "batch": "batch_size", "minibatchsize": "batch_size", "trainbatchsize": "batch_size",
+    "kdbatch": "kd_batch_size", "distillbatchsize": "kd_batch_size", "distillationbatchsize": "kd_batch_size",
+    "numepochs": "epochs", "localepochs": "epochs", "localsteps": "epochs", "clientepochs": "epochs", "e": "epochs",
+    "distillepochs": "kd_epochs", "distillationepochs": "kd_epochs", "serverepochs": "kd_epochs",
+    "numrounds": "rounds", "communicationrounds": "rounds", "commrounds": "rounds", "globalrounds": "rounds",
+    "globalepochs": "rounds", "iterations": "rounds", "steps": "rounds", "numiterations": "rounds", "t": "rounds",
+    "k": "num_clients", "clients": "num_clients", "nclients": "num_clients",
+    "numusers": "num_clients", "users": "num_clients", "numparties": "num_clients", "nparties": "num_clients",
+    "numnodes": "num_clients", "numworkers": "num_clients", "clientcount": "num_clients",
+    "frac": "participation", "fraction": "participation", "fractionfit": "participation", "c": "participation",
+    "joinratio": "participation", "samplefraction": "participation", "clientfraction": "participation",
+    "samplerate": "participation", "samplingrate": "participation", "participationrate": "participation",
+    "clientsperround": "participation", "numparticipants": "participation", "m": "participation",
+    "evalinterval": "eval_every", "evalfreq": "eval_every", "testevery": "eval_every", "evaluateevery": "eval_every",
+    "evalfrequency": "eval_every",
+    "randomseed": "seed", "rngseed": "seed", "randomstate": "seed",
+    "dataset": "data.private", "datasetname": "data.private", "traindata": "data.private",
+    "privatedataset": "data.private", "publicdataset": "data.public", "opendataset": "data.public",
+    "proxydataset": "data.public", "unlabeleddata": "data.public", "unlabelleddata": "data.public",
+    "datadir": "data.dir", "datapath": "data.dir", "dataroot": "data.dir", "root": "data.dir",
+    "n": "public_size", "p": "public_per_round", "poolsize": "public_size", "numpublic": "public_size", "opensize": "public_size",
+    "publicsamples": "public_per_round", "samplesperround": "public_per_round",
+    "dirichletalpha": "partition.alpha", "diralpha": "partition.alpha", "dirichlet": "partition.alpha",
+    "noniid": "partition.alpha", "concentration": "partition.alpha", "heterogeneity": "partition.alpha",
+    "iid": "partition.name", "split": "partition.name", "partitioner": "partition.name",
+    "classesperuser": "partition.classes_per_client", "shardsperclient": "partition.classes_per_client",
+    "arch": "model.client", "architecture": "model.client", "network": "model.client", "net": "model.client",
+    "backbone": "model.client", "clientmodel": "model.client", "servermodel": "model.server",
+    "globalmodel": "model.server", "precision": "model.dtype", "bf16": "model.dtype", "amp": "model.dtype",
+    "algorithm": "method.name", "algo": "method.name", "strategy": "method.name", "aggregation": "method.name",
+    "sharpening": "method.beta", "tau": "method.temperature", "mu": "method.prox_mu", "proxmu": "method.prox_mu",
+    "proximalmu": "method.prox_mu", "nclusters": "method.num_clusters", "clusters": "method.num_clusters",
+    "cacheduration": "cache.duration", "d": "cache.duration", "ttl": "cache.duration", "expiry": "cache.on_expiry",
+    "cacheratio": "cache.ratio", "bits": "comm.label_bits", "quantization": "comm.label_bits",
+    "augment": "private_augment", "augmentation": "private_augment", "dataaugmentation": "private_augment",
+    "chunk": "clients_per_chunk", "chunksize": "clients_per_chunk", "savefreq": "checkpoint.every",
+    "saveevery": "checkpoint.every", "checkpointinterval": "checkpoint.every", "ckptevery": "checkpoint.every",
+    "maxtokeep": "checkpoint.keep", "gradientcheckpointing": "remat", "rematerialize": "remat",
+    "checkpointing": "remat", "usewandb": "wandb.mode", "profile": "profile_rounds",
+}  # fmt: skip
 
 
 def leaves(config: config_dict.ConfigDict) -> dict[str, Any]:
@@ -20,32 +69,107 @@ def types(config: config_dict.ConfigDict) -> dict[str, type]:
     return {name: group.get_type(key) for name, group, key in _walk(config, "")}
 
 
+def plain(config: config_dict.ConfigDict) -> config_dict.ConfigDict:
+    """A copy of a config with Python's own numbers and text in place of NumPy's scalars, and without references."""
+    copy = config_dict.ConfigDict(config.copy_and_resolve_references())
+    make_plain(copy)
+    return copy
+
+
+def make_plain(config: config_dict.ConfigDict) -> None:
+    """Replace NumPy's scalars by Python's, in place. A float of less precision is read by its decimals: 0.1 is 0.1."""
+    for _, group, key in list(_walk(config, "")):
+        value = group[key]
+        if isinstance(value, np.generic):
+            single = isinstance(value, np.floating) and not isinstance(value, np.float64)
+            with group.unlocked(), group.ignore_type():
+                group[key] = float(str(value)) if single else value.item()
+
+
+def is_group(value: Any) -> bool:
+    """Whether a value of a config is a group of fields, which may be empty."""
+    return isinstance(value, config_dict.ConfigDict)
+
+
+def set_open(config: config_dict.ConfigDict, field: str) -> None:
+    """Leave a field to the method or the program."""
+    group, _, key = field.rpartition(".")
+    owner = config[group] if group else config
+    with owner.ignore_type():
+        owner[key] = None
+
+
 def nearest(field: str, known: Sequence[str]) -> str | None:
-    """The known field that was probably meant: the same last name in another group, or a similar spelling."""
+    """The known field that was probably meant: the same last name in another group, another word for it, or a similar
+    spelling."""
     last = field.rpartition(".")[2]
     by_last_name = {name.rpartition(".")[2]: name for name in reversed(known)}
     if last in by_last_name:
         return by_last_name[last]
+    for word in (_simple(field), _simple(last)):
+        if SYNONYMS.get(word) in known:
+            return SYNONYMS[word]
     close = difflib.get_close_matches(field, known, n=1)
     if close:
         return close[0]
     close = difflib.get_close_matches(last, list(by_last_name), n=1)
-    return by_last_name[close[0]] if close else None
+    if close:
+        return by_last_name[close[0]]
+    words = {word: name for word, name in SYNONYMS.items() if name in known and len(word) > 3}
+    close = difflib.get_close_matches(_simple(last), list(words), n=1, cutoff=0.8)
+    return words[close[0]] if close else None
 
 
-def _walk(config: config_dict.ConfigDict, prefix: str) -> Iterator[tuple[str, config_dict.ConfigDict, str]]:
-    """Dotted name, group and key of every leaf."""
-    for key in config:
-        if isinstance(config[key], config_dict.ConfigDict):
-            yield from _walk(config[key], f"{prefix}{key}.")
-        else:
-            yield prefix + key, config, key
+def count(total: int, share: float) -> int:
+    """The whole number that a share of a total stands for: the largest one that is not more of the total than `share`.
+
+    Compared as shares, so that a quotient and a decimal mean what was written: M / K of K is M for any of them, and 0.29
+    of 100 is 29, though neither 1 / 49 * 49 nor 0.29 * 100 reaches that number in floating point.
+    """
+    found = math.floor(Fraction(share) * total)
+    return found + 1 if (found + 1) / total <= share else found
+
+
+def participants(num_clients: int, participation: float) -> int:
+    """M, the clients that take part in a round."""
+    return count(num_clients, participation)
+
+
+def kept(total: int, held_out: float) -> int:
+    """What is left of a total when a share of it is held out, rounded as the reference rounds; at least one."""
+    return min(total, max(1, int(total * (1 - held_out))))
 
 
 def span(text: str) -> range | None:
     """The rounds that "3:5" names, 3 and 4, counted from 0; none for "". None where the text is of another form."""
-    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
+    match = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", text)
     if match is None:
         return None if text else range(0)
     first, end = map(int, match.groups())
     return range(first, end) if first < end else None
+
+
+def whole(text: str) -> int | None:
+    """The whole number that up to ten digits spell; None for any other text."""
+    return int(text) if re.fullmatch(r"[0-9]{1,10}", text) else None
+
+
+def _simple(name: str) -> str:
+    """A name without case and divisions: Learning-Rate and learning_rate are learningrate."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def shown_group(config: config_dict.ConfigDict, name: str) -> dict[Any, Any]:
+    """The fields of a group as a plain dictionary, which a sentence can repeat."""
+    for key in name.split("."):
+        config = config[key]
+    return config.to_dict()
+
+
+def _walk(config: config_dict.ConfigDict, prefix: str) -> Iterator[tuple[str, config_dict.ConfigDict, Any]]:
+    """Dotted name, group and key of every leaf; a group without fields is a leaf, too."""
+    for key in config:
+        if isinstance(config[key], config_dict.ConfigDict) and len(config[key]):
+            yield from _walk(config[key], f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", config, key

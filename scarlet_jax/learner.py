@@ -27,6 +27,10 @@ class Training(NamedTuple):
     batch_size: int
     optimizer: optax.GradientTransformation
 
+    def of(self, images: int) -> Training:
+        """The same for lists of at most so many images: a larger batch would be padding, which takes memory."""
+        return self._replace(batch_size=min(self.batch_size, max(images, 1)))
+
 
 class Augmentation(NamedTuple):
     """Which images are augmented, and how."""
@@ -110,7 +114,8 @@ class Learner:
           index: i32[n_max] the client's rows of the store.
           size: i32[] how many of them are real; 0 changes nothing.
         """
-        index = _pad_to(index, self._fit.batch_size)
+        training = self._fit.of(index.size)
+        index = _pad_to(index, training.batch_size)
 
         def loss(logits, rows):
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
@@ -126,7 +131,7 @@ class Learner:
         def images_of(batch_key, rows):
             return self._images(batch_key, images[rows], self._augmentation.private)
 
-        model, metrics = self._train(self._fit, state, state.fit_optimizer, key, epoch_list, size, images_of, loss)
+        model, metrics = self._train(training, state, state.fit_optimizer, key, epoch_list, size, images_of, loss)
         return state._replace(params=model[0], batch_stats=model[1], fit_optimizer=model[2]), metrics
 
     def distil(
@@ -151,7 +156,8 @@ class Learner:
           record: also return the model's softmax in training mode during the last epoch, batch by batch before each
             update; uniform where nothing was distilled.
         """
-        position = _pad_to(jnp.arange(index.size), self._kd.batch_size)
+        training = self._kd.of(index.size)
+        position = _pad_to(jnp.arange(index.size), training.batch_size)
 
         def loss(logits, rows):
             return self._kd_loss(logits, target[rows]), jnp.zeros(rows.shape, bool)
@@ -161,7 +167,7 @@ class Learner:
 
         outputs = jnp.full((position.size, target.shape[1]), 1 / target.shape[1]) if record else None
         model, metrics = self._train(
-            self._kd, state, state.kd_optimizer, key, lambda epoch: position, size, images_of, loss, outputs
+            training, state, state.kd_optimizer, key, lambda epoch: position, size, images_of, loss, outputs
         )
         if record:
             metrics = metrics._replace(outputs=metrics.outputs[: index.size])
@@ -180,7 +186,7 @@ class Learner:
         The reference predicts on augmented public images; so does this with a `key`, when `Augmentation.public` is on.
         Of a list of which only the first `size` i32[] matter, batches beyond them are not computed and stay 0.
         """
-        batch_size = self._kd.batch_size
+        batch_size = self._kd.of(index.size).batch_size
         rows = _pad_to(index, batch_size)
 
         def batch(step, probs):

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from scarlet_jax import phases, programs, registry
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import bad_field
 from scarlet_jax.feed import Feed, outline
 from scarlet_jax.types import Algorithm, Data
 
@@ -50,15 +50,14 @@ def check(config: config_dict.ConfigDict, algorithm: Algorithm, data: Data, num_
         return needed(registry.make_algorithm(other, shapes, num_classes, mesh))[0]
 
     fits = smaller_chunk(need_with, config.clients_per_chunk, most, limit)
-    raise UserError(
-        f"clients_per_chunk is {config.clients_per_chunk}, and phase {phase!r} then needs {_gb(most)} on a device "
-        f"that has {_gb(limit)}; "
-        + (
-            f"--config.clients_per_chunk={fits} fits."
-            if fits
-            else "even 1 does not fit: use more devices, fewer clients or images, --config.remat=True, "
-            "data.device_budget_mb (which leaves images on the host), or a smaller model."
-        )
+    raise bad_field(
+        "clients_per_chunk",
+        config.clients_per_chunk,
+        f"at most {fits} (--config.clients_per_chunk={fits} fits)"
+        if fits
+        else "none, even 1 does not fit: use more devices, fewer clients or images, smaller batches, "
+        "--config.remat=True, data.device_budget_mb (which leaves images on the host), or a smaller model",
+        f"and phase {phase!r} then needs {_gb(most)} on a device that has {_gb(limit)}",
     )
 
 

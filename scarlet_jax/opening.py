@@ -85,6 +85,6 @@ def _check_lost(path: Path, left: bool, summary: metrics.Row | None, rows: list[
 def _check_rounds(path: Path, rounds: int, done: int) -> None:
     if done > rounds:
         raise UserError(
-            f"rounds is {rounds}, but the run in {path} has done {done}; "
-            "ask for at least as many, or give --workdir another directory."
+            f"config.rounds is {rounds}, but the run in {path} has done {done}; allowed is at least {done}, or another "
+            "--workdir."
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 from ml_collections import config_dict
 
-from scarlet_jax import cli
+from scarlet_jax import cli, fields
 from scarlet_jax.errors import UserError
 
 if TYPE_CHECKING:  # jax takes seconds to import: not before the flags are known to be right
@@ -100,7 +100,7 @@ def own_table(result: PlanResult, no_cache: PlanResult) -> str:
 def variants_table(planner: Planner) -> str:
     """Totals over D, participation and expiry policy, one part for each ledger; the config's own values are marked."""
     clients = planner.num_clients
-    shares = {int(clients * share + 1e-9): None for share in PARTICIPATIONS} | {planner.participants: None}
+    shares = {fields.participants(clients, share): None for share in PARTICIPATIONS} | {planner.participants: None}
     participants = sorted(m for m in shares if m)
     cases = [(d, p) for d in sorted({*DURATIONS, planner.duration}) for p in (POLICIES if d else POLICIES[:1])]
     results = {case: planner.variants(*case, participants) for case in cases}

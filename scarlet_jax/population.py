@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from scarlet_jax import fleet
-from scarlet_jax.evaluation import Evaluator
+from scarlet_jax.evaluation import Evaluator, Part
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.learner import Learner
 from scarlet_jax.phases import Phase
@@ -44,6 +45,7 @@ class Population:
       same_init: all models of one architecture start from the same weights.
       mesh: of devices.
       own_models: whether clients keep models of their own; otherwise they are evaluated with the server's.
+      evaluate_all: whether all clients are evaluated, not only the participants.
     """
 
     def __init__(
@@ -55,10 +57,11 @@ class Population:
         same_init: bool,
         mesh: Mesh,
         own_models: bool = True,
+        evaluate_all: bool = False,
     ):
         self._given: dict[str, Any] = dict(
             seed=seed, groups=groups, server=server, image_shape=image_shape, same_init=same_init, mesh=mesh,
-            own_models=own_models,
+            own_models=own_models, evaluate_all=evaluate_all,
         )  # fmt: skip
         self.seed, self.groups, self.server, self.mesh = seed, tuple(groups), server, mesh
         self.layouts = tuple(group.layout for group in groups)
@@ -66,6 +69,8 @@ class Population:
         self.stacked, self.replicated = (NamedSharding(mesh, spec) for spec in (fleet.CLIENTS, fleet.REPLICATED))
         self._evaluator = Evaluator(self.groups, server, mesh, own_models)
         self._local_ids = Phase("participants", self.local_ids, out_shardings=self.replicated)
+        self._evaluate_all = evaluate_all and not all(layout.full for layout in self.layouts)
+        self._part_ids = Phase("clients evaluated", self._local_part, out_shardings=self.replicated)
 
     def copy(self, **changes) -> Population:
         """The same population but for some of the arguments it was made with."""
@@ -120,8 +125,28 @@ class Population:
     def evaluate(
         self, clients: tuple[ModelState, ...], server: ModelState | None, data: Data, participants: jax.Array
     ) -> Evaluation:
-        """Server on the whole test set, participants i32[M] on their own parts."""
-        return self._evaluator(clients, server, self._local_ids(participants), data)
+        """Server on the whole test set; participants i32[M], or all clients, on their own parts."""
+        if not self._evaluate_all:
+            parts, ids = [Part(0, self._local_ids(participants), None)], participants
+        else:
+            number = max(-(-layout.num_clients // layout.participants) for layout in self.layouts)
+            parts = [Part(n, self._part_ids(jnp.int32(n)), self._part(n)) for n in range(number)]
+            ids = np.arange(sum(layout.num_clients for layout in self.layouts), dtype=np.int32)
+        return self._evaluator(clients, server, parts, data)._replace(ids=ids)
+
+    def _part(self, number: int) -> np.ndarray:
+        """Ids, ascending, of the clients in part `number` of an evaluation of all."""
+        places = [np.arange(number * x.participants, (number + 1) * x.participants) for x in self.layouts]
+        pairs = zip(self.layouts, places, strict=True)
+        return np.concatenate([layout.first + own[own < layout.num_clients] for layout, own in pairs])
+
+    def _local_part(self, number: jax.Array) -> list[jax.Array]:
+        """The same per group, numbered inside the group and padded."""
+        ids = []
+        for layout in self.layouts:
+            own = number * layout.participants + jnp.arange(layout.participants, dtype=jnp.int32)
+            ids.append(fleet.participant_ids(layout, jnp.where(own < layout.num_clients, own, layout.stored)))
+        return ids
 
     def shardings(self, state: PyTree) -> PyTree:
         """Clients over the devices, everything else on all of them. `state` has a field `clients`."""

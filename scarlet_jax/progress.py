@@ -1,14 +1,54 @@
-"""What a person watching a run sees: one live line on a terminal, plain lines elsewhere."""
+"""What a person watching a run sees: one live line on a terminal, plain lines elsewhere; and how long rounds take."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
+import jax
+
 from scarlet_jax.comm import LEDGERS
+
+
+class RoundClock:
+    """When rounds begin and end, measured while the loop goes on dispatching.
+
+    A round ends when its results are ready, and begins when it is dispatched or when the round before it ends, the later.
+
+    Args:
+      now: seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic):
+        self.now = now
+        self._last: Future[float] | None = None  # when the round watched last ended
+
+    def watch(self, dispatched: float, results: Any) -> Callable[[], tuple[float, float]]:
+        """Have a thread wait for the results of a round, which is the next one after that watched before.
+
+        Returns:
+          A function that waits for the round's end, and returns how many seconds it took and when it ended.
+        """
+        before, ended = self._last, Future[float]()
+        self._last = ended
+
+        def wait() -> None:
+            with contextlib.suppress(Exception):  # what failed raises where its results are read
+                jax.block_until_ready(results)
+            ended.set_result(self.now())
+
+        def times() -> tuple[float, float]:
+            began = dispatched if before is None else max(dispatched, before.result())
+            return max(ended.result() - began, 0.0), ended.result()
+
+        threading.Thread(target=wait, name="round clock", daemon=True).start()
+        return times
 
 
 class Progress:
@@ -21,13 +61,17 @@ class Progress:
       done: rounds done before this start.
       blocks: dispatches that make a round.
       quiet: show nothing.
+      now: seconds, on the clock that `row` is given times of.
     """
 
-    def __init__(self, rounds: int, done: int, blocks: int, quiet: bool = False):
+    def __init__(
+        self, rounds: int, done: int, blocks: int, quiet: bool = False, now: Callable[[], float] = time.monotonic
+    ):
+        self._now = now
         self._rounds, self._first, self._blocks = rounds, done, max(blocks, 1)
         self._pending: deque[Any] = deque()  # jax.Arrays
         self._finished = 0  # blocks since the start
-        self._timed: tuple[int, float] | None = None  # rounds done and the time when the first row arrived
+        self._timed: tuple[int, float] | None = None  # rounds done, and when the first of this start ended
         self._live: Any = None
         self._quiet = quiet
         if sys.stdout.isatty() and not quiet:
@@ -60,15 +104,15 @@ class Progress:
             with contextlib.suppress(OSError):
                 self._live.update(self._task, completed=at, shown=at // self._blocks)
 
-    def row(self, row: dict[str, Any], totals: dict[str, Any]) -> None:
-        """A round's metrics have arrived."""
+    def row(self, row: dict[str, Any], totals: dict[str, Any], ended: float) -> None:
+        """The metrics of a round, which ended at the time `ended`, have arrived."""
         if self._quiet:
             return
         done = row["round"] + 1
         parts = [f"{name} {row[key]:.3f}" for name, key in _SHOWN if row.get(key) is not None]
         volumes = [(d[:-4], totals[f"{d}_bytes_{LEDGERS[0]}"]) for d in ("uplink", "downlink")]
         parts += [f"{volume / 1e6:.2f} MB {way}" for way, volume in volumes if volume is not None]
-        text = "  ".join([f"ETA {_clock(self._seconds_left(done, row['seconds']))}", *parts])
+        text = "  ".join([f"ETA {_clock(self._seconds_left(done, row['seconds'], ended))}", *parts])
         with contextlib.suppress(OSError):
             if self._live is not None:
                 at = max(done * self._blocks, self._at())  # nobody may have polled since the round ended
@@ -86,14 +130,17 @@ class Progress:
         """Blocks known to have run, over all starts."""
         return self._first * self._blocks + self._finished
 
-    def _seconds_left(self, done: int, seconds: float) -> float:
-        """From the mean over this start's rounds; the first, which compiles, counts only while it is all there is."""
-        now = time.monotonic()
+    def _seconds_left(self, done: int, seconds: float, ended: float) -> float:
+        """From the mean over this start's rounds; the first, which compiles, counts only while there is no other.
+
+        What has passed since the round's end is no longer left: rows arrive while the next round is computed.
+        """
         if self._timed is None:
-            self._timed = (done, now)
-            return seconds * (self._rounds - done)
-        first, since = self._timed
-        return (now - since) / (done - first) * (self._rounds - done)
+            self._timed = (done, ended)
+        else:
+            first, since = self._timed
+            seconds = (ended - since) / (done - first)
+        return max(seconds * (self._rounds - done) - (self._now() - ended), 0.0)
 
 
 _SHOWN = (("server top-1", "server_top1"), ("clients", "client_top1"), ("loss", "fit_loss"), ("kd", "server_kd_loss"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scarlet_jax import row_files
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.row_files import CLIENT_FIELDS, Row
 from scarlet_jax.workdir import keep_aside, write_text
 
@@ -176,9 +176,11 @@ def check_wandb(wandb_config: Any) -> None:
       UserError: wandb is asked for and not installed.
     """
     if wandb_config.mode != "off" and importlib.util.find_spec("wandb") is None:
-        raise UserError(
-            f"wandb.mode is {wandb_config.mode!r}, but wandb is not installed; "
-            'install it (in the source folder, pip install -c constraints.txt -e ".[wandb]"), or set wandb.mode to off.'
+        raise bad_field(
+            "wandb.mode",
+            wandb_config.mode,
+            "off, or an installation with wandb (in the source folder, pip install -c constraints.txt -e '.[wandb]')",
+            "but wandb is not installed",
         )
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from scarlet_jax import distillation, fleet
-from scarlet_jax.errors import UserError
+from scarlet_jax import distillation, fields, fleet
+from scarlet_jax.errors import bad_field
 from scarlet_jax.learner import Augmentation, Learner, Training, kl_divergence, sgd
 from scarlet_jax.methods.centralized import centralized
 from scarlet_jax.methods.cfd import cfd
@@ -46,7 +46,8 @@ OTHERS: dict[str, Callable[..., Algorithm]] = {
     "centralized": centralized,
 }
 METHODS: dict[str, Callable[..., Any]] = DISTILLATION | OTHERS
-ONE_ARCHITECTURE = ("fedavg", "feddf", "centralized")  # what they average, or train, is one model
+ONE_ARCHITECTURE = ("fedavg", "feddf", "centralized")  # one model is averaged, or trained; clients keep none
+NO_DISTILLATION = ("fedavg", "individual", "centralized")
 
 
 class ModelGroup(NamedTuple):
@@ -69,23 +70,23 @@ def check(config: config_dict.ConfigDict) -> None:
     if name in DISTILLATION:
         build()
         if name == "cfd" and config.kd_epochs == 0:
-            raise UserError("kd_epochs is 0, but cfd broadcasts what the server says while distilling; use 1 or more.")
+            raise bad_field(
+                "kd_epochs", 0, "at least 1", "but cfd broadcasts what the server's model predicts while it distils"
+            )
     elif config.cache.duration:
-        raise UserError(
-            f"cache.duration is {config.cache.duration}, but method {name} sends no soft labels to cache; "
-            "leave it open or use 0."
-        )
+        why = f"but method {name} sends no soft labels to cache"
+        raise bad_field("cache.duration", config.cache.duration, "open, or 0", why)
     if name == "centralized" and config.participation != 1:
-        raise UserError(
-            f"participation is {config.participation}, but centralized trains on everyone's images; leave it at 1."
-        )
+        raise bad_field("participation", config.participation, "1", "but centralized trains on the images of all")
     groups = model_groups(config)
     if name in ONE_ARCHITECTURE:
         names = {group.name for group in groups} | {config.model.server}
         if len(names) > 1:
-            raise UserError(
-                f"model.client is {config.model.client!r} and model.server {config.model.server!r}, but {name} needs "
-                "one architecture for all; name the same one in both."
+            raise bad_field(
+                "model.client",
+                config.model.client,
+                "one architecture, the same in both",
+                f"and config.model.server is {config.model.server!r}, but {name} has a single model for all",
             )
 
 
@@ -96,16 +97,21 @@ def make_method(config: config_dict.ConfigDict) -> Method:
       UserError: unknown name, a field that this method does not have, or not a distillation method.
     """
     if config.method.name in OTHERS:
-        raise UserError(
-            f"method.name is {config.method.name!r}, which sends no soft labels; allowed here are "
-            f"{', '.join(DISTILLATION)}."
-        )
+        raise bad_field("method.name", config.method.name, _listed(DISTILLATION), "which sends no soft labels")
     return _builder(config)()
 
 
 def cache_duration(config: config_dict.ConfigDict, method: Method) -> int:
     """D: the config's, or the method's own where the config leaves it open."""
     return method.duration if config.cache.duration is None else config.cache.duration
+
+
+def durations(config: config_dict.ConfigDict) -> dict[str, int]:
+    """D as the run has it ("duration"), and the method's own, which an open `cache.duration` takes ("own")."""
+    if config.method.name in OTHERS:
+        return {"duration": 0, "own": 0}
+    method = make_method(config)
+    return {"duration": cache_duration(config, method), "own": method.duration}
 
 
 def settings(config: config_dict.ConfigDict, method: Method, num_classes: int) -> Settings:
@@ -123,9 +129,18 @@ def settings(config: config_dict.ConfigDict, method: Method, num_classes: int) -
 
 
 def num_participants(config: config_dict.ConfigDict) -> int:
-    """M = int(K * participation)."""
-    # The tolerance keeps 0.29 * 100 at 29: the decimal the user typed counts, not its binary neighbour.
-    return int(config.num_clients * config.participation + 1e-9)
+    """M."""
+    return fields.participants(config.num_clients, config.participation)
+
+
+def evaluates_all(config: config_dict.ConfigDict) -> bool:
+    """Whether an evaluation is of all clients, be it that all take part."""
+    return config.eval_clients == "all" or num_participants(config) == config.num_clients
+
+
+def method_fields(config: config_dict.ConfigDict) -> list[str]:
+    """The fields of a config that its method reads, as in "method.beta"."""
+    return [f"method.{name}" for name in inspect.signature(METHODS[config.method.name]).parameters if name != "setup"]
 
 
 def make_mesh(config: config_dict.ConfigDict) -> Mesh:
@@ -143,28 +158,29 @@ def model_groups(config: config_dict.ConfigDict) -> list[ModelGroup]:
       UserError: not of this form, counts that do not sum to num_clients, or a group without participants.
     """
     text, clients, total = config.model.client, config.num_clients, num_participants(config)
-    parts = [part.strip().split(":") for part in text.split(",")]
+    parts = [[word.strip() for word in part.split(":")] for part in text.split(",")]
     if len(parts) == 1 and len(parts[0]) == 1:
-        return [ModelGroup(text, clients, total)]
-    if not all(len(part) == 2 and part[1].strip().isdigit() and int(part[1]) > 0 for part in parts):
-        raise UserError(f"model.client is {text!r}; allowed is a name, or groups such as resnet20:60,cnn:40.")
-    sizes = [int(size) for _, size in parts]
-    if len({name for name, _ in parts}) < len(parts):
-        raise UserError(f"model.client is {text!r}; name each architecture once.")
+        return [ModelGroup(parts[0][0], clients, total)]
+    if not all(len(part) == 2 and fields.whole(part[1]) for part in parts):
+        raise bad_field("model.client", text, "a name, or groups such as resnet20:60,cnn:40")
+    names, sizes = [name for name, _ in parts], [int(size) for _, size in parts]
+    if len(set(names)) < len(names):
+        raise bad_field("model.client", text, "each architecture once")
     if sum(sizes) != clients:
-        raise UserError(f"model.client is {text!r}, whose groups have {sum(sizes)} clients; num_clients is {clients}.")
+        why = f"whose groups have {sum(sizes)} clients"
+        raise bad_field("model.client", text, f"groups of config.num_clients = {clients} together", why)
     shares = [size * total // clients for size in sizes]
     by_remainder = sorted(range(len(sizes)), key=lambda i: (-(sizes[i] * total % clients), i))
     for i in by_remainder[: total - sum(shares)]:
         shares[i] += 1
-    groups = [
-        ModelGroup(name.strip(), size, share) for (name, _), size, share in zip(parts, sizes, shares, strict=True)
-    ]
+    groups = [ModelGroup(*group) for group in zip(names, sizes, shares, strict=True)]
     for group in groups:
         if not group.participants:
-            raise UserError(
-                f"participation is {config.participation}, which leaves no participant to the group "
-                f"{group.name}:{group.clients} of model.client; raise it, or make the group larger."
+            raise bad_field(
+                "participation",
+                config.participation,
+                "a larger share, or a larger group",
+                f"which leaves no participant to the group {group.name}:{group.clients} of config.model.client",
             )
     return groups
 
@@ -176,7 +192,7 @@ def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int,
     learners = functools.partial(_learner, config, num_classes)
     groups, first = [], 0
     for group in model_groups(config):
-        chunk = config.clients_per_chunk or default_chunk(group.clients, mesh)
+        chunk = bounded_chunk(config.clients_per_chunk or default_chunk(group.clients, mesh), [group])
         layout = fleet.make_layout(mesh, group.clients, group.participants, chunk, first)
         loss = (method.kd_loss if method else None) or kl_divergence
         groups.append(Group(group.name, learners(group.name, loss), layout))
@@ -188,11 +204,23 @@ def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int,
         tuple(data.private_image.shape[1:]),
         config.same_init,
         mesh,
+        evaluate_all=config.eval_clients == "all",
     )
     setup = Setup(config.seed, config.num_clients, num_classes, config.public_per_round, population, data)
     if method is None:
         return build(setup)
     return distillation.make(method, setup, settings(config, method, num_classes))
+
+
+def choose_chunk(config: config_dict.ConfigDict, mesh: Mesh, before: int = 0) -> int:
+    """Clients trained together on a device: the config's number, else that of an earlier start, else the default."""
+    wanted = config.clients_per_chunk or before or default_chunk(config.num_clients, mesh)
+    return bounded_chunk(wanted, model_groups(config))
+
+
+def bounded_chunk(chunk: int, groups: Sequence[ModelGroup]) -> int:
+    """At most the clients of a group: more are places in which nothing is trained. It does not depend on the devices."""
+    return min(chunk, max(group.clients for group in groups))
 
 
 def default_chunk(num_clients: int, mesh: Mesh) -> int:
@@ -221,13 +249,16 @@ def _builder(config: config_dict.ConfigDict) -> Callable[..., Any]:
     """The method's builder with the fields that the user set."""
     name = config.method.name
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise UserError(f"method.name is {name!r}{hint}; allowed are {', '.join(METHODS)}.")
-    allowed = [parameter for parameter in inspect.signature(METHODS[name]).parameters if parameter != "setup"]
+        near = difflib.get_close_matches(str(name), METHODS, 1)
+        raise bad_field("method.name", name, _listed(METHODS), f"did you mean {near[0]}" if near else "")
+    allowed = [field.removeprefix("method.") for field in method_fields(config)]
     given = {key: value for key, value in config.method.items() if key != "name" and value is not None}
     for field, value in given.items():
         if field not in allowed:
             has = ", ".join(f"method.{key}" for key in allowed) or "no field of its own"
-            raise UserError(f"method.{field} is {value}, but method {name} does not have it; {name} has {has}.")
+            raise bad_field(f"method.{field}", value, "open", f"but method {name} does not have it ({name} has {has})")
     return functools.partial(METHODS[name], **given)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return f"one of {', '.join(names)}"

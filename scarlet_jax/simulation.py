@@ -19,7 +19,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from scarlet_jax import cache as caching
-from scarlet_jax import comm, fleet, registry
+from scarlet_jax import comm, fields, fleet, registry
 from scarlet_jax.errors import UserError
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.population import draw_participants
@@ -86,7 +86,7 @@ class Planner:
     """
 
     def __init__(self, config: config_dict.ConfigDict, num_classes: int, shares: Shares | None = None):
-        config = config_dict.ConfigDict(config.copy_and_resolve_references())
+        config = fields.plain(config)
         validate(config)
         registry.check(config)
         self._method = registry.make_method(config)
@@ -94,7 +94,7 @@ class Planner:
         self.shares = _checked(shares, self.selects, config.method.name)
         self._settings = registry.settings(config, self._method, num_classes)
         self.rounds: int = config.rounds
-        self.public_size = int(config.public_size * (1 - config.public_val_ratio))  # rounded as where data are divided
+        self.public_size = fields.kept(config.public_size, config.public_val_ratio)
         self.duration = int(self._settings.duration)
         self.on_expiry: str = config.cache.on_expiry
         self.num_clients: int = config.num_clients

@@ -105,6 +105,11 @@ class HostStore:
             parts.append(np.concatenate([np.zeros(0, np.int32), *rows]))
         return self.window(parts, size)
 
+    def read_by(self, participants: np.ndarray) -> HostStore:
+        """The same store, read by other clients."""
+        needs = None if self.needs is None else self.needs._replace(participants=lambda: participants)
+        return HostStore(self.images, self.mesh, self.flight, needs)
+
     def window(self, parts: Sequence[np.ndarray], size: int) -> Window:
         """`window` on this store for each device, put there in its turn."""
         return window(self.images, self.mesh, parts, size, spread=True, ready=self.flight.wait)
@@ -177,6 +182,13 @@ def launched(tree: PyTree, done: PyTree) -> None:
     read = [x for x in jax.tree.leaves(tree, is_leaf=_is_store) if isinstance(x, HostStore) and x.needs is not None]
     for flight in {id(store.flight): store.flight for store in read}.values():
         flight.launched(done)
+
+
+def reading(tree: PyTree, participants: np.ndarray | None) -> PyTree:
+    """The tree with stores that clients read for these participants i32[M], ascending; None: for those they have."""
+    if participants is None:
+        return tree
+    return jax.tree.map(lambda x: x.read_by(participants) if _is_store(x) else x, tree, is_leaf=_is_store)
 
 
 def specs(tree: PyTree) -> PyTree:

@@ -17,6 +17,7 @@ from absl import flags
 from ml_collections import config_dict
 
 from scarlet_jax import backend, cli
+from scarlet_jax import fields as config_fields
 from scarlet_jax.errors import UserError
 from scarlet_jax.report import __main__ as report
 from scarlet_jax.report.groups import find_baseline, group_runs
@@ -43,7 +44,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_list("seeds", ["0"], "seeds divided by commas", flag_values=flag_values)
     flags.DEFINE_string("out", None, "directory of the runs and of their report", flag_values=flag_values)
     flags.DEFINE_string("targets", "", "for the report: top-1 accuracies, as 0.3,0.4", flag_values=flag_values)
-    flags.DEFINE_string("baseline", "", "for the report: divide bytes by this method's", flag_values=flag_values)
+    flags.DEFINE_string(
+        "baseline", "", "for the report: divide bytes by those of this METHOD or METHOD+cache", flag_values=flag_values
+    )
 
 
 def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.FlagValues) -> int:
@@ -53,7 +56,8 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
         raise UserError("--out is missing: name the directory of the runs.")
     runs = plan(config_path, sys.argv[1:], flag_values.methods, flag_values.seeds)
     out = Path(flag_values.out)
-    _check_report(runs, out, flag_values)
+    _, options = report.parse([*(name for name, _ in runs), *_report_flags(out, flag_values)])
+    check_place(out / "report")
     backend.prepare(os.environ, any(config.deterministic for _, config in runs))
     from scarlet_jax import experiment, registry  # imports jax, which takes seconds
     from scarlet_jax.validate import validate
@@ -61,6 +65,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     for _, config in runs:  # all of them, before any compute
         validate(config)
         registry.check(config)
+    _check_groups(runs, out, options.baseline)
     failed = []
     for number, (name, config) in enumerate(runs, 1):
         workdir = out / name
@@ -91,14 +96,18 @@ def plan(
     Raises:
       UserError: nothing to run, something twice, or a field that the sweep sets itself.
     """
-    if not methods:
+    if not any(methods):
         raise UserError("--methods is missing: name methods divided by commas, as in scarlet,dsfl,dsfl+cache.")
     for flag, values in (("methods", methods), ("seeds", seeds)):
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise UserError(f"--{flag} has {', '.join(twice)} twice.")
-    if not all(seed.isdigit() for seed in seeds):
-        raise UserError(f"--seeds is {','.join(seeds)}; allowed are whole numbers divided by commas.")
+        if not all(values):
+            raise UserError(f"--{flag} is {','.join(values)!r}, with nothing between two commas or at an end.")
+    if not seeds or any(config_fields.whole(seed) is None for seed in seeds):
+        raise UserError(f"--seeds is {','.join(seeds)!r}; allowed are whole numbers divided by commas.")
+    if len({int(seed) for seed in seeds}) < len(seeds):
+        raise UserError(f"--seeds is {','.join(seeds)!r}, which has a number twice.")
     _, rest = cli.take_config(argv)
     if ":" in config_path or {"method.name", "seed"} & {field for field, _ in cli.overrides(rest)}:
         file = config_path.partition(":")[0]
@@ -114,21 +123,24 @@ def _config(path: str, method: str, seed: str, overrides: Sequence[str]) -> Any:
     return cli.parse(["sweep", *chosen, f"--config.seed={seed}", *overrides], values)[0]
 
 
-def _check_report(runs: Sequence[tuple[str, config_dict.ConfigDict]], out: Path, flag_values: flags.FlagValues) -> None:
-    """Refuse what the report would refuse after hours of training: targets, baseline, equal runs, its place.
+def _check_groups(runs: Sequence[tuple[str, config_dict.ConfigDict]], out: Path, baseline: str) -> None:
+    """Refuse what the report would refuse after hours of training: two equal runs, a baseline that is not among them.
 
     Raises:
       UserError: the report's own sentence.
     """
-    args, options = report.parse([*(name for name, _ in runs), *_report_flags(out, flag_values)])
-    check_place(args.out)
-    groups = group_runs([planned(out / name, json.loads(config.to_json())) for name, config in runs])
-    if options.baseline:
-        find_baseline(groups, options.baseline)
+    from scarlet_jax import registry
+
+    groups = group_runs(
+        [planned(out / name, json.loads(config.to_json()), registry.durations(config)) for name, config in runs]
+    )
+    if baseline:
+        find_baseline(groups, baseline)
 
 
 def _report_flags(out: Path, flag_values: flags.FlagValues) -> list[str]:
-    return [f"--out={out / 'report'}", f"--targets={flag_values.targets}", f"--baseline={flag_values.baseline}"]
+    named = [f"--{name}={flag_values[name].value}" for name in ("targets", "baseline") if flag_values[name].value]
+    return [f"--out={out / 'report'}", *named]
 
 
 if __name__ == "__main__":

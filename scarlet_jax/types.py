@@ -117,13 +117,14 @@ class Evaluation(NamedTuple):
     """Sums over samples; division by `samples` happens on the host. None where a method has no such model or data."""
 
     server: Any  # Scores of f32[]
-    clients: Any  # Scores of f32[M], each participant on its own test part
-    client_val: Any  # Scores of f32[M], each participant on its own validation part, or None
+    clients: Any  # Scores of f32[E], each client evaluated on its own test part
+    client_val: Any  # Scores of f32[E], each client evaluated on its own validation part, or None
     public_val: Any  # PublicValidation, or None
+    ids: Any = None  # i32[E] the clients evaluated, ascending: the participants, or all
 
 
 class PublicValidation(NamedTuple):
     """The server model against its clients on public images it never distilled from."""
 
-    loss: jax.Array  # f32[] KL(mean of the participants || server), mean over samples
+    loss: jax.Array  # f32[] KL(mean of the clients evaluated || server), mean over samples
     agreement: jax.Array  # f32[] share of samples on which their arg-max is the same

@@ -25,8 +25,14 @@ def unused_options(config: config_dict.ConfigDict) -> list[str]:
         ("cache.on_expiry", config.cache.on_expiry, DEFAULT_ON_EXPIRY, cached),
         ("comm.label_bits", config.comm.label_bits, DEFAULT_LABEL_BITS, labels),
     )
-    return [
+    sentences = [
         f"config.{field} is {value!r}, which changes nothing: {why}."
         for field, value, default, used in options
         if value != default and not used
     ]
+    if config.eval_clients == "all" and name in registry.ONE_ARCHITECTURE:
+        sentences.append(
+            f"config.eval_clients is 'all', and the clients of {name} keep no models: the server's model is evaluated on "
+            "the test images of each of them."
+        )
+    return sentences

@@ -6,19 +6,20 @@ loaded; whether the method exists and has the fields that were set is checked in
 
 from __future__ import annotations
 
-import math
-import numbers
+import unicodedata
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
 from scarlet_jax import fields
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import UserError, bad_field
 
 Values = dict[str, Any]  # leaf values by dotted name
 
 MAX_INT = 2**31 - 1  # rounds, stamps and indices are int32 on the device
+MAX_FLOAT = 1e38  # within float32, which models compute in
+LONGEST_TEXT = 1000
 DEFAULT_RATIO, DEFAULT_ON_EXPIRY, DEFAULT_CLASSES, DEFAULT_LABEL_BITS = 1.0, "drop", 2, 32  # as in configs/base.py
 
 
@@ -27,13 +28,18 @@ class Rule(NamedTuple):
 
     accepts: Callable[[Any], bool]
     allowed: str | Callable[[], str]  # completes "allowed is ..."
+    imports: bool = False  # whether asking imports jax, which takes seconds
+
+    def words(self) -> str:
+        """What is allowed."""
+        return self.allowed if isinstance(self.allowed, str) else self.allowed()
 
 
 class Relation(NamedTuple):
     """What must hold between fields."""
 
     holds: Callable[[Values], bool]
-    sentence: Callable[[Values], str]
+    refusal: Callable[[Values], UserError]
 
 
 def validate(config: config_dict.ConfigDict) -> None:
@@ -42,40 +48,60 @@ def validate(config: config_dict.ConfigDict) -> None:
     Raises:
       UserError: names the field, its value and what is allowed; the first problem found.
     """
-    values = fields.leaves(config)
-    for field in values:
+    _check(config, imports=True)
+
+
+def validate_quickly(config: config_dict.ConfigDict) -> None:
+    """The same, but for the rules that jax must be imported for. What is left is of the right type.
+
+    Raises:
+      UserError: as `validate`.
+    """
+    _check(config, imports=False)
+
+
+def may_be_open(field: str) -> bool:
+    """Whether a field may be None, which leaves it to the method."""
+    return field in RULES and not RULES[field].imports and RULES[field].accepts(None)
+
+
+def _check(config: config_dict.ConfigDict, imports: bool) -> None:
+    values = fields.leaves(fields.plain(config))
+    for field, value in values.items():
+        above = next((known for known, rule in RULES.items() if field.startswith(f"{known}.")), None)
+        if above is not None:
+            raise bad_field(above, fields.shown_group(config, above), RULES[above].words())
         # Fields of a method that this module does not know are the registry's to judge.
-        if field not in RULES and not field.startswith("method."):
+        if field not in RULES and not field.startswith("method.") and not fields.is_group(value):
             near = fields.nearest(field, list(RULES))
-            raise UserError(
-                f"The config has a field that nothing reads: {field}" + (f"; is it {near}?" if near else ".")
-            )
+            hint = f" (did you mean config.{near}?)" if near else ""
+            raise UserError(f"The config has a field that nothing reads, config.{field}{hint}.")
     for field, rule in RULES.items():
         if field not in values:
             if field in OPTIONAL:
                 continue
             raise UserError(f"config.{field} is missing: start from get_config of configs/base.py.")
-        if not rule.accepts(values[field]):
-            allowed = rule.allowed if isinstance(rule.allowed, str) else rule.allowed()
-            raise UserError(f"config.{field} is {values[field]!r}; allowed is {allowed}.")
+        if (imports or not rule.imports) and not rule.accepts(values[field]):
+            raise bad_field(field, values[field], rule.words())
     for relation in RELATIONS:
         if not relation.holds(values):
-            raise UserError(relation.sentence(values))
+            raise relation.refusal(values)
 
 
 def _integer(least: int, most: int = MAX_INT) -> Rule:
-    def accepts(value: Any) -> bool:
-        return isinstance(value, numbers.Integral) and not isinstance(value, bool) and least <= int(value) <= most
-
-    return Rule(accepts, f"a whole number from {least} to {most}")
+    return Rule(
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most,
+        f"a whole number from {least} to {most}",
+    )
 
 
 def _number(accepts: Callable[[float], bool], allowed: str) -> Rule:
-    def finite_and(value: Any) -> bool:
-        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        return real and math.isfinite(value) and accepts(value)
+    def in_range(value: Any) -> bool:
+        # Models compute in float32. A larger number is infinite there, which no later sentence could explain.
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and abs(value) <= MAX_FLOAT and accepts(value)
 
-    return Rule(finite_and, f"a number {allowed}")
+    return Rule(in_range, f"a number {allowed}")
 
 
 def _open_or(rule: Rule) -> Rule:
@@ -85,7 +111,7 @@ def _open_or(rule: Rule) -> Rule:
 
 def _one_of(*choices: Any) -> Rule:
     return Rule(
-        lambda value: any(value == choice and type(value) is type(choice) for choice in choices),
+        lambda value: any(type(value) is type(choice) and value == choice for choice in choices),
         "one of " + ", ".join(map(str, choices)),
     )
 
@@ -98,7 +124,7 @@ def _one_of_models(constant: str) -> Rule:
 
         return getattr(models, constant)
 
-    return Rule(lambda value: value in names(), lambda: "one of " + ", ".join(names()))
+    return Rule(lambda value: isinstance(value, str) and value in names(), lambda: "one of " + ", ".join(names()), True)
 
 
 def _client_models(value: Any) -> bool:
@@ -114,12 +140,22 @@ def _client_models_allowed() -> str:
     return "one of " + ", ".join(models.MODEL_NAMES) + ", or groups such as resnet20:60,cnn:40"
 
 
+def _is_text(value: Any) -> bool:
+    """Text that can be a path, a line of a file and a cell of a table."""
+    unfit = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are no UTF-8, ends of lines
+    return (
+        isinstance(value, str)
+        and len(value) <= LONGEST_TEXT
+        and not any(unicodedata.category(character) in unfit for character in value)
+    )
+
+
 _TRUTH = Rule(lambda value: isinstance(value, bool), "true or false")
-_TEXT = Rule(lambda value: isinstance(value, str), "text")
-_NAME = Rule(lambda value: isinstance(value, str) and bool(value.strip()), "a name")
-_FINITE = _number(lambda x: True, "that is finite")
-_POSITIVE = _number(lambda x: x > 0, "above 0")
-_NOT_NEGATIVE = _number(lambda x: x >= 0, "of at least 0")
+_TEXT = Rule(_is_text, f"one line of at most {LONGEST_TEXT} characters, or nothing")
+_NAME = Rule(lambda value: _is_text(value) and bool(value.strip()), f"a name of at most {LONGEST_TEXT} characters")
+_FINITE = _number(lambda x: True, f"from {-MAX_FLOAT:g} to {MAX_FLOAT:g}")
+_POSITIVE = _number(lambda x: x > 0, f"above 0 and at most {MAX_FLOAT:g}")
+_NOT_NEGATIVE = _number(lambda x: x >= 0, f"from 0 to {MAX_FLOAT:g}")
 _SHARE = _number(lambda x: 0 < x <= 1, "above 0 and at most 1")
 _PART = _number(lambda x: 0 <= x < 1, "of at least 0 and below 1")
 
@@ -131,6 +167,7 @@ RULES: dict[str, Rule] = {
     "public_size": _integer(1),
     "public_per_round": _integer(1),
     "eval_every": _integer(1),
+    "eval_clients": _one_of("participants", "all"),
     "same_init": _TRUTH,
     "epochs": _integer(0),
     "batch_size": _integer(1),
@@ -158,7 +195,7 @@ RULES: dict[str, Rule] = {
     "partition.name": _one_of("dirichlet", "label_dirichlet", "iid", "shards"),
     "partition.alpha": _POSITIVE,
     "partition.classes_per_client": _integer(1),
-    "model.client": Rule(_client_models, _client_models_allowed),
+    "model.client": Rule(_client_models, _client_models_allowed, True),
     "model.server": _one_of_models("MODEL_NAMES"),
     "model.conv": _one_of_models("CONV_NAMES"),
     "model.dtype": _one_of_models("DTYPES"),
@@ -196,53 +233,64 @@ OPTIONAL = frozenset(field for field in RULES if field.startswith("method.") and
 
 
 def _pool(values: Values) -> int:
-    """Public images left for drawing, rounded as the reference rounds."""
-    return int(values["public_size"] * (1 - values["public_val_ratio"]))
+    """Public images left for drawing."""
+    return fields.kept(values["public_size"], values["public_val_ratio"])
 
 
 RELATIONS: tuple[Relation, ...] = (
     Relation(
-        lambda v: int(v["num_clients"] * v["participation"]) >= 1,
-        lambda v: (
-            f"config.participation is {v['participation']!r}, which gives no client of config.num_clients = "
-            f"{v['num_clients']}; allowed is a number from {1 / v['num_clients']:.6g} to 1."
+        lambda v: fields.participants(v["num_clients"], v["participation"]) >= 1,
+        lambda v: bad_field(
+            "participation",
+            v["participation"],
+            f"a number from {1 / v['num_clients']!r} to 1",
+            f"which gives no client of config.num_clients = {v['num_clients']}",
         ),
     ),
     Relation(
         lambda v: v["public_per_round"] <= _pool(v),
-        lambda v: (
-            f"config.public_per_round is {v['public_per_round']}, but config.public_size = {v['public_size']} with "
-            f"config.public_val_ratio = {v['public_val_ratio']!r} leaves {_pool(v)} public images; "
-            f"allowed is at most {_pool(v)}."
+        lambda v: bad_field(
+            "public_per_round",
+            v["public_per_round"],
+            f"a whole number from 1 to {_pool(v)}",
+            f"but config.public_size = {v['public_size']} with config.public_val_ratio = {v['public_val_ratio']!r} "
+            f"leaves {_pool(v)} public images",
         ),
     ),
     Relation(
         lambda v: v["cache.duration"] != 0 or v["cache.ratio"] == DEFAULT_RATIO,
-        lambda v: (
-            f"config.cache.ratio is {v['cache.ratio']!r}, but config.cache.duration = 0 means no cache; "
-            f"allowed is {DEFAULT_RATIO}, or a duration of at least 1."
+        lambda v: bad_field(
+            "cache.ratio",
+            v["cache.ratio"],
+            f"{DEFAULT_RATIO}, or a duration of at least 1",
+            "but config.cache.duration = 0 means no cache",
         ),
     ),
     Relation(
         lambda v: v["cache.duration"] != 0 or v["cache.on_expiry"] == DEFAULT_ON_EXPIRY,
-        lambda v: (
-            f"config.cache.on_expiry is {v['cache.on_expiry']!r}, but config.cache.duration = 0 means no cache; "
-            f"allowed is {DEFAULT_ON_EXPIRY!r}, or a duration of at least 1."
+        lambda v: bad_field(
+            "cache.on_expiry",
+            v["cache.on_expiry"],
+            f"{DEFAULT_ON_EXPIRY!r}, or a duration of at least 1",
+            "but config.cache.duration = 0 means no cache",
         ),
     ),
     Relation(
         lambda v: v["partition.name"] == "shards" or v["partition.classes_per_client"] == DEFAULT_CLASSES,
-        lambda v: (
-            f"config.partition.classes_per_client is {v['partition.classes_per_client']}, but only "
-            f"config.partition.name = shards reads it, not {v['partition.name']}; "
-            f"allowed is {DEFAULT_CLASSES}, or shards."
+        lambda v: bad_field(
+            "partition.classes_per_client",
+            v["partition.classes_per_client"],
+            f"{DEFAULT_CLASSES}, or shards",
+            f"but only config.partition.name = shards reads it, not {v['partition.name']}",
         ),
     ),
     Relation(
         lambda v: not (span := fields.span(v["profile_rounds"])) or span.start < v["rounds"],
-        lambda v: (
-            f"config.profile_rounds is {v['profile_rounds']!r}, but config.rounds = {v['rounds']}, counted from 0, end "
-            f"with round {v['rounds'] - 1}; allowed is FIRST:END with a FIRST of at most {v['rounds'] - 1}."
+        lambda v: bad_field(
+            "profile_rounds",
+            v["profile_rounds"],
+            f"FIRST:END with a FIRST of at most {v['rounds'] - 1}",
+            f"but config.rounds = {v['rounds']}, counted from 0, end with round {v['rounds'] - 1}",
         ),
     ),
 )

@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,8 +74,8 @@ def test_the_config_is_locked_and_open_fields_stay_open():
 REFUSED = {
     "no config": ([], ["--config=FILE", "configs/cifar10.py"]),
     "config without value": (["--config"], ["needs a file", "configs/digits.py"]),
-    "missing file": (["--config=configs/digts.py"], ["no config configs/digts.py", "configs/digits.py"]),
-    "folder": (["--config=configs"], ["no config configs;"]),
+    "missing file": (["--config=configs/digts.py"], ["no config configs/digts.py (did you mean configs/digits.py?)."]),
+    "folder": (["--config=configs"], ["no config configs; there are configs/cifar10.py"]),
     "two configs": ([DIGITS, "--config=configs/cifar10.py"], ["twice", "configs/digits.py", "configs/cifar10.py"]),
     "argument not taken": (["--config=configs/base.py:cfd"], ["configs/base.py takes no argument"]),
     "misspelt field": ([DIGITS, "--config.participatoin=0.5"], ["'participatoin'", "config.participation?"]),
@@ -84,19 +85,26 @@ REFUSED = {
     "misspelt without value": ([DIGITS, "--noconfig.same_int"], ["'same_int'", "config.same_init?"]),
     "a whole group": ([DIGITS, "--config.cache=5"], ["config.cache is a group", "cache.duration"]),
     "subscript": ([DIGITS, "--config.data['dir']=x"], ["no field"]),
-    "int": ([DIGITS, "--config.rounds=1.5"], ["config.rounds takes a whole number, not '1.5'."]),
-    "int, apart": ([DIGITS, "--config.rounds", "many"], ["config.rounds takes a whole number, not 'many'."]),
-    "float": ([DIGITS, "--config.lr=fast"], ["config.lr takes a number, not 'fast'."]),
-    "bool": ([DIGITS, "--config.same_init=maybe"], ["config.same_init takes true or false, not 'maybe'."]),
-    "open int": ([DIGITS, "--config.cache.duration=none"], ["config.cache.duration takes a whole number, not 'none'."]),
-    "open float": ([DIGITS, "--config.method.beta=x"], ["config.method.beta takes a number, not 'x'."]),
-    "empty value": ([DIGITS, "--config.lr="], ["config.lr takes a number, not ''."]),
+    "int": ([DIGITS, "--config.rounds=1.5"], ["config.rounds is '1.5'; allowed is a whole number from 1 to 2147483647."]),
+    "int, apart": ([DIGITS, "--config.rounds", "many"], ["config.rounds is 'many'; allowed is a whole number from 1 to 2147483647."]),
+    "float": ([DIGITS, "--config.lr=fast"], ["config.lr is 'fast'; allowed is a number above 0"]),
+    "bool": ([DIGITS, "--config.same_init=maybe"], ["config.same_init is 'maybe'; allowed is true or false."]),
+    "open int": ([DIGITS, "--config.cache.duration=none"], ["config.cache.duration is 'none'; allowed is open (None) or a whole number from 0"]),
+    "open float": ([DIGITS, "--config.method.beta=x"], ["config.method.beta is 'x'; allowed is open (None) or a number"]),
+    "empty value": ([DIGITS, "--config.lr="], ["config.lr is ''; allowed is a number above 0"]),
     "no value": ([DIGITS, "--config.rounds"], ["Missing value", "config.rounds"]),
     "unknown flag": ([DIGITS, "--wokdir=x"], ["no flag --wokdir", "--workdir?"]),
     "field as a flag": ([DIGITS, "--rounds=3"], ["no flag --rounds", "--config.rounds=VALUE"]),
     "group field as a flag": ([DIGITS, "--duration=3"], ["no flag --duration", "--config.cache.duration?"]),
     "not a bool": ([DIGITS, "--noconfig.rounds"], ["no flag --noconfig.rounds"]),
     "positional": ([DIGITS, "rounds=3"], ["'rounds=3'", "--config.FIELD=VALUE"]),
+    "a value out of range": ([DIGITS, "--config.rounds=0"], ["config.rounds is 0; allowed is a whole number from 1"]),
+    "open, where it cannot be": ([DIGITS, "--config.lr=open"], ["config.lr is 'open'; allowed is a number above 0"]),
+    "name alone": (["--config=digits"], ["no config digits (did you mean configs/digits.py?)."]),
+    "name with a method": (["--config=digits:dsfl"], ["did you mean configs/digits.py:dsfl?"]),
+    "path without its end": (["--config=configs/cifar10"], ["did you mean configs/cifar10.py?"]),
+    "path without its folder": (["--config=paper/cifar100.py"], ["did you mean configs/paper/cifar100.py?"]),
+    "misspelt name": (["--config=digist"], ["did you mean configs/digits.py?"]),
     "missing flag file": ([DIGITS, "--flagfile=nowhere"], ["nowhere"]),
 }
 
@@ -109,6 +117,78 @@ def test_what_is_wrong_is_one_sentence(args, parts):
     assert "\n" not in sentence
     for part in parts:
         assert part in sentence
+
+
+@pytest.mark.parametrize("field", [f for f, v in fields.leaves(base.get_config()).items() if v is None])
+def test_an_open_field_can_be_opened_again(field, tmp_path):
+    path = tmp_path / "closed.py"
+    path.write_text(
+        "from configs import base\n"
+        f"def get_config():\n  config = base.get_config()\n  config.{field} = 8\n  return config\n"
+    )
+    config, start = f"--config={path}", [f"--config.{field}", "open"]
+    assert fields.leaves(parse(config)[0])[field] == 8
+    for args in ([f"--config.{field}=open"], start, [f"--config.{field}=16", f"--config.{field}=OPEN"]):
+        assert fields.leaves(parse(config, *args)[0])[field] is None
+    assert fields.leaves(parse(config, *start, f"--config.{field}=16")[0])[field] == 16
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    {
+        "learning_rate": "lr", "learningRate": "lr", "learning-rate": "lr", "learnin_rate": "lr", "bs": "batch_size",
+        "num_rounds": "rounds", "local_epochs": "epochs", "clients": "num_clients", "K": "num_clients",
+        "fraction_fit": "participation", "client_fraction": "participation", "dataset": "data.private",
+        "dirichlet_alpha": "partition.alpha", "alpha": "partition.alpha", "arch": "model.client", "wd": "weight_decay",
+        "optimizer.learning_rate": "lr", "mu": "method.prox_mu", "random_seed": "seed", "save_every": "checkpoint.every",
+        "cache.D": "cache.duration", "algorithm": "method.name", "data_dir": "data.dir", "public": "data.public",
+    }.items(),
+)  # fmt: skip
+def test_another_word_for_a_field_is_understood(typed, meant):
+    with pytest.raises(UserError, match=rf"no field '{re.escape(typed)}' \(did you mean config\.{meant}\?\)\.$"):
+        parse(DIGITS, f"--config.{typed}=1")
+
+
+def test_every_other_word_stands_for_a_field_that_there_is():
+    known = fields.leaves(base.get_config())
+    assert set(fields.SYNONYMS.values()) <= set(known)
+    for word in fields.SYNONYMS:
+        assert re.fullmatch("[a-z0-9]+", word) and word not in known, word
+
+
+def test_files_that_are_no_experiments_are_not_offered():
+    with pytest.raises(UserError) as refusal:
+        parse()
+    offered = re.findall(r"configs/\S+\.py", str(refusal.value))
+    cards = [p for p in Path("configs").rglob("*.py") if "Command:" in p.read_text()]
+    assert sorted(offered) == sorted(map(str, cards))
+
+
+def test_an_empty_value_of_a_flag_is_not_its_default():
+    with pytest.raises(UserError, match=r"^--workdir is empty: give it a value, or leave it out\.$"):
+        parse(DIGITS, "--workdir=")
+    with pytest.raises(UserError, match="--workdir is empty"):
+        parse(DIGITS, "--workdir", "")
+
+
+@pytest.mark.parametrize("source", ["config_dict.ConfigDict()", "config_dict.ConfigDict({'method': {}})"])
+def test_a_config_without_fields_is_one_sentence(tmp_path, source):
+    path = tmp_path / "empty.py"
+    path.write_text(f"from ml_collections import config_dict\ndef get_config():\n  return {source}\n")
+    with pytest.raises(UserError, match=r"^config\.seed is missing: "):
+        parse(f"--config={path}")
+
+
+def test_numpy_scalars_in_a_config_can_be_overridden(tmp_path):
+    path = tmp_path / "numpy_scalars.py"
+    path.write_text(
+        "import numpy as np\nfrom configs import base\ndef get_config():\n  config = base.get_config()\n"
+        "  with config.ignore_type():\n    config.lr, config.rounds = np.float32(0.1), np.int64(3)\n  return config\n"
+    )
+    assert [(parse(f"--config={path}")[0][f], type(parse(f"--config={path}")[0][f])) for f in ("lr", "rounds")] == [
+        (0.1, float), (3, int),
+    ]  # fmt: skip
+    assert parse(f"--config={path}", "--config.rounds=5")[0].rounds == 5
 
 
 BROKEN_CONFIGS = {
@@ -257,7 +337,7 @@ def test_neither_help_nor_refusals_import_jax(tmp_path):
 def test_a_refusal_goes_to_stderr_with_exit_code_1():
     done = launch(DIGITS, "--config.participatoin=0.5")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "The config has no field 'participatoin': did you mean config.participation?\n"
+    assert done.stderr == "The config has no field 'participatoin' (did you mean config.participation?).\n"
 
 
 @pytest.mark.parametrize(
@@ -266,7 +346,7 @@ def test_a_refusal_goes_to_stderr_with_exit_code_1():
         ("return None", 0, ""),
         ("return {'a': 'summary'}", 0, ""),
         ("return 143", 143, ""),
-        ("raise UserError('no such data')", 1, "no such data\n"),
+        ("raise UserError('no such data')", 1, "no such data.\n"),
         ("logging.info('chatter')", 0, ""),
     ],
 )

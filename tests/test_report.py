@@ -95,7 +95,7 @@ def test_load_reads_what_the_program_writes(tmp_path):
     path = write_run(tmp_path / "run")
     scores = Scores(*(np.array([3.0, 6.0]) for _ in range(3)), np.array([10.0, 10.0]))
     server = Scores(*(np.float32(5) for _ in range(3)), np.float32(10))
-    evaluation = Evaluation(**dict.fromkeys(Evaluation._fields) | {"server": server, "clients": scores})
+    evaluation = Evaluation(**dict.fromkeys(Evaluation._fields) | {"server": server, "clients": scores, "ids": np.array([0, 1])})
     counts = SimpleNamespace(requested=4, hit=2, stale=1, caught_up=np.array([3, 0]))
     each = dict.fromkeys(("fit_loss", "fit_accuracy", "kd_loss"), np.ones(2))
     rest = dict.fromkeys(("server_kd_loss", "target_entropy", "disagreement"), 1.0)
@@ -104,7 +104,7 @@ def test_load_reads_what_the_program_writes(tmp_path):
     row, totals = metrics.make_row(0, round_report, evaluation, billed, metrics.no_totals(), 1.5, {})
     second, _ = metrics.make_row(1, round_report, None, billed, totals, 1.5, {})
     (path / "metrics.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(second) + "\n" + '{"round": 2, "ser')
-    rows = metrics.client_rows(0, round_report, evaluation)
+    rows = metrics.client_rows(0, evaluation)
     with open(path / "clients.csv", "w") as file:
         writer = csv.DictWriter(file, metrics.CLIENT_FIELDS)
         writer.writeheader()
@@ -209,6 +209,25 @@ def test_labels(tmp_path):
     assert labels({"method": "a_new_one"}) == ["a_new_one"]
 
 
+def test_a_method_from_outside_is_labelled_by_the_duration_that_its_run_recorded(tmp_path):
+    """Its own D is known to the program that ran it alone; a report finds it in environment.json."""
+
+    def load(name, duration, used):
+        path = write_run(tmp_path / name, "a_new_one", cache__duration=duration)
+        choices = {"conv": "xla", "cache": {"duration": used, "own": 20}}
+        (path / "environment.json").write_text(json.dumps({"run": "x", "starts": [{"choices": choices}]}))
+        return report.load(path)
+
+    own, off = load("own", None, 20), load("off", 0, 0)
+    assert (own.duration, own.own_duration, off.duration, off.own_duration) == (20, 20, 0, 20)
+    made = report.group_runs([own, off])
+    assert [group.label for group in made] == ["a_new_one", "a_new_one without cache"]
+    assert groups.find_baseline(made, "a_new_one") is made[0] is groups.find_baseline(made, "a_new_one+cache")
+    assert runs.planned(tmp_path / "p", own.config, {"duration": 20, "own": 20}).duration == 20
+    (tmp_path / "own" / "environment.json").write_text("{torn")
+    assert report.load(tmp_path / "own").duration == 0
+
+
 def test_curves_are_over_the_rounds_all_seeds_have(tmp_path):
     paths = [
         write_run(tmp_path / "a", server=(0.2, 0.3, 0.4), rounds=4),
@@ -226,7 +245,8 @@ def test_baseline_by_label_run_or_method(many):
     made = report.group_runs([report.load(path) for path in many])
     for wanted, label in (
         ("dsfl", "DS-FL"), ("ds-fl + CACHE", "DS-FL + cache"), ("d", "DS-FL + cache"), ("a", "SCARLET"),
-        ("scarlet", "SCARLET"),
+        ("scarlet", "SCARLET"), ("dsfl+cache", "DS-FL + cache"), ("DSFL+Cache", "DS-FL + cache"),
+        ("scarlet+cache", "SCARLET"),
     ):  # fmt: skip
         assert groups.find_baseline(made, wanted).label == label
     with pytest.raises(UserError, match="'fedavg' is not among the runs: .*'DS-FL \\+ cache'"):

@@ -78,7 +78,7 @@ def test_a_report_that_would_overwrite_something_is_refused_before_anything_runs
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
-@pytest.mark.parametrize("baseline", ["dsfl", "DS-FL + cache", "scarlet-s1", "SCARLET"])
+@pytest.mark.parametrize("baseline", ["dsfl", "DS-FL + cache", "dsfl+cache", "scarlet-s1", "SCARLET"])
 def test_the_baselines_of_a_report_are_those_of_its_sweep(baseline, tmp_path, monkeypatch):
     """A report fails where the runs left nothing: so does the sweep, which got that far."""
     monkeypatch.setattr(experiment, "run", lambda config, workdir: workdir.mkdir(parents=True))
@@ -93,6 +93,11 @@ def test_the_baselines_of_a_report_are_those_of_its_sweep(baseline, tmp_path, mo
         ("configs/digits.py", [], [], ["0"], "--methods is missing"),
         ("configs/digits.py", [], ["dsfl", "dsfl"], ["0"], "dsfl twice"),
         ("configs/digits.py", [], ["dsfl"], ["0", "x"], "whole numbers"),
+        ("configs/digits.py", [], ["dsfl"], ["0", "²"], "whole numbers"),
+        ("configs/digits.py", [], ["dsfl"], ["1", "01"], "a number twice"),
+        ("configs/digits.py", [], ["dsfl", ""], ["0"], "nothing between two commas"),
+        ("configs/digits.py", [], [""], ["0"], "--methods is missing"),
+        ("configs/digits.py", [], ["dsfl"], [], "whole numbers"),
         ("configs/digits.py", ["--config.seed=1"], ["dsfl"], ["0"], "chooses methods and seeds"),
         ("configs/digits.py:cfd", ["--config.lr=1"], ["dsfl"], ["0"], "name configs/digits.py alone"),
     ],

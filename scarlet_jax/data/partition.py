@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scarlet_jax import fields
 from scarlet_jax.errors import UserError
 
 
@@ -169,7 +170,7 @@ def hold_out(rng: np.random.Generator, rows: np.ndarray, ratio: float) -> tuple[
     int(n * (1 - ratio)) rows are kept, as in the reference, but one at least, so that a tiny client keeps an image to
     train on. `rows` are shuffled even with ratio 0, as in the reference.
     """
-    count = min(len(rows), max(1, int(len(rows) * (1 - ratio))))
+    count = fields.kept(len(rows), ratio)
     kept = rng.choice(rows, size=count, replace=False)
     return kept, np.setdiff1d(rows, kept)
 

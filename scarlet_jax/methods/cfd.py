@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scarlet_jax import comm
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import bad_field
 from scarlet_jax.sharpen import masked_mean
 from scarlet_jax.types import Labels, Method
 
@@ -24,11 +24,9 @@ def cfd(uplink_bits: int = 1, downlink_bits: int | None = None) -> Method:
       UserError: bits out of range.
     """
     if not 1 <= uplink_bits <= 32:
-        raise UserError(f"method.uplink_bits is {uplink_bits}; allowed is 1 (hard labels) to 32.")
+        raise bad_field("method.uplink_bits", uplink_bits, "a whole number from 1 (hard labels) to 32")
     if downlink_bits is not None and downlink_bits not in BITS:
-        raise UserError(
-            f"method.downlink_bits is {downlink_bits}; allowed are 8, 16 and 32, or open (comm.label_bits)."
-        )
+        raise bad_field("method.downlink_bits", downlink_bits, "one of 8, 16, 32, or open (comm.label_bits)")
 
     def aggregate(constants, key, round_, probs, sent) -> Labels:
         del constants, key, round_

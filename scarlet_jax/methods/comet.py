@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from scarlet_jax import comm
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import bad_field
 from scarlet_jax.learner import kl_divergence
 from scarlet_jax.sharpen import masked_mean
 from scarlet_jax.types import Labels, Method
@@ -26,9 +26,9 @@ def comet(num_clusters: int = 2, weight: float = 1.0) -> Method:
       UserError: no cluster, or a negative weight.
     """
     if not 1 <= num_clusters <= 255:
-        raise UserError(f"method.num_clusters is {num_clusters}; allowed is 1 to 255.")
+        raise bad_field("method.num_clusters", num_clusters, "a whole number from 1 to 255")
     if not weight >= 0:
-        raise UserError(f"method.weight is {weight}; it must be 0 or more.")
+        raise bad_field("method.weight", weight, "a number of at least 0")
 
     def aggregate(constants, key, round_, probs, sent) -> Labels:
         del constants, key, round_

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import bad_field
 from scarlet_jax.sharpen import era, masked_mean
 from scarlet_jax.types import Labels, Method
 
@@ -11,10 +11,10 @@ def dsfl(temperature: float = 0.1) -> Method:
     """Mean over the clients, sharpened by softmax(mean / T).
 
     Raises:
-      UserError: the temperature is not positive.
+      UserError: the temperature is not positive, or so small that float32 cannot divide by it.
     """
-    if not temperature > 0:
-        raise UserError(f"method.temperature is {temperature}; it must be above 0 (0.1 sharpens).")
+    if not temperature >= 1e-30:  # the quotients of a smaller one are infinite in float32
+        raise bad_field("method.temperature", temperature, "a number of at least 1e-30 (0.1 sharpens)")
 
     def aggregate(constants, key, round_, probs, sent) -> Labels:
         del constants, key, round_

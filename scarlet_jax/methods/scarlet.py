@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import bad_field
 from scarlet_jax.sharpen import enhanced_era, masked_mean
 from scarlet_jax.types import Labels, Method
 
@@ -14,7 +14,7 @@ def scarlet(beta: float = 2.0) -> Method:
       UserError: beta is negative.
     """
     if not beta >= 0:
-        raise UserError(f"method.beta is {beta}; it must be 0 or more (1 leaves the mean as it is, 2 sharpens).")
+        raise bad_field("method.beta", beta, "a number of at least 0 (1 leaves the mean as it is, 2 sharpens)")
 
     def aggregate(constants, key, round_, probs, sent) -> Labels:
         del constants, key, round_

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import bad_field
 from scarlet_jax.phases import is_abstract
 from scarlet_jax.sharpen import masked_mean
 from scarlet_jax.types import Data, Labels, Method
@@ -29,12 +29,14 @@ def selective_fd(
     Raises:
       UserError: a value out of range.
     """
-    if not width > 0:
-        raise UserError(f"method.width is {width}; it must be above 0.")
+    if not 1e-100 <= width <= 1e100:  # its square is a float64
+        raise bad_field("method.width", width, "a number from 1e-100 to 1e100")
+    if not -10 <= lambda_exponent <= 10:
+        raise bad_field("method.lambda_exponent", lambda_exponent, "a number from -10 to 10")
     if not 0 <= quantile <= 1:
-        raise UserError(f"method.quantile is {quantile}; allowed is 0 to 1.")
+        raise bad_field("method.quantile", quantile, "a number from 0 to 1")
     if not threshold > 0:
-        raise UserError(f"method.threshold is {threshold}; it must be above 0.")
+        raise bad_field("method.threshold", threshold, "a number above 0")
 
     def setup(seed: int, data: Data):
         if is_abstract(data):

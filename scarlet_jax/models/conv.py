@@ -27,7 +27,7 @@ import jax
 from jax import lax
 from jax.custom_batching import custom_vmap
 
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import bad_field
 from scarlet_jax.models import conv_forms, winograd
 from scarlet_jax.models.conv_forms import Form, Geometry
 from scarlet_jax.models.native import build, ops
@@ -62,12 +62,12 @@ def resolve_conv(conv: str, platform: str | None = None) -> str:
             resolve_conv(name, platform)
         return conv
     if conv not in CONV_NAMES:
-        raise UserError(f"model.conv is {conv!r}; allowed are {', '.join(CONV_NAMES)}.")
+        raise bad_field("model.conv", conv, f"one of {', '.join(CONV_NAMES)}")
     on_cpu = (platform or jax.default_backend()) == "cpu"
     if conv == "native":
         why = build.problem() if on_cpu else "it runs on CPU only"
         if why:
-            raise UserError(f"model.conv is 'native', but {why}; use another of {', '.join(CONV_NAMES)}.")
+            raise bad_field("model.conv", conv, f"another of {', '.join(CONV_NAMES)}", f"but {why}")
     if conv not in ("auto", "timed"):
         return conv
     if not on_cpu:

@@ -50,10 +50,10 @@ def _parser() -> argparse.ArgumentParser:
         "--out", required=True, metavar="DIR", help="where the report goes; an earlier report there is replaced"
     )
     parser.add_argument(
-        "--targets", default="", metavar="A,B", help="top-1 accuracies, 0 to 1, whose bytes until reached are shown"
+        "--targets", metavar="A,B", help="top-1 accuracies, 0 to 1, whose bytes until reached are shown"
     )
     parser.add_argument(
-        "--baseline", default="", metavar="NAME", help="divide bytes by this one's: a method, a run's name or a label"
+        "--baseline", metavar="NAME", help="divide bytes by this one's: METHOD, METHOD+cache, a run's name or a label"
     )
     parser.add_argument(
         "--ledger", default=LEDGERS[0], metavar="|".join(LEDGERS), help="how bytes are counted (default: reference)"
@@ -72,7 +72,12 @@ def parse(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, Option
       UserError: whatever is wrong with them.
     """
     args = _parser().parse_intermixed_args(argv)
-    return args, Options(_targets(args.targets), args.baseline, args.ledger, args.uplink_mbps, args.downlink_mbps)
+    for name, value in vars(args).items():
+        if value == "" or (name == "runs" and "" in value):
+            flag = "RUN_DIR" if name == "runs" else f"--{name}"
+            raise UserError(f"{flag} is empty: give it a value, or leave it out.")
+    targets, baseline = _targets(args.targets or ""), args.baseline or ""
+    return args, Options(targets, baseline, args.ledger, args.uplink_mbps, args.downlink_mbps)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scarlet_jax.errors import UserError
-from scarlet_jax.report.runs import OWN_DURATION, Run
+from scarlet_jax.report.runs import Run
 
 TITLES = {
     "scarlet": "SCARLET", "dsfl": "DS-FL", "cfd": "CFD", "comet": "COMET", "selective_fd": "Selective-FD",
@@ -55,6 +55,11 @@ class Group:
     def duration(self) -> int:
         """The cache's D; 0 without a cache."""
         return self.runs[0].duration
+
+    @property
+    def own_duration(self) -> int:
+        """The D that the method has where the config leaves it open."""
+        return self.runs[0].own_duration
 
     @property
     def rounds(self) -> tuple[int, ...]:
@@ -128,7 +133,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def find_baseline(groups: Sequence[Group], wanted: str) -> Group:
-    """The group that `wanted` names: its label, a run of it, or its method; case does not matter.
+    """The group that `wanted` names: its label, a run of it, its method, or METHOD+cache; case does not matter.
 
     Raises:
       UserError: there is none, or more than one.
@@ -137,10 +142,11 @@ def find_baseline(groups: Sequence[Group], wanted: str) -> Group:
     matches = [
         lambda group: group.label.casefold() == name,
         lambda group: any(run.name.casefold() == name for run in group.runs),
+        lambda group: name == f"{group.method}+cache" and group.duration > 0,
         # "dsfl" means plain DS-FL where DS-FL with a cache is shown too.
         lambda group: (
             name in (group.method, TITLES.get(group.method, "").casefold())
-            and group.duration == OWN_DURATION.get(group.method, 0)
+            and group.duration == group.own_duration
         ),
         lambda group: name in (group.method, TITLES.get(group.method, "").casefold()),
     ]
@@ -152,12 +158,12 @@ def find_baseline(groups: Sequence[Group], wanted: str) -> Group:
             listing = ", ".join(repr(group.label) for group in found)
             raise UserError(f"The baseline {wanted!r} may be any of {listing}: give one of these labels.")
     listing = ", ".join(repr(group.label) for group in groups)
-    raise UserError(f"The baseline {wanted!r} is not among the runs: give a method, a run's name, or one of {listing}.")
+    raise UserError(f"The baseline {wanted!r} is not among the runs: give a method, METHOD+cache, a run's name, or one of {listing}.")
 
 
 def _title(run: Run) -> str:
     title = TITLES.get(run.method, run.method)
-    own = OWN_DURATION.get(run.method, 0)
+    own = run.own_duration
     if run.duration > 0 and own == 0:
         return f"{title} + cache"
     return f"{title} without cache" if run.duration == 0 and own > 0 else title
@@ -165,7 +171,8 @@ def _title(run: Run) -> str:
 
 def _fields(run: Run) -> dict[str, Any]:
     """The fields of a run's config that decide what it computes, its seed aside."""
-    flat = _flat(run.config) | {"cache.duration": run.duration}
+    # A run of a program that evaluated participants alone has no such field.
+    flat = {"eval_clients": "participants"} | _flat(run.config) | {"cache.duration": run.duration}
     if run.duration == 0:
         flat = {f: v for f, v in flat.items() if not f.startswith("cache.") or f == "cache.duration"}
     # An open field and one that an older program did not have are the same.

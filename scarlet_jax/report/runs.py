@@ -16,7 +16,7 @@ from scarlet_jax.errors import UserError
 
 # As in comm.LEDGERS and the methods' own D; repeated because importing those imports jax, which takes seconds.
 LEDGERS = ("reference", "wire")
-OWN_DURATION = {"scarlet": 50}
+OWN_DURATION = {"scarlet": 50}  # of runs whose environment.json, written by an older program, does not say it
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,7 @@ class Run:
       method: name of the method.
       seed: the config's.
       duration: the cache's D in rounds, 0 without a cache; the method's own where the config leaves it open.
+      own_duration: the method's own D.
       round: i64[R], from 0, increasing.
       participants: [R], clients that took part.
       server_top1, server_top5, server_loss: [R], server model on the whole test set.
@@ -57,6 +58,7 @@ class Run:
     method: str
     seed: int
     duration: int
+    own_duration: int
     round: np.ndarray
     participants: np.ndarray
     server_top1: np.ndarray
@@ -125,7 +127,7 @@ def load(run_dir: str | os.PathLike[str]) -> Run:
             metrics[name] = values
     try:
         round_ = metrics["round"].astype(np.int64)
-        described, rounds = _described(path, config), config["rounds"]
+        described, rounds = _described(path, config, _recorded_durations(path)), config["rounds"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a run of this program: {error} is missing from its files.") from error
 
@@ -166,24 +168,39 @@ def load(run_dir: str | os.PathLike[str]) -> Run:
     )
 
 
-def planned(path: Path, config: dict[str, Any]) -> Run:
-    """A run that is not begun: what its config (as in config.json) says of it, and no rounds."""
-    described = _described(path, config)
+def planned(path: Path, config: dict[str, Any], durations: dict[str, int] | None = None) -> Run:
+    """A run that is not begun: what its config (as in config.json) says of it, and no rounds.
+
+    `durations`: "duration" and "own", as its environment.json will have them.
+    """
+    described = _described(path, config, durations)
     rest = {field.name: np.zeros(0) for field in fields(Run) if field.name not in described}
     return Run(**(rest | described))  # type: ignore[arg-type]
 
 
-def _described(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of a run that its path and config decide."""
-    method, duration = config["method"]["name"], config.get("cache", {}).get("duration")
+def _described(path: Path, config: dict[str, Any], durations: dict[str, int] | None) -> dict[str, Any]:
+    """The attributes of a run that its path, its config and the D recorded with it decide."""
+    method, set_ = config["method"]["name"], config.get("cache", {}).get("duration")
+    own = OWN_DURATION.get(method, 0) if durations is None else durations["own"]
+    duration = own if durations is None else durations["duration"]
     return {
         "path": path,
         "name": path.resolve().name,
         "config": config,
         "method": method,
         "seed": config["seed"],
-        "duration": OWN_DURATION.get(method, 0) if duration is None else duration,
+        "duration": duration if set_ is None else set_,
+        "own_duration": own,
     }
+
+
+def _recorded_durations(path: Path) -> dict[str, int] | None:
+    """What the latest start in environment.json says of D; None where it says nothing, or the file cannot be read."""
+    try:
+        found = _read_json(path / "environment.json")["starts"][-1]["choices"]["cache"]
+        return {name: int(found[name]) for name in ("duration", "own")}
+    except (UserError, KeyError, IndexError, TypeError, ValueError):
+        return None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from scarlet_jax.report.groups import Group
-from scarlet_jax.report.runs import OWN_DURATION
 
 # Okabe and Ito's palette. Their yellow is left out: on white paper it does not show.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -54,7 +53,7 @@ def looks(groups: Sequence[Group]) -> list[Look]:
 
 def _own_look(group: Group, variants: Sequence[Group]) -> Look:
     """A method's colour and marker; solid and filled for the method as it is by itself."""
-    plain_first = sorted(variants, key=lambda g: g.duration != OWN_DURATION.get(g.method, 0))
+    plain_first = sorted(variants, key=lambda g: g.duration != g.own_duration)
     variant = plain_first.index(group)
     colour, marker = _METHODS[group.method]
     line = variant + (group.method in _DASHED)
