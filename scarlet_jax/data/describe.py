@@ -6,14 +6,13 @@ import contextlib
 import csv
 import io
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from scarlet_jax import types
+from scarlet_jax import folders, types
 from scarlet_jax.data.federation import Federation
 
 _LONG = 25  # rows of a table that is printed whole
@@ -156,13 +155,7 @@ def _draw(file: BinaryIO, train: np.ndarray, val_size: np.ndarray, federation: F
 @contextlib.contextmanager
 def _atomic(path: Path) -> Iterator[BinaryIO]:
     """A file that appears under its name when it is complete."""
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with folders.beside(path) as aside:
+        with aside.open("wb") as file:
             yield file
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(scratch)
-        raise
+        os.replace(aside, path)
