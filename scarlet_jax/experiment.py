@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import write_partition
 from scarlet_jax.errors import UserError
 from scarlet_jax.feed import Feed
-from scarlet_jax.models import conv_timing, resolve_conv
+from scarlet_jax.models import conv_timing, resolve_conv_for
 from scarlet_jax.phases import shapes
 from scarlet_jax.profile import Profile
 from scarlet_jax.progress import Progress
@@ -28,12 +29,13 @@ from scarlet_jax.unused import unused_options
 from scarlet_jax.validate import validate
 
 
-def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row:
+def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = False) -> metrics.Row:
     """Train a federation, or resume it; returns what summary.json holds.
 
     Args:
       config: of configs/base.py's fields; it is not changed.
       workdir_path: where everything is written. An unfinished run found there is resumed; a finished one is summarised.
+      quiet: print nothing, for notebooks. Warnings still go to Python's logging.
 
     Raises:
       UserError: one sentence about what the user can mend.
@@ -46,30 +48,36 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
         [json.loads(config.to_json()), str(path)],
         "the processes were given different configs or workdirs; use the same.",
     )
+    say = _silent if quiet else _say
     for sentence in unused_options(config):
-        _say(sentence)
+        say(sentence)
     with contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdir.lock(path)))
         begun, summary = hosts.from_first(lambda: _open(path, config))
+        say(f"workdir: {path}")
         if summary and _finished(summary, config.rounds):
-            _say(f"this run is finished\n{metrics.summary_text(summary)}")
+            say(f"this run is finished\n{metrics.summary_text(summary)}")
             return summary
-        session = _Session(config, path, stop, begun)
+        session = _Session(config, path, stop, begun, say)
         try:
             summary = signals.run_watched(session.run, session.poll, stop)
         except signals.Stopped:
             summary = metrics.no_summary()
     if stop.agreed is not None and not summary["complete"]:
         name, rounds = signal.Signals(stop.agreed).name, session.done
-        _say(f"stopped by {name} after {rounds} rounds; the same command resumes it")
+        say(f"stopped by {name} after {rounds} rounds; the same command resumes it")
         raise SystemExit(128 + stop.agreed)
-    _say(metrics.summary_text(summary))
+    say(metrics.summary_text(summary))
     return summary
 
 
 def _say(text: str) -> None:
     if hosts.is_first():
         print(text, flush=True)
+
+
+def _silent(text: str) -> None:
+    """In place of `_say` in a quiet run."""
 
 
 def _check(config: config_dict.ConfigDict) -> None:
@@ -110,6 +118,9 @@ def _check_rounds(path: Path, rounds: int, summary: metrics.Row | None) -> None:
         )
 
 
+Say = Callable[[str], None]
+
+
 class _Pending(NamedTuple):
     """A round that was dispatched and not read yet."""
 
@@ -121,8 +132,8 @@ class _Pending(NamedTuple):
 class _Session:
     """One start of a run: set-up, the loop, and what the loop writes."""
 
-    def __init__(self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop, begun: bool):
-        self.config, self.path, self.stop, self.begun = config, path, stop, begun
+    def __init__(self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop, begun: bool, say: Say):
+        self.config, self.path, self.stop, self.begun, self.say = config, path, stop, begun, say
         self.mesh = registry.make_mesh(config)
         self.progress: Progress | None = None
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
@@ -146,10 +157,10 @@ class _Session:
                 if hosts.is_first():
                     writer = records.Writer(self.path, self.done, config.wandb, self.run_id)
                     self.writer = stack.enter_context(contextlib.closing(writer))
-                quiet = self.writer is None
+                quiet = self.writer is None or self.say is _silent
                 self.progress = progress = Progress(config.rounds, self.done, algorithm.blocks, quiet)
                 traced = fields.span(config.profile_rounds) if hosts.is_first() else None
-                profile = Profile(traced or range(0), self.path / "profile")
+                profile = Profile(traced or range(0), self.path / "profile", self.say)
                 try:
                     self._loop(algorithm, state, feed, progress, profile)
                 finally:
@@ -193,16 +204,18 @@ class _Session:
         self.stop.check()
         feed = Feed(federation.data, algorithm.schedule, config.data.device_budget_mb, mesh)
         if feed.on_host:
-            _say("the images stay on the host (data.device_budget_mb); each block of clients is fed its own")
+            self.say("the images stay on the host (data.device_budget_mb); each block of clients is fed its own")
         return algorithm, feed
 
     def _choices(self) -> dict[str, Any]:
         """What "auto" means in this run; kept when it resumes, unless the user now asks for something else."""
         config, before = self.config, workdir.recorded_choices(self.path) if self.begun else {}
-        named = resolve_conv(config.model.conv)  # refuses what cannot be used here
+        names = registry.model_names(config)
+        named = resolve_conv_for(names, config.model.conv)  # refuses what cannot be used here
         chunk = config.clients_per_chunk or before.get("clients_per_chunk")
+        timed = conv_timing.wanted(config.model.conv) and named != "xla"  # "xla": there is no convolution to time
         return {
-            "conv": before.get("conv") or ("timed" if conv_timing.wanted(config.model.conv) else named),
+            "conv": before.get("conv") or ("timed" if timed else named),
             "clients_per_chunk": chunk or registry.default_chunk(config.num_clients, self.mesh),
         }
 
@@ -210,11 +223,11 @@ class _Session:
         """What is fastest here, for each shape of the run's models."""
         config = self.config
         models = [(group.name, min(group.clients, config.clients_per_chunk)) for group in registry.model_groups(config)]
-        _say("timing the convolutions (once for this run)")
+        self.say("timing the convolutions (once for this run)")
         models.append((config.model.server, 1))
         how = image_shape, config.batch_size, config.model.dtype
         chosen = conv_timing.choose(models, *how, conv_timing.seconds)
-        _say(f"convolution: {chosen}")
+        self.say(f"convolution: {chosen}")
         return chosen
 
     def _start(self, algorithm: Algorithm, feed: Feed) -> Any:
@@ -230,12 +243,12 @@ class _Session:
         found = self.checkpoints.restore(abstract, self.facts)
         if found is None:
             if self.begun:
-                _say("no checkpoint to resume from: starting with round 1")
+                self.say("no checkpoint to resume from: starting with round 1")
             if hosts.is_first():
                 (self.path / "summary.json").unlink(missing_ok=True)
             return algorithm.init(data)
         self.done, self.totals, self.summary = found.rounds, found.record["totals"], found.record["summary"]
-        _say(f"resuming after {found.rounds} rounds")
+        self.say(f"resuming after {found.rounds} rounds")
         self._write_summary()  # with more rounds to do it is not complete; with none left it is
         return jax.jit(algorithm.pad, out_shardings=algorithm.shardings(padded))(found.state)
 

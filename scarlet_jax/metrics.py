@@ -220,7 +220,8 @@ def summary_text(summary: Row) -> str:
         )
 
     first = summary.get("headline", "top1")
-    lines = [f"{summary['rounds']} rounds: {scores(first)}"]
+    rounds = "1 round" if summary["rounds"] == 1 else f"{summary['rounds']} rounds"
+    lines = [f"{rounds}: {scores(first)}"]
     lines += [f"  {scores('top1')}"] if first != "top1" else []
     for ledger in LEDGERS:
         up, down = (summary[f"{d}_bytes"][ledger] for d in ("uplink", "downlink"))
