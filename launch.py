@@ -57,8 +57,6 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     from scarlet_jax import experiment  # imports jax, which takes seconds: not before the flags are known to be right
 
     hosts.connect(cluster)
-    if hosts.is_first():
-        print(f"workdir: {workdir}", flush=True)
     experiment.run(config, workdir)
 
 

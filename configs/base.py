@@ -1,7 +1,8 @@
 """Every hyperparameter with its default; other configs import this one and change what differs.
 
-The comment behind a field is what `launch.py --help` prints. Defaults are those of the reference implementation's main
-branch. A field that is "open" (None) takes the value named in its comment; `--config.FIELD=open` opens it again.
+The comment behind a field is what `launch.py --help` prints, under headings that begin with `##`; a comment with one
+`#` above a field is added to the field's own. Defaults are those of the reference implementation's main branch. A field
+that is "open" (None) takes the value named in its comment; `--config.FIELD=open` opens it again.
 """
 
 from ml_collections import config_dict
@@ -22,7 +23,7 @@ def get_config() -> config_dict.ConfigDict:
     """The base configuration: SCARLET on CIFAR-10 with CIFAR-100 as the public pool."""
     config = config_dict.ConfigDict()
 
-    # Federation
+    ## Federation
     config.seed = 0  # seed of everything random: partition, weights, draws, augmentation
     config.rounds = 5  # communication rounds
     config.num_clients = 100  # K, clients in the federation
@@ -33,21 +34,21 @@ def get_config() -> config_dict.ConfigDict:
     config.eval_clients = "participants"  # which clients are evaluated: the round's participants, or all
     config.same_init = True  # all clients and the server start from the same weights (per architecture)
 
-    # Local training: cross-entropy on private images
+    ## Local training: cross-entropy on private images
     config.epochs = 5  # epochs per round
     config.batch_size = 50  # images per step; the last batch of an epoch may be smaller
     config.lr = 0.1  # SGD learning rate
     config.momentum = 0.0  # SGD momentum, 0 is plain SGD
     config.weight_decay = 0.0  # L2 penalty, added to the gradient
 
-    # Distillation: KL(target || prediction) on public images
+    ## Distillation: KL(target || prediction) on public images
     config.kd_epochs = 5  # epochs per round, for clients and for the server
     config.kd_batch_size = 50  # images per step
     config.kd_lr = 0.1  # SGD learning rate
     config.kd_momentum = 0.0  # SGD momentum
     config.kd_weight_decay = 0.0  # L2 penalty
 
-    # Data
+    ## Data: which images, and how they are augmented
     config.private_augment = True  # augment private images while training
     config.public_augment = True  # augment public images, both when predicting and when distilling
     config.private_val_ratio = 0.0  # share of each client's private images held out for validation
@@ -59,26 +60,28 @@ def get_config() -> config_dict.ConfigDict:
     config.data.cache_dir = ""  # decoded images; empty = $XDG_CACHE_HOME/scarlet_jax, else ~/.cache/scarlet_jax
     config.data.train_size = 0  # use a seeded random part of the private training images; 0 = all
     config.data.test_size = 0  # use a seeded random part of the test images; 0 = all
-    # Images that take more MB together stay on the host, and each block of clients is fed its own (the images that
-    # `centralized` trains on, and public ones held out for validation, are always on the devices)
-    config.data.device_budget_mb = 0.0  # MB of images that may lie on each device, else they are fed; 0 = no bound
+    # Images that together take more stay on the host, and each block of clients is fed its own. The images that
+    # `centralized` trains on, and public ones held out for validation, are always on the devices.
+    config.data.device_budget_mb = 0.0  # MB of images that may lie on each device; 0 = no bound
     config.data.flip = True  # augmentation: random horizontal flip
     config.data.crop = True  # augmentation: random crop after padding with black (4 pixels, 8 for 64x64 images)
+
+    ## Partition: which client holds which private images
     config.partition = config_dict.ConfigDict()
     config.partition.name = "dirichlet"  # dirichlet (reference, equal sizes), label_dirichlet, iid, shards
     config.partition.alpha = 0.05  # concentration of the Dirichlet partitions; small = more skewed
     config.partition.classes_per_client = 2  # shards: classes each client holds
 
-    # Models: mlp, cnn, resnet20 / 32 / 44 / 56 / 110, resnet18, resnet18_64
+    ## Models: mlp, cnn, resnet20 / 32 / 44 / 56 / 110, resnet18, resnet18_64
     config.model = config_dict.ConfigDict()
     config.model.client = "resnet20"  # client architecture, or groups: resnet20:60,cnn:40
     config.model.server = "resnet20"  # server architecture
     config.model.conv = "auto"  # auto: on CPU the fastest known, on GPU timed at the first start; or a name of conv.py
     config.model.dtype = "float32"  # float32 or bfloat16: what models compute in; what is trained stays float32
 
-    # Method; an open field takes the method's own default, a field the method does not have is refused
+    ## Method; an open field takes the method's own default, a field the method does not have is refused
     config.method = config_dict.ConfigDict()
-    # scarlet, dsfl, cfd, comet, selective_fd, fedavg, feddf, individual, centralized
+    # One of scarlet, dsfl, cfd, comet, selective_fd, fedavg, feddf, individual, centralized.
     config.method.name = "scarlet"  # which method of the comparison; see scarlet_jax/methods
     config.method.beta = config_dict.placeholder(float)  # scarlet: Enhanced ERA exponent (open: 2.0)
     config.method.temperature = config_dict.placeholder(float)  # dsfl: ERA temperature T (open: 0.1)
@@ -92,23 +95,23 @@ def get_config() -> config_dict.ConfigDict:
     config.method.threshold = config_dict.placeholder(float)  # selective_fd: L1 distance of the server (open: 2.0)
     config.method.prox_mu = config_dict.placeholder(float)  # fedavg: FedProx's factor (open: 0, FedAvg)
 
-    # Soft-label cache
+    ## Soft-label cache
     config.cache = config_dict.ConfigDict()
     config.cache.duration = config_dict.placeholder(int)  # D, rounds; 0 = no cache (open: scarlet 50, others 0)
     config.cache.on_expiry = "drop"  # drop: an expired entry is emptied (paper); refresh: replaced at once
     config.cache.ratio = 1.0  # share of a round's new labels that is stored
 
-    # Communication
+    ## Communication
     config.comm = config_dict.ConfigDict()
     config.comm.label_bits = 32  # bits per probability on the wire: 32 (float32), 16 or 8 (uniform quantiser)
 
-    # Execution; changes speed and memory, not results
+    ## Execution; changes speed and memory, not results
     config.clients_per_chunk = 0  # clients trained together on a device, at most those of a group; 0 = chosen
     config.remat = False  # ResNets: compute blocks again for the gradient instead of keeping them; saves GPU memory
     config.deterministic = False  # GPU: the same bits in every run, for some speed (XLA's deterministic operations)
     config.profile_rounds = ""  # trace these rounds into WORKDIR/profile: 3:5 is the rounds 3 and 4, counted from 0
 
-    # Records
+    ## Records
     config.checkpoint = config_dict.ConfigDict()
     config.checkpoint.every = 10  # rounds between checkpoints; the last round is always saved
     config.checkpoint.keep = 2  # newest checkpoints kept

@@ -6,7 +6,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scarlet_jax.errors import UserError as UserError
+    from scarlet_jax.experiment import run as run
+    from scarlet_jax.predictor import load_server as load_server
 
 _EXPORTS = {"run": "scarlet_jax.experiment", "load_server": "scarlet_jax.predictor", "UserError": "scarlet_jax.errors"}
 
@@ -18,3 +23,8 @@ def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    """What is exported, imported or not, beside what the module holds."""
+    return sorted({*globals(), *__all__})

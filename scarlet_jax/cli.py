@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
+import logging as standard_logging
 import os
 import re
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
+from absl.logging.converter import absl_to_standard
 from ml_collections import config_dict, config_flags
 
 from scarlet_jax import cli_help
@@ -68,8 +70,7 @@ def run(
                 print(cli_help.render(config, base, path, own_flags, command, description, examples))
                 sys.exit(0)
             parsed = parse(argv, flags.FLAGS)
-            if flags.FLAGS["verbosity"].using_default_value:
-                logging.set_verbosity(logging.WARNING)  # absl would choose INFO, and Orbax then fills the screen
+            _log_to_stderr(flags.FLAGS)
             return parsed
         except UserError as error:
             _refuse(error)
@@ -211,6 +212,20 @@ def default_workdir(config_path: str, config: config_dict.ConfigDict) -> str:
     if argument.partition("+")[0] != config.method.name:
         names.append(config.method.name)
     return os.path.join("runs", "-".join([*names, f"s{config.seed}"]))
+
+
+def _log_to_stderr(flag_values: flags.FlagValues) -> None:
+    """Write this program's own messages as plain lines, without absl's prefix of level, time, thread and source line.
+
+    --verbosity applies to them and to the libraries' messages. By default the libraries' are shown from warnings on,
+    because Orbax would fill the screen.
+    """
+    own = standard_logging.getLogger("scarlet_jax")
+    own.handlers, own.propagate = [standard_logging.StreamHandler()], False
+    own.setLevel(absl_to_standard(flag_values.verbosity))
+    if flag_values["verbosity"].using_default_value:
+        own.setLevel(standard_logging.INFO)
+        logging.set_verbosity(logging.WARNING)
 
 
 def _define(define_flags: DefineFlags | None, flag_values: flags.FlagValues) -> list[flags.Flag]:

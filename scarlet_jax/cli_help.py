@@ -60,29 +60,34 @@ def render(
 
 
 def field_comments(source: str) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Groups of a config's source: the heading comment, and (field, trailing comment) of each assignment below it."""
-    comments = {
-        token.start[0]: (token.string.lstrip("# ").rstrip(), token.line.lstrip().startswith("#"))
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
+    """Groups of a config's source: each heading, and field and description of the assignments below it.
+
+    A heading is a comment that begins with `##`. A field is described by the comment behind it; a comment in the lines
+    above it, with one `#`, is added as further sentences.
+    """
     assigned = {
         node.end_lineno: ast.unparse(node.targets[0]).partition(".")[2]
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute)
     }
     groups: list[tuple[str, list[tuple[str, str]]]] = []
-    previous_alone = -1
-    for line, (comment, alone) in sorted(comments.items()):
-        if alone and line == previous_alone + 1 and groups:  # a heading of several lines
-            groups[-1] = (f"{groups[-1][0]} {comment}", groups[-1][1])
-        elif alone:
+    above: list[str] = []
+    last = 0  # line of the comment before
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type != tokenize.COMMENT:
+            continue
+        line, comment = token.start[0], token.string.lstrip("# ").rstrip()
+        above = above if line == last + 1 else []
+        last = line
+        if not token.line.lstrip().startswith("#"):
+            if line in assigned:
+                groups = groups or [("Fields", [])]
+                groups[-1][1].append((assigned[line], ". ".join([comment, *([" ".join(above)] if above else [])])))
+            above = []
+        elif token.string.startswith("##"):
             groups.append((comment, []))
-        elif line in assigned:
-            if not groups:
-                groups.append(("Fields", []))
-            groups[-1][1].append((assigned[line], comment))
-        previous_alone = line if alone else -1
+        else:
+            above.append(comment)
     return groups
 
 

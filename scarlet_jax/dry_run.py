@@ -16,7 +16,7 @@ from ml_collections import config_dict
 from scarlet_jax import fields, phases, programs, registry, targets
 from scarlet_jax.data import federation
 from scarlet_jax.feed import Feed, image_bytes, outline
-from scarlet_jax.models import resolve_conv
+from scarlet_jax.models import resolve_conv_for
 from scarlet_jax.simulation import Planner
 from scarlet_jax.types import Algorithm, Data, PyTree, RoundReport, Split
 from scarlet_jax.validate import validate
@@ -67,7 +67,8 @@ def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepar
     registry.check(config)
     mesh = targets.target_mesh(target) if target else registry.make_mesh(config)
     data, num_classes = data_shapes(config)
-    config.model.conv = resolve_conv(config.model.conv, mesh.devices.flat[0].platform)
+    platform = mesh.devices.flat[0].platform
+    config.model.conv = resolve_conv_for(registry.model_names(config), config.model.conv, platform)
     config.clients_per_chunk = registry.choose_chunk(config, mesh)
     algorithm = registry.make_algorithm(config, data, num_classes, mesh)
     feed = Feed(data, algorithm.schedule, config.data.device_budget_mb, mesh)

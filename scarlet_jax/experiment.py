@@ -20,7 +20,7 @@ from scarlet_jax.checkpoint_record import Found
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import partition_written, write_partition
 from scarlet_jax.feed import Feed
-from scarlet_jax.models import conv_timing, resolve_conv
+from scarlet_jax.models import conv_timing, resolve_conv_for
 from scarlet_jax.phases import shapes
 from scarlet_jax.profile import Profile
 from scarlet_jax.progress import Progress, RoundClock
@@ -29,12 +29,13 @@ from scarlet_jax.unused import unused_options
 from scarlet_jax.validate import validate
 
 
-def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row:
+def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = False) -> metrics.Row:
     """Train a federation, or resume it; returns what summary.json holds.
 
     Args:
       config: of configs/base.py's fields; it is not changed.
       workdir_path: where everything is written. An unfinished run found there is resumed; a finished one is summarised.
+      quiet: print nothing, for notebooks. Warnings still go to Python's logging.
 
     Raises:
       UserError: one sentence about what the user can mend.
@@ -47,24 +48,26 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
         [json.loads(config.to_json()), str(path)],
         "the processes were given different configs or workdirs; use the same.",
     )
+    say = _silent if quiet else _say
     for sentence in unused_options(config):
-        _say(sentence)
+        say(sentence)
     with contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))
         opened = opening.Opened(*hosts.from_first(lambda: opening.open_run(path, config)))
+        say(f"workdir: {path}")
         if opened.summary is not None:
-            _say(f"this run is finished\n{metrics.summary_text(opened.summary)}")
+            say(f"this run is finished\n{metrics.summary_text(opened.summary)}")
             return opened.summary
-        session = _Session(config, path, stop, opened)
+        session = _Session(config, path, stop, opened, say)
         try:
             summary = signals.run_watched(session.run, session.poll, stop)
         except signals.Stopped:
             summary = metrics.no_summary()
     if stop.agreed is not None and not summary["complete"]:
         name, rounds = signal.Signals(stop.agreed).name, session.done
-        _say(f"stopped by {name} after {rounds} rounds; the same command resumes it")
+        say(f"stopped by {name} after {rounds} rounds; the same command resumes it")
         raise SystemExit(128 + stop.agreed)
-    _say(metrics.summary_text(summary))
+    say(metrics.summary_text(summary))
     return summary
 
 
@@ -73,11 +76,18 @@ def _say(text: str) -> None:
         print(text, flush=True)
 
 
+def _silent(text: str) -> None:
+    """In place of `_say` in a quiet run."""
+
+
 def _check(config: config_dict.ConfigDict) -> None:
     validate(config)
     registry.check(config)
     backend.check(config.deterministic)
     records.check_wandb(config.wandb)
+
+
+Say = Callable[[str], None]
 
 
 class _Pending(NamedTuple):
@@ -92,8 +102,10 @@ class _Pending(NamedTuple):
 class _Session:
     """One start of a run: set-up, the loop, and what the loop writes."""
 
-    def __init__(self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop, opened: opening.Opened):
-        self.config, self.path, self.stop, self.opened = config, path, stop, opened
+    def __init__(
+        self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop, opened: opening.Opened, say: Say
+    ):
+        self.config, self.path, self.stop, self.opened, self.say = config, path, stop, opened, say
         self.mesh = registry.make_mesh(config)
         self.progress: Progress | None = None
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
@@ -126,10 +138,10 @@ class _Session:
                 if hosts.is_first():
                     writer = records.Writer(self.path, self.done, config.wandb, self.run_id)
                     self.writer = stack.enter_context(contextlib.closing(writer))
-                quiet = self.writer is None
+                quiet = self.writer is None or self.say is _silent
                 self.progress = progress = Progress(config.rounds, self.done, algorithm.blocks, quiet)
                 traced = fields.span(config.profile_rounds) if hosts.is_first() else None
-                profile = Profile(traced or range(0), self.path / "profile")
+                profile = Profile(traced or range(0), self.path / "profile", self.say)
                 try:
                     self._loop(algorithm, state, feed, progress, profile)
                 finally:
@@ -175,15 +187,17 @@ class _Session:
         self.stop.check()
         feed = Feed(federation.data, algorithm.schedule, config.data.device_budget_mb, mesh)
         if feed.on_host:
-            _say("the images stay on the host (data.device_budget_mb); each block of clients is fed its own")
+            self.say("the images stay on the host (data.device_budget_mb); each block of clients is fed its own")
         return algorithm, feed
 
     def _choices(self) -> dict[str, Any]:
         """What "auto" means in this run; kept when it resumes, unless the user now asks for something else."""
         config, before = self.config, self.opened.choices
-        named = resolve_conv(config.model.conv)  # refuses what cannot be used here
+        names = registry.model_names(config)
+        named = resolve_conv_for(names, config.model.conv)  # refuses what cannot be used here
+        timed = conv_timing.wanted(config.model.conv) and named != "xla"  # "xla": there is no convolution to time
         return {
-            "conv": before.get("conv") or ("timed" if conv_timing.wanted(config.model.conv) else named),
+            "conv": before.get("conv") or ("timed" if timed else named),
             "clients_per_chunk": registry.choose_chunk(config, self.mesh, before.get("clients_per_chunk", 0)),
         }
 
@@ -191,11 +205,11 @@ class _Session:
         """What is fastest here, for each shape of the run's models."""
         config = self.config
         models = [(group.name, min(group.clients, config.clients_per_chunk)) for group in registry.model_groups(config)]
-        _say("timing the convolutions (once for this run)")
+        self.say("timing the convolutions (once for this run)")
         models.append((config.model.server, 1))
         how = image_shape, config.batch_size, config.model.dtype
         chosen = conv_timing.choose(models, *how, conv_timing.seconds)
-        _say(f"convolution: {chosen}")
+        self.say(f"convolution: {chosen}")
         return chosen
 
     def _start(self, algorithm: Algorithm, feed: Feed) -> Any:
@@ -211,10 +225,10 @@ class _Session:
         found = self.checkpoints.restore([Found(*each) for each in self.opened.found], abstract, self.facts)
         if found is None:
             if self.opened.begun:
-                _say("no checkpoint to resume from: starting with round 1")
+                self.say("no checkpoint to resume from: starting with round 1")
             return algorithm.init(data)
         self.done, self.totals, self.summary = found.rounds, found.record["totals"], found.record["summary"]
-        _say(f"resuming after {found.rounds} rounds")
+        self.say(f"resuming after {found.rounds} rounds")
         self._write_summary()  # with more rounds to do it is not complete; with none left it is
         return jax.jit(algorithm.pad, out_shardings=algorithm.shardings(padded))(found.state)
 

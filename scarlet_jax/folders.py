@@ -1,8 +1,13 @@
-"""Where this program keeps what it can make again."""
+"""Where this program keeps what it can make again, and who else may write there."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -11,3 +16,44 @@ def cache_dir(configured: str = "") -> Path:
     if configured:
         return Path(configured).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "scarlet_jax"
+
+
+def not_private(path: Path) -> str | None:
+    """Why code in `path` may be somebody else's, in a few words; None: only this user and root can have put it there.
+
+    Every folder above counts, too: who may write into one can put another folder in the place of the next. In a folder
+    with the sticky bit, such as /tmp, only the owner of an entry can do that.
+
+    Args:
+      path: an existing file or folder, resolved: without symbolic links and `..`.
+
+    Raises:
+      OSError: it cannot be looked at.
+    """
+    for place in (path, *path.parents):
+        status = place.lstat()
+        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+        if status.st_uid not in (os.geteuid(), 0):
+            return f"{place} belongs to another user ({status.st_uid})"
+        if status.st_mode & stat.S_IWOTH and not sticky:
+            return f"everybody may write to {place}"
+        if status.st_mode & stat.S_IWGRP and status.st_gid != os.getegid() and not sticky:
+            return f"another group ({status.st_gid}) may write to {place}"
+    return None
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A name in the folder of `path` that nothing has, for what is renamed to `path` when it is complete.
+
+    Whatever is left under that name is removed at the end. What is made there gets the permissions that the umask
+    leaves; `tempfile` would give 0600 and 0700, whatever the umask.
+    """
+    aside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:12]}")
+    try:
+        yield aside
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)

@@ -285,7 +285,8 @@ def summary_text(summary: Row) -> str:
         )
 
     first, over = summary.get("headline", "top1"), summary.get("client_mean_over")
-    lines = [f"{summary['rounds']} rounds: {scores(first)}{f' over {over}' if over else ''}"]
+    rounds = "1 round" if summary["rounds"] == 1 else f"{summary['rounds']} rounds"
+    lines = [f"{rounds}: {scores(first)}{f' over {over}' if over else ''}"]
     lines += [f"  {scores('top1')}"] if first != "top1" else []
     for ledger in LEDGERS:
         up, down = (summary[f"{d}_bytes"][ledger] for d in ("uplink", "downlink"))

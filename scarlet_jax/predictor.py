@@ -64,21 +64,27 @@ class Predictor:
         Raises:
           UserError: another shape or type.
         """
-        images = np.asarray(images)
+        try:
+            images = np.asarray(images)
+        except ValueError as error:
+            raise UserError("images have different shapes; allowed are images of one shape.") from error
         if images.dtype != np.uint8:
             raise UserError(f"images are {images.dtype}; allowed is uint8 from 0 to 255, as in the training data.")
-        height, width, channels = self.image_shape
-        if images.ndim == 3 and channels == 1:
-            images = images[..., None]
-        if images.ndim != 4 or images.shape[1:] != self.image_shape:
-            flat = f" or [n, {height}, {width}]" if channels == 1 else ""
-            raise UserError(
-                f"images have the shape {list(images.shape)}; allowed is [n, {height}, {width}, {channels}]{flat}."
-            )
+        self._check(images.shape)
+        images = images.reshape(len(images), *self.image_shape)
         size = self._batch_size  # every batch is full, the last one with black images: one program for any n
         padded = np.concatenate([images, np.zeros((-len(images) % size, *self.image_shape), np.uint8)])
         rows = [self._probabilities(self._variables, padded[i : i + size]) for i in range(0, len(padded), size)]
         return np.concatenate([np.zeros((0, len(self.class_names)), np.float32), *rows])[: len(images)]
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        height, width, channels = self.image_shape
+        wanted = [self.image_shape, *([(height, width)] if channels == 1 else [])]
+        if shape[1:] in wanted:
+            return
+        allowed = f"[n, {height}, {width}, {channels}]" + (f" or [n, {height}, {width}]" if channels == 1 else "")
+        one = "; of one image, give image[None]" if shape in wanted else ""
+        raise UserError(f"images have the shape {list(shape)}; allowed is {allowed}{one}.")
 
 
 def load_server(workdir: str | Path, batch_size: int = EVALUATION_BATCH) -> Predictor:

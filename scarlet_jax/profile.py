@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ class Profile:
     Args:
       rounds: to trace, one after another; empty: nothing is done.
       folder: each trace gets a folder of its own below it.
+      say: told where a trace is, when it is written.
     """
 
-    def __init__(self, rounds: range, folder: Path):
-        self._rounds, self._folder, self._tracing = rounds, folder, False
+    def __init__(self, rounds: range, folder: Path, say: Callable[[str], None]):
+        self._rounds, self._folder, self._say, self._tracing = rounds, folder, say, False
 
     def before(self, round_: int, state: Any) -> None:
         """Ahead of a round's dispatch."""
@@ -37,4 +39,4 @@ class Profile:
         if self._tracing:
             self._tracing = False
             jax.profiler.stop_trace()
-            print(f"trace of rounds {self._rounds.start} to {self._rounds[-1]}: {self._folder}", flush=True)
+            self._say(f"trace of rounds {self._rounds.start} to {self._rounds[-1]}: {self._folder}")

@@ -185,6 +185,12 @@ def model_groups(config: config_dict.ConfigDict) -> list[ModelGroup]:
     return groups
 
 
+def model_names(config: config_dict.ConfigDict) -> set[str]:
+    """Architectures that the run trains: the groups', and the server's where the method has a server model."""
+    own = {group.name for group in model_groups(config)}
+    return own if config.method.name == "individual" else own | {config.model.server}
+
+
 def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int, mesh: Mesh) -> Algorithm:
     """Everything a run computes, for a validated config and NumPy data (or, to record its phases, their shapes)."""
     build = _builder(config)

@@ -69,7 +69,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     failed = []
     for number, (name, config) in enumerate(runs, 1):
         workdir = out / name
-        print(f"\n[{number}/{len(runs)}] {workdir}", flush=True)
+        print(f"\n[{number}/{len(runs)}] {name}", flush=True)
         try:
             experiment.run(config, workdir)
         except UserError as error:  # the others may still be of use

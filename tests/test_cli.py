@@ -291,8 +291,28 @@ def test_every_field_of_base_is_described():
 
 
 def test_comments_are_grouped_under_their_heading():
-    source = "# A\n# and more\nc.x = 1  # one\nc.y = 2\n\n# B\nc.z.w = 3  # three\n"
-    assert cli_help.field_comments(source) == [("A and more", [("x", "one")]), ("B", [("z.w", "three")])]
+    source = "## A\nc.x = 1  # one\nc.y = 2\n\n## B\nc.z.w = 3  # three\n"
+    assert cli_help.field_comments(source) == [("A", [("x", "one")]), ("B", [("z.w", "three")])]
+
+
+def test_a_comment_that_stands_alone_is_no_heading():
+    source = (
+        "## A\nc.x = 1  # one\n# Any remark.\n\n# More of y,\n# and still more.\nc.y = 2  # two\n"
+        "# of no field\nc.g = d()\nc.z = 3  # three\n"
+    )
+    described = [("x", "one"), ("y", "two. More of y, and still more."), ("z", "three")]
+    assert cli_help.field_comments(source) == [("A", described)]
+
+
+def test_the_groups_of_a_config_have_headings_of_their_own():
+    found = cli_help.field_comments((ROOT / "configs/base.py").read_text())
+    headings = {}
+    for heading, rows in found:
+        for field, _ in rows:
+            headings.setdefault(field.rpartition(".")[0], set()).add(heading.split()[0].strip(":;"))
+    expected = {"data": "Data", "partition": "Partition", "model": "Models", "method": "Method", "cache": "Soft-label"}
+    assert {group: headings[group] for group in expected} == {group: {word} for group, word in expected.items()}
+    assert len({heading for heading, _ in found}) == len(found) == len([rows for _, rows in found if rows])
 
 
 def test_help_is_instant_complete_and_narrow():

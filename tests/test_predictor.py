@@ -66,10 +66,26 @@ def test_any_number_of_images_and_one_compilation(finished):
     assert np.array_equal(server(images[..., 0]), whole)
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (2, 9, 8), (2, 8, 8, 3), (8, 8, 1), (2, 32, 32, 3)])
+@pytest.mark.parametrize("shape", [(8, 8), (2, 9, 8), (2, 8, 8, 3), (8, 8, 1), (2, 32, 32, 3), (64,), ()])
 def test_wrong_shapes_are_refused(finished, shape):
-    with pytest.raises(UserError, match=r"allowed is \[n, 8, 8, 1\] or \[n, 8, 8\]"):
+    with pytest.raises(UserError) as refusal:
         scarlet_jax.load_server(finished)(np.zeros(shape, np.uint8))
+    one = "; of one image, give image[None]" if shape in ((8, 8), (8, 8, 1)) else ""
+    assert str(refusal.value) == (f"images have the shape {list(shape)}; allowed is [n, 8, 8, 1] or [n, 8, 8]{one}.")
+
+
+def test_one_image_in_colour(finished):
+    server = scarlet_jax.load_server(finished)
+    server.image_shape = (32, 32, 3)
+    for shape, one in (((32, 32, 3), True), ((32, 32), False), ((1, 32, 32), False)):
+        with pytest.raises(UserError, match=r"allowed is \[n, 32, 32, 3\]") as refusal:
+            server(np.zeros(shape, np.uint8))
+        assert str(list(shape)) in str(refusal.value) and ("image[None]" in str(refusal.value)) == one
+
+
+def test_images_of_different_shapes_are_refused(finished):
+    with pytest.raises(UserError, match="different shapes"):
+        scarlet_jax.load_server(finished)([np.zeros((8, 8), np.uint8), np.zeros((9, 9), np.uint8)])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, bool])

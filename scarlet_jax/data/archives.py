@@ -121,7 +121,12 @@ def download(archive: str, directory: Path, base_url: str, md5: str) -> Path:
     import requests
 
     pooch.get_logger().setLevel("WARNING")  # the caller has said already what is being fetched
-    fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=(10, 60), chunk_size=1 << 16)
+    transfer = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=(10, 60), chunk_size=1 << 16)
+
+    def fetch(url: str, file: str, downloader: pooch.Pooch) -> None:
+        Path(file).unlink()  # a temporary file that is 0600: made anew, it gets the permissions that the umask leaves
+        transfer(url, file, downloader)
+
     url = base_url.rstrip("/") + "/" + archive
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -6,18 +6,19 @@ import contextlib
 import csv
 import io
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from scarlet_jax import types
+from scarlet_jax import folders, types
 from scarlet_jax.data.federation import Federation
 
 _FILES = ("partition.npz", "partition.csv", "partition.png")
 _LONG = 25  # rows of a table that is printed whole
+_LEAST_BUBBLE = 8.0  # points: smaller bubbles would be dots, and a heat map is drawn instead
+_MOST_CELLS = 1000  # of a heat map in each direction: about as many as its pixels
 
 
 def histogram(split: types.Split, label: np.ndarray, num_classes: int) -> np.ndarray:
@@ -118,7 +119,7 @@ def partition_written(workdir: Path) -> bool:
 
 
 def _draw(file: BinaryIO, train: np.ndarray, val_size: np.ndarray, federation: Federation) -> None:
-    """A bubble per client and class, its area the number of training images; above it the clients' sizes."""
+    """Number of training images per client and class, as bubbles or as a heat map; above it the clients' sizes."""
     # No pyplot: its global state must not be touched off the main thread.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -131,9 +132,16 @@ def _draw(file: BinaryIO, train: np.ndarray, val_size: np.ndarray, federation: F
     bars, bubbles = figure.subplots(2, 1, sharex=True, height_ratios=[1, max(1.5, min(0.3 * classes, 6.0))])
     blue, orange = "#0072B2", "#E69F00"  # of Okabe and Ito's palette: told apart with every kind of colour vision
     total, position = train.sum(axis=1), np.arange(clients)
-    bars.bar(position, total, color=blue, width=0.8, label="training")
+    stacked = [(total, 0 * total, blue, "training")]
     if val_size.any():
-        bars.bar(position, val_size, bottom=total, color=orange, width=0.8, label="validation")
+        stacked.append((val_size, total, orange, "validation"))
+    for number, below, colour, label in stacked:
+        if clients <= 100:
+            bars.bar(position, number, bottom=below, color=colour, width=0.8, label=label)
+        else:  # one outline: single bars, about as wide as a pixel, would be drawn as stripes
+            edges = np.arange(clients + 1) - 0.5
+            bars.stairs(below + number, edges, baseline=below, fill=True, color=colour, label=label)
+    if val_size.any():
         bars.legend(frameon=False, fontsize="small", ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0))
     bars.set_ylabel("images")
     name = Path(federation.sources["private"]["name"]).name
@@ -141,14 +149,10 @@ def _draw(file: BinaryIO, train: np.ndarray, val_size: np.ndarray, federation: F
 
     # The largest bubble just touches its neighbours: the cell's smaller side, in points, is its diameter.
     cell = min(0.85 * width / max(clients, 8), 0.6 * height / max(classes, 4)) * 72
-    scale = cell**2 / max(int(train.max(initial=0)), 1)
-    rows, columns = np.nonzero(train)
-    counts = train[rows, columns]
-    bubbles.scatter(rows, columns, s=np.maximum(counts * scale, 0.3), color=blue, linewidths=0)
-    most = int(train.max(initial=0))
-    for count in sorted({max(1, most // 10), max(1, most // 2), max(1, most)}):
-        bubbles.scatter([], [], s=count * scale, color=blue, linewidths=0, label=f"{count:,}")
-    bubbles.legend(title="images", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), labelspacing=1.2)
+    if cell < _LEAST_BUBBLE:
+        _heat_map(figure, bubbles, train)
+    else:
+        _bubbles(bubbles, train, cell, blue)
     bubbles.set(xlabel="client", ylabel="class", xlim=(-0.7, clients - 0.3), ylim=(classes - 0.4, -0.6))
     if classes <= 20:
         bubbles.set_yticks(range(classes), federation.class_names)
@@ -160,18 +164,47 @@ def _draw(file: BinaryIO, train: np.ndarray, val_size: np.ndarray, federation: F
     figure.savefig(file, format="png")
 
 
+def _bubbles(axes: Any, train: np.ndarray, diameter: float, colour: str) -> None:
+    """A bubble per client and class; `diameter` is that of the largest, in points."""
+    most = max(int(train.max(initial=0)), 1)
+    scale = diameter**2 / most
+    rows, columns = np.nonzero(train)
+    axes.scatter(rows, columns, s=np.maximum(train[rows, columns] * scale, 0.3), color=colour, linewidths=0)
+    for count in sorted({max(1, most // 10), max(1, most // 2), most}):
+        axes.scatter([], [], s=count * scale, color=colour, linewidths=0, label=f"{count:,}")
+    axes.legend(title="images", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), labelspacing=1.2)
+
+
+def _heat_map(figure: Any, axes: Any, train: np.ndarray) -> None:
+    """A cell per client and class, white where there is no image; neighbours share a cell where there are too many."""
+    from matplotlib.colors import LinearSegmentedColormap, LogNorm
+
+    clients, classes = train.shape
+    table = train.T
+    for axis in (0, 1):
+        together = -(-table.shape[axis] // _MOST_CELLS)
+        starts = np.arange(0, table.shape[axis], together)
+        table = np.maximum.reduceat(table, starts, axis=axis)  # the largest: a mean would hide what is rare
+    most = max(int(table.max(initial=0)), 2)
+    blues = LinearSegmentedColormap.from_list("blues", ["#a6cbe6", "#0072B2", "#00263d"])
+    image = axes.imshow(
+        np.ma.masked_equal(table, 0), cmap=blues, norm=LogNorm(1, most), aspect="auto",
+        interpolation="nearest", extent=(-0.5, clients - 0.5, classes - 0.5, -0.5),
+    )  # fmt: skip
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, pad=0.01, format="{x:,g}")
+    bar.minorticks_off()
+    bar.set_ticks(
+        [digit * 10**power for power in range(9) for digit in (1, 3) if digit * 10**power < most / 1.5] + [most]
+    )
+    bar.set_label("images" if table.size == train.size else "images, most of the neighbours in a cell")
+
+
 @contextlib.contextmanager
 def _atomic(path: Path) -> Iterator[BinaryIO]:
     """A file that appears under its name when it is complete."""
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with folders.beside(path) as aside:
+        with aside.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(scratch)
-        raise
+        os.replace(aside, path)

@@ -98,7 +98,7 @@ def load(config: Any) -> Federation:
     )
     seconds = time.perf_counter() - start
     for role, source in (("private", private), ("public", public)):
-        _log.info("%s data: %s (%s)", role, source.name, source.origin)
+        _log.debug("%s data: %s (%s)", role, source.name, source.origin)
     return Federation(
         data=data,
         num_classes=private.num_classes,

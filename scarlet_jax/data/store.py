@@ -14,7 +14,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from scarlet_jax import folders
 from scarlet_jax.data.record import Images, Source
 
 _log = logging.getLogger(__name__)
@@ -108,12 +108,9 @@ def _save(folder: Path, source: Source) -> None:
 @contextlib.contextmanager
 def _scratch(parent: Path) -> Iterator[Path]:
     """A temporary folder beside the entries, gone afterwards unless it was renamed."""
-    path = Path(tempfile.mkdtemp(prefix=".tmp-", dir=parent))
-    try:
-        path.chmod(0o755)  # mkdtemp's 0o700 would hide a shared cache from other users
+    with folders.beside(parent / "tmp") as path:
+        path.mkdir()
         yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep(parent: Path, pattern: str) -> None:

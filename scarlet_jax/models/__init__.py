@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import flax.linen as nn
 
@@ -12,7 +12,7 @@ from scarlet_jax.models.conv import CONV_NAMES, conv, resolve_conv
 from scarlet_jax.models.resnet import cifar_resnet, resnet18
 from scarlet_jax.models.small import CNN, MLP
 
-__all__ = ["CONV_NAMES", "DTYPES", "MODEL_NAMES", "build_model", "conv", "resolve_conv"]
+__all__ = ["CONV_NAMES", "DTYPES", "MODEL_NAMES", "build_model", "conv", "resolve_conv", "resolve_conv_for"]
 
 DTYPES = ("float32", "bfloat16")
 
@@ -29,6 +29,8 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {  # classes, how to compute ->
 }
 
 MODEL_NAMES: tuple[str, ...] = tuple(_BUILDERS)
+
+_WITHOUT_CONVOLUTION = ("mlp",)
 
 
 def build_model(
@@ -57,4 +59,15 @@ def build_model(
     if name not in _BUILDERS:
         raise UserError(f"there is no model {name!r}; allowed are {', '.join(MODEL_NAMES)}.")
     computed_in = None if dtype == "float32" else dtype
-    return _BUILDERS[name](num_classes, conv=resolve_conv(conv), dtype=computed_in, remat=remat)
+    resolved = conv if name in _WITHOUT_CONVOLUTION else resolve_conv(conv)
+    return _BUILDERS[name](num_classes, conv=resolved, dtype=computed_in, remat=remat)
+
+
+def resolve_conv_for(names: Iterable[str], conv: str, platform: str | None = None) -> str:
+    """`resolve_conv` for a run of these models.
+
+    Where none of them has a convolution, "auto" and "timed" are "xla": nothing is built and nothing is timed.
+    """
+    if conv in ("auto", "timed") and all(name in _WITHOUT_CONVOLUTION for name in names):
+        return "xla"
+    return resolve_conv(conv, platform)

@@ -72,10 +72,16 @@ def resolve_conv(conv: str, platform: str | None = None) -> str:
         return conv
     if not on_cpu:
         return "grouped"
+    return "native" if _native_works() else "cpu"
+
+
+@functools.cache
+def _native_works() -> bool:
+    """Whether the native convolution can be used; if not, the reason is logged, once per process."""
     why = build.problem()
     if why:
         _log.warning("no native convolution, which would be about twice as fast: %s", why)
-    return "cpu" if why else "native"
+    return why is None
 
 
 def conv(x: jax.Array, w: jax.Array, stride: int, padding: int, implementation: str) -> jax.Array:

@@ -125,5 +125,5 @@ def choose(
             best = min(taken, key=taken.__getitem__)
             chosen[key] = best if taken[best] < _GAIN * taken[default] else default
             times = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in taken.items())
-            _log.info("convolution %s, %d clients: %s: %s", key, clients, times, chosen[key])
+            _log.debug("convolution %s, %d clients: %s: %s", key, clients, times, chosen[key])
     return " ".join([default, *(f"{key}={name}" for key, name in chosen.items() if name != default)])

@@ -125,7 +125,10 @@ def test_download_once(tmp_path):
         for _ in range(2):
             np.testing.assert_array_equal(load("cifar10", tmp_path, base_url=url, md5=right).train_image, image)
     assert asked == ["/cifar-10-python.tar.gz"]
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["cifar-10-python.tar.gz"]
+    [stored] = (tmp_path / "data").iterdir()
+    assert stored.name == "cifar-10-python.tar.gz"
+    (tmp_path / "any").touch()
+    assert stored.stat().st_mode == (tmp_path / "any").stat().st_mode, "others may read it where the umask allows that"
 
 
 def test_a_wrong_checksum_is_thrown_away(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import scarlet_jax
 from scarlet_jax import workdir
 from scarlet_jax.errors import UserError
-from scarlet_jax.models import build_model, conv_timing, resolve_conv
+from scarlet_jax.models import MODEL_NAMES, build_model, conv_timing, resolve_conv, resolve_conv_for
 from scarlet_jax.models.conv import conv
 from scarlet_jax.models.conv_timing import choose, seconds, shapes, wanted
 from tests.end_to_end import harness
@@ -108,3 +110,16 @@ def test_a_run_records_its_choice_and_keeps_it(tmp_path, monkeypatch):
     monkeypatch.setattr(conv_timing, "seconds", None)  # a resumed run does not time anything
     scarlet_jax.run(harness.tiny(**fields | {"rounds": 3}), tmp_path / "run")
     assert workdir.recorded_choices(tmp_path / "run")["conv"] == chosen
+
+
+def test_a_run_without_a_convolution_looks_for_none(monkeypatch):
+    """What has one is asked of the modules themselves."""
+    module = importlib.import_module("scarlet_jax.models.conv")  # the package has a function of this name
+    monkeypatch.setattr(module, "_native_works", lambda: pytest.fail("looked for the native convolution"))
+    sizes = {"resnet18": 64, "resnet18_64": 64}
+    without = [m for m in MODEL_NAMES if not shapes(build_model(m, 10, "xla"), (sizes.get(m, 32),) * 2 + (3,), 2)]
+    assert without == ["mlp"]
+    for name in without:
+        build_model(name, 10)
+        assert resolve_conv_for([name], "auto", "cpu") == resolve_conv_for([name], "timed", "gpu") == "xla"
+    assert resolve_conv_for(["mlp", "cnn"], "auto", "gpu") == "grouped"

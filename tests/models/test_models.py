@@ -12,7 +12,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from scarlet_jax.errors import UserError
-from scarlet_jax.models import MODEL_NAMES, build_model, resolve_conv
+from scarlet_jax.models import MODEL_NAMES, build_model, resolve_conv, resolve_conv_for
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -74,6 +74,8 @@ def test_unknown_names() -> None:
         build_model("resnet21", 10)
     with pytest.raises(UserError, match=r"'cudnn'"):
         build_model("cnn", 10, conv="cudnn")
+    with pytest.raises(UserError, match="cudnn"):
+        resolve_conv_for(["mlp"], "cudnn")
     assert build_model("cnn", 10).conv == resolve_conv("auto")
     assert build_model("resnet20", 10, "grouped").conv == "grouped"
     assert set(MODEL_NAMES) >= {"resnet20", "resnet110", "resnet18", "resnet18_64", "cnn", "mlp"}

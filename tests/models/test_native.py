@@ -139,7 +139,8 @@ def test_a_wrong_call_is_an_error_and_never_a_crash(x, w, y, why):
 
 
 PROGRAM = """
-import hashlib, jax, numpy as np
+import hashlib, logging, jax, numpy as np
+logging.basicConfig(level=logging.INFO)
 from scarlet_jax.models.native import build
 from tests.models.test_conv import bound, draw, value_and_gradients
 from tests.models.test_native import SHAPES

@@ -1,7 +1,8 @@
 """Builds the native convolution with the system's C++ compiler, once per machine, and registers it with JAX.
 
 The library lies in the user's cache under a key of everything that it depends on: sources, jaxlib, compiler, processor.
-It is written aside and renamed, so that processes that build at once cannot see half a file.
+It is written aside and renamed, so that processes that build at once cannot see half a file. A library is code that
+this process executes: it is only loaded from where nobody but this user and root can have put it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import jax
 import jaxlib.version
 
+from scarlet_jax import folders
 from scarlet_jax.folders import cache_dir
 
 _log = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ def problem() -> str | None:
     if compiler is None:
         return "there is no C++ compiler (c++, g++ or clang++; $CXX names another)"
     try:
-        library = ctypes.CDLL(str(build(compiler, cache_dir() / "native")))
+        library = load(compiler, cache_dir() / "native")
         for name in HANDLERS:
             jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
     except subprocess.CalledProcessError as error:
@@ -59,28 +61,62 @@ def find_compiler() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
-def build(compiler: str, folder: Path) -> Path:
-    """The library, built now if this machine has not built it before.
+def load(compiler: str, folder: Path) -> ctypes.CDLL:
+    """Load the library from `folder`, where it is built if this machine has not built it before.
+
+    Where `folder` cannot be used, or others than this user and root may have put a library there, the library is built
+    in a private temporary folder, which is gone when this returns.
 
     Args:
       compiler: path of the C++ compiler.
-      folder: where libraries are kept.
+      folder: where libraries are kept; made with permissions for this user alone.
 
     Raises:
       subprocess.CalledProcessError: the compiler failed; its `stderr` says why.
-      OSError: the folder cannot be written.
+      OSError: there is no safe temporary folder, or the library cannot be loaded.
     """
     command = [compiler, *FLAGS, *_processor_flags(), "-isystem", jax.ffi.include_dir(), str(FOLDER / "ffi.cc")]
-    path = folder / f"conv-{_key(command)}.so"
-    if path.exists():
-        return path
-    _log.warning("building the native convolution with %s: once, some seconds", compiler)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as aside:
-        built = Path(aside) / path.name
-        subprocess.run([*command, "-o", str(built)], check=True, capture_output=True, text=True)
-        os.replace(built, path)
-    return path
+    name = f"conv-{_key(command)}.so"
+    try:
+        path = _private(folder) / name
+        if not path.exists():
+            _log.info("building the native convolution with %s: once, some seconds", compiler)
+            _build(command, path)
+        if why := folders.not_private(path):
+            raise PermissionError(why)
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        _log.warning("the native convolution is built for this process alone: %s", _reason(error))
+    with tempfile.TemporaryDirectory(prefix="scarlet_jax_") as temporary:
+        path = _private(Path(temporary)) / name
+        _build(command, path)
+        return ctypes.CDLL(str(path))  # what is loaded may be deleted
+
+
+def _private(folder: Path) -> Path:
+    """Make `folder`, for this user alone; returns it without symbolic links, which might be changed later.
+
+    Raises:
+      OSError: it cannot be made, or others than this user and root may write there.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    resolved = folder.resolve(strict=True)
+    if why := folders.not_private(resolved):
+        raise PermissionError(why)
+    if resolved.stat().st_uid == os.geteuid():
+        resolved.chmod(0o700)  # made with other permissions by an earlier version
+    return resolved
+
+
+def _build(command: list[str], path: Path) -> None:
+    with folders.beside(path) as aside:
+        subprocess.run([*command, "-o", str(aside)], check=True, capture_output=True, text=True)
+        os.replace(aside, path)
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.strerror}: {error.filename}" if error.strerror else str(error)
 
 
 def _processor_flags() -> tuple[str, ...]:

@@ -1,0 +1,72 @@
+"""What the first screens of a run show, and what they do not."""
+
+import importlib
+import logging
+import re
+import subprocess
+import sys
+
+import pytest
+
+import scarlet_jax
+from scarlet_jax.models.native import build
+from tests.end_to_end.harness import ROOT, command, environment, flags, tiny
+
+
+def shown(arguments, cache, **variables):
+    """Exit code, and lines on stdout and stderr, with an empty cache unless it was used before."""
+    done = subprocess.run(
+        arguments, cwd=ROOT, env=environment() | {"XDG_CACHE_HOME": str(cache)} | variables, text=True,
+        capture_output=True, timeout=300,
+    )  # fmt: skip
+    return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
+
+
+def test_a_run_without_a_convolution_builds_none_and_writes_nothing_to_stderr(tmp_path):
+    code, out, err = shown(command(tmp_path / "run", rounds=2), tmp_path / "cache")
+    assert (code, err) == (0, [])
+    assert out[0] == f"workdir: {tmp_path / 'run'}"
+    assert [line.split("  ")[0] for line in out[1:4]] == ["round 1/2", "round 2/2", out[3]]
+    assert len(out) == len(set(out)), "no line twice"
+    assert not list((tmp_path / "cache").rglob("native"))
+
+
+def test_a_message_has_no_prefix_and_comes_once(tmp_path):
+    """Both ways of a convolution: it is built, or there is no compiler."""
+    arguments = command(tmp_path / "run", rounds=1, model__client="cnn")
+    if compiler := build.find_compiler():
+        code, _, err = shown(arguments, tmp_path / "cache")
+        assert (code, err) == (0, [f"building the native convolution with {compiler}: once, some seconds"])
+    sweep = [sys.executable, "-m", "scarlet_jax.sweep", *flags(rounds=1, model__client="cnn", cache__duration=1)]
+    sweep += ["--methods=scarlet,dsfl", f"--out={tmp_path / 'sweep'}"]
+    code, out, err = shown(sweep, tmp_path / "cache", CXX="none")
+    assert code == 0 and len(err) == 1
+    assert err[0].startswith("no native convolution, which would be about twice as fast: there is no C++ compiler")
+    places = [line for line in out if str(tmp_path / "sweep") in line]
+    assert places[:2] == [f"workdir: {tmp_path / 'sweep' / name}" for name in ("scarlet-s0", "dsfl-s0")]
+
+
+@pytest.mark.parametrize("fields", [{"rounds": 0}, {"method.beta": 1, "method.name": "dsfl"}])
+def test_a_workdir_that_is_not_used_is_not_shown(tmp_path, fields):
+    code, out, err = shown(command(tmp_path / "run", **fields), tmp_path / "cache")
+    assert (code, out, len(err)) == (1, [], 1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_quiet_run_prints_nothing(tmp_path, capfd, quick_compilation):
+    fields = {"rounds": 1, "profile_rounds": "0:1", "method.name": "dsfl", "cache.duration": 0, "comm.label_bits": 16}
+    loud = scarlet_jax.run(tiny(**fields), tmp_path / "loud")
+    assert "round 1/1" in capfd.readouterr().out
+    for _ in range(2):  # trained, then found finished
+        assert scarlet_jax.run(tiny(**fields), tmp_path / "quiet", quiet=True) == loud
+        assert capfd.readouterr() == ("", "")
+
+
+def test_a_quiet_run_still_warns(monkeypatch, caplog):
+    conv = importlib.import_module("scarlet_jax.models.conv")  # the package has a function of this name
+    monkeypatch.setattr(build, "problem", lambda: "it is not there")
+    conv._native_works.cache_clear()
+    with caplog.at_level(logging.WARNING, logger="scarlet_jax"):
+        assert [conv.resolve_conv("auto", "cpu") for _ in range(3)] == ["cpu"] * 3
+    conv._native_works.cache_clear()
+    assert len(caplog.messages) == 1 and re.search("no native .*: it is not there", caplog.messages[0])
