@@ -93,6 +93,7 @@ class _Session:
 
     def __init__(self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop, opened: opening.Opened):
         self.config, self.path, self.stop, self.opened = config, path, stop, opened
+        self.asked = json.loads(config.to_json())  # as in config.json, before anything is chosen
         self.mesh = registry.make_mesh(config)
         self.progress: Progress | None = None
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
@@ -262,7 +263,7 @@ class _Session:
         """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
         metrics.check_state(rounds - 1, state)
         self._check_place()
-        own = {"run": self.run_id, "choices": self.choices, "facts": self.facts}
+        own = {"run": self.run_id, "config": self.asked, "choices": self.choices, "facts": self.facts}
         record = own | {"totals": self.totals, "summary": self.summary}
         self.checkpoints.save(rounds, state, record)
         if not self.done or rounds == self.config.rounds:

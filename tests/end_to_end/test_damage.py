@@ -135,6 +135,23 @@ def test_choices_of_the_checkpoint_are_used_where_the_environment_is_gone(unfini
     assert (chosen[0].model.conv, chosen[0].clients_per_chunk) == ("winograd", 3)
 
 
+@pytest.mark.parametrize("content", [None, "", '{"lr": 0.1}'])
+def test_a_torn_config_is_that_of_the_checkpoint(unfinished, finished, content):
+    path = unfinished / "config.json"
+    path.unlink() if content is None else path.write_text(content)
+    refused(unfinished, "lr was 0.1 and is now 0.05", lr=0.05)
+    scarlet_jax.load_server(unfinished)
+    scarlet_jax.run(tiny(), unfinished)
+    assert_same_run(unfinished, finished)
+    assert path.read_text() == (finished / "config.json").read_text()
+
+
+def test_a_torn_config_that_no_checkpoint_holds_is_refused(unfinished):
+    shutil.rmtree(unfinished / "checkpoints")
+    (unfinished / "config.json").write_text("{")
+    refused(unfinished, r"config\.json is damaged \(.*\); restore it, or give --workdir another directory")
+
+
 def test_an_empty_folder_is_no_checkpoint(unfinished, finished):
     (unfinished / "checkpoints" / "99").mkdir()
     scarlet_jax.run(tiny(), unfinished)
