@@ -30,16 +30,16 @@ def open_run(path: Path, config: config_dict.ConfigDict) -> Opened:
     """
     left = (path / "summary.json").exists()  # it is written once a checkpoint is on disk, so that there was one
     summary = _read_summary(path)
-    rows = row_files.read_metrics(path).rows
-    found = checkpoint_record.survey(path)
-    # Until a run has results, its config may still change.
-    begun = bool(left or found or rows)
-    if begun:
-        workdir.check_config(path, config)
     if summary and finished(summary, config.rounds):
+        workdir.check_config(path, config)
         records.mend(path, config.rounds)
         workdir.write_config(path, config)
         return Opened(True, summary, None, {}, [])
+    rows = row_files.read_metrics(path).rows
+    found = checkpoint_record.survey(path)
+    begun = bool(left or found or rows)  # until a run has results, its config may still change
+    if begun:
+        workdir.check_config(path, config)
     if not found:
         _check_lost(path, left, summary, rows)
     whole = [each.record for each in found if each.record is not None]
@@ -72,12 +72,12 @@ def _read_summary(path: Path) -> metrics.Row | None:
 
 def _check_lost(path: Path, left: bool, summary: metrics.Row | None, rows: list[metrics.Row]) -> None:
     """Refuse to start anew over the records of a run that has had a checkpoint."""
-    written = workdir.read_json(path / "config.json") or {}
+    written = workdir.read_config(path) or {}
     # The first checkpoint is on disk before the row after it is written.
     if left or len(rows) > written.get("checkpoint", {}).get("every", len(rows)):
         rounds = summary["rounds"] if summary else len(rows)
         raise UserError(
-            f"the run in {path} has done {rounds} rounds, but no checkpoint is left in "
+            f"the run in {path} has done {rounds or 'some'} rounds, but no checkpoint is left in "
             f"{path / checkpoint_record.DIRECTORY} to go on from; restore that, or give --workdir another directory."
         )
 

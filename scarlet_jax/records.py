@@ -54,10 +54,11 @@ class Writer:
         if not set(row) <= set(self._columns):  # the first row, or the program has learnt to count something else
             self._columns = _columns([dict.fromkeys(self._columns), row])
             _rewrite(self._csv, _csv_text(row_files.read_metrics(self._workdir).rows, self._columns))
-        self._append(self._jsonl, json.dumps(row) + "\n")
-        self._append(self._csv, _csv_text([row], self._columns, header=False))
+        self._sizes[self._jsonl] = _append(self._jsonl, json.dumps(row) + "\n")
+        self._sizes[self._csv] = _append(self._csv, _csv_text([row], self._columns, header=False))
         if clients:
-            self._append(self._clients, _csv_text(clients, CLIENT_FIELDS, header=not self._sizes[self._clients]))
+            text = _csv_text(clients, CLIENT_FIELDS, header=not self._sizes[self._clients])
+            self._sizes[self._clients] = _append(self._clients, text)
         self._show(row)
         if self._wandb is not None:
             self._wandb.log(_numbers(row), step=row["round"])
@@ -67,13 +68,6 @@ class Writer:
         self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
-
-    def _append(self, path: Path, text: str) -> None:
-        with open(path, "a") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            self._sizes[path] = os.fstat(file.fileno()).st_size
 
     def _show(self, row: Row) -> None:
         for name, value in _numbers(row).items():
@@ -211,6 +205,15 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _append(path: Path, text: str) -> int:
+    """Write to the end of a file, down to the disk; the bytes that it then has."""
+    with open(path, "a") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
 
 
 def _rewrite(path: Path, text: str) -> None:

@@ -85,6 +85,12 @@ def test_a_finished_run_restores_its_rows_without_loading_data(again, finished, 
     assert_same_run(again, finished)
 
 
+def test_a_finished_run_is_summarised_whatever_its_checkpoints_are(again, monkeypatch):
+    monkeypatch.setattr(checkpoint_record, "survey", lambda _: pytest.fail("checkpoints were read"))
+    (again / "checkpoints" / "99").mkdir()
+    assert scarlet_jax.run(tiny(), again)["complete"]
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", "null", '{"complete": true}', "\0\0\0"])
 @pytest.mark.parametrize("which", ["again", "unfinished"])
 def test_a_torn_summary_is_written_again(request, which, finished, content):
