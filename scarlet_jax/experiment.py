@@ -16,7 +16,6 @@ from ml_collections import config_dict
 
 from scarlet_jax import backend, checkpoint, fields, fleet, hosts, memory, metrics, opening, records, registry, signals
 from scarlet_jax import workdir as workdirs
-from scarlet_jax.checkpoint_record import Found
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import partition_written, write_partition
 from scarlet_jax.feed import Feed
@@ -51,7 +50,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
         _say(sentence)
     with contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))
-        opened = opening.Opened(*hosts.from_first(lambda: opening.open_run(path, config)))
+        opened = opening.open_run(path, config)
         if opened.summary is not None:
             _say(f"this run is finished\n{metrics.summary_text(opened.summary)}")
             return opened.summary
@@ -207,7 +206,7 @@ class _Session:
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=replicated),
             jax.eval_shape(algorithm.strip, padded),
         )
-        found = self.checkpoints.restore([Found(*each) for each in self.opened.found], abstract, self.facts)
+        found = self.checkpoints.restore(self.opened.found, abstract, self.facts)
         if found is None:
             if self.opened.begun:
                 _say("no checkpoint to resume from: starting with round 1")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from scarlet_jax import checkpoint_record, metrics, records, row_files, workdir
+from scarlet_jax import checkpoint_record, hosts, metrics, records, row_files, workdir
 from scarlet_jax.checkpoint_record import Found
 from scarlet_jax.errors import UserError
 
@@ -23,11 +23,16 @@ class Opened(NamedTuple):
 
 
 def open_run(path: Path, config: config_dict.ConfigDict) -> Opened:
-    """Look at what is there, compare it with the config, and write config.json.
+    """Look at what is there, compare it with the config, and write config.json; in the first process, for all.
 
     Raises:
       UserError: the workdir holds a run that this config cannot go on with; nothing was changed.
     """
+    opened = Opened(*hosts.from_first(lambda: _open(path, config)))
+    return opened._replace(found=[Found(*each) for each in opened.found])  # lists, where they come as JSON
+
+
+def _open(path: Path, config: config_dict.ConfigDict) -> Opened:
     left = (path / "summary.json").exists()  # it is written once a checkpoint is on disk, so that there was one
     summary = _read_summary(path)
     if summary and finished(summary, config.rounds):
