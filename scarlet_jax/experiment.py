@@ -110,7 +110,7 @@ class _Session:
             return self._run()
         except Exception:
             if self.writer is not None:  # where something is gone, whatever failed did so for that reason
-                self.writer.check_place(self.checkpoints.lost())
+                self.writer.check_place_after_failure(self.checkpoints.lost())
             raise
 
     def _run(self) -> metrics.Row:

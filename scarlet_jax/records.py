@@ -54,6 +54,7 @@ class Writer:
         if not set(row) <= set(self._columns):  # the first row, or the program has learnt to count something else
             self._columns = _columns([dict.fromkeys(self._columns), row])
             _rewrite(self._csv, _csv_text(row_files.read_metrics(self._workdir).rows, self._columns))
+            self._sizes[self._csv] = _size(self._csv)
         self._sizes[self._jsonl] = _append(self._jsonl, json.dumps(row) + "\n")
         self._sizes[self._csv] = _append(self._csv, _csv_text([row], self._columns, header=False))
         if clients:
@@ -74,17 +75,21 @@ class Writer:
             self._board.add_scalar(name, value, row["round"])
         self._board.flush()
 
-    def check_place(self, lost: Sequence[str] = ()) -> None:
-        """Notice that somebody removed, moved or changed what this run has written; `lost` is known to be gone.
+    def check_place(self) -> None:
+        """Notice that somebody removed, moved or changed what this run has written.
 
         Raises:
           UserError: what is gone.
         """
-        changed = [path.name for path, size in self._sizes.items() if _size(path) != size]
-        check_place(self._workdir, (*STAYING, "environment.json", "checkpoints"), [*changed, *lost])
+        check_place(self._workdir, _LASTING, [p.name for p, size in self._sizes.items() if _size(p) != size])
+
+    def check_place_after_failure(self, lost: Sequence[str]) -> None:
+        """The same after an error, which may have left a file half written; `lost` is known to be gone, too."""
+        check_place(self._workdir, _LASTING, [*(p.name for p, n in self._sizes.items() if n and not _size(p)), *lost])
 
 
-STAYING = (".lock", "config.json")  # nothing but the user removes these
+STAYING = (".lock", "config.json")  # from the beginning; nobody but the user removes them
+_LASTING = (*STAYING, "environment.json", "checkpoints")  # from the first round on
 
 
 def check_place(workdir: Path, names: Sequence[str] = STAYING, changed: Sequence[str] = ()) -> None:

@@ -1,5 +1,6 @@
 """Runs whose files were damaged, hidden, exchanged or taken away: nothing that was written is lost."""
 
+import errno
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ import subprocess
 import pytest
 
 import scarlet_jax
-from scarlet_jax import checkpoint, checkpoint_record, experiment, registry
+from scarlet_jax import checkpoint, checkpoint_record, experiment, records, registry
 from tests.end_to_end import harness
 from tests.end_to_end.harness import assert_same_run, command, rows, tiny
 
@@ -279,6 +280,25 @@ def test_another_failure_is_not_taken_for_it(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint.Checkpoints, "save", lambda *args: (save, fail)[args[1] // 2 - 1](*args))
     with pytest.raises(ValueError, match="a bug"):
         scarlet_jax.run(tiny(), tmp_path)
+
+
+@pytest.mark.parametrize("at", [0, 5])
+def test_a_disk_that_is_full_in_the_middle_of_a_row_is_not_taken_for_it(tmp_path, monkeypatch, finished, at):
+    append, calls = records._append, []
+
+    def half(path, text):
+        calls.append(path)
+        if len(calls) <= at:
+            return append(path, text)
+        append(path, text[: len(text) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "_append", half)
+        with pytest.raises(scarlet_jax.UserError, match="No space left|the disk is full"):
+            scarlet_jax.run(tiny(), tmp_path)
+    scarlet_jax.run(tiny(), tmp_path)
+    assert_same_run(tmp_path, finished)
 
 
 @pytest.mark.parametrize("at", [2, 3, 5])
