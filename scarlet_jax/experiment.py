@@ -16,7 +16,6 @@ from ml_collections import config_dict
 
 from scarlet_jax import backend, checkpoint, fields, fleet, hosts, memory, metrics, opening, records, registry, signals
 from scarlet_jax import workdir as workdirs
-from scarlet_jax.checkpoint_record import Found
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import partition_written, write_partition
 from scarlet_jax.feed import Feed
@@ -53,7 +52,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
         say(sentence)
     with contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))
-        opened = opening.Opened(*hosts.from_first(lambda: opening.open_run(path, config)))
+        opened = opening.open_run(path, config)
         say(f"workdir: {path}")
         if opened.summary is not None:
             say(f"this run is finished\n{metrics.summary_text(opened.summary)}")
@@ -106,6 +105,7 @@ class _Session:
         self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop, opened: opening.Opened, say: Say
     ):
         self.config, self.path, self.stop, self.opened, self.say = config, path, stop, opened, say
+        self.asked = json.loads(config.to_json())  # as in config.json, before anything is chosen
         self.mesh = registry.make_mesh(config)
         self.progress: Progress | None = None
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
@@ -124,7 +124,7 @@ class _Session:
             return self._run()
         except Exception:
             if self.writer is not None:  # where something is gone, whatever failed did so for that reason
-                self.writer.check_place(self.checkpoints.lost())
+                self.writer.check_place_after_failure(self.checkpoints.lost())
             raise
 
     def _run(self) -> metrics.Row:
@@ -222,7 +222,7 @@ class _Session:
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=replicated),
             jax.eval_shape(algorithm.strip, padded),
         )
-        found = self.checkpoints.restore([Found(*each) for each in self.opened.found], abstract, self.facts)
+        found = self.checkpoints.restore(self.opened.found, abstract, self.facts)
         if found is None:
             if self.opened.begun:
                 self.say("no checkpoint to resume from: starting with round 1")
@@ -279,7 +279,7 @@ class _Session:
         distils = self.config.method.name not in registry.NO_DISTILLATION
         metrics.check_state(rounds - 1, state, self.done, self._may_help, distils)
         self._check_place()
-        own = {"run": self.run_id, "choices": self.choices, "facts": self.facts}
+        own = {"run": self.run_id, "config": self.asked, "choices": self.choices, "facts": self.facts}
         record = own | {"totals": self.totals, "summary": self.summary}
         self.checkpoints.save(rounds, state, record)
         if not self.done or rounds == self.config.rounds:

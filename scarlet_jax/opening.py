@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from scarlet_jax import checkpoint_record, metrics, records, row_files, workdir
+from scarlet_jax import checkpoint_record, hosts, metrics, records, row_files, workdir
 from scarlet_jax.checkpoint_record import Found
 from scarlet_jax.errors import UserError
 
@@ -23,23 +23,28 @@ class Opened(NamedTuple):
 
 
 def open_run(path: Path, config: config_dict.ConfigDict) -> Opened:
-    """Look at what is there, compare it with the config, and write config.json.
+    """Look at what is there, compare it with the config, and write config.json; in the first process, for all.
 
     Raises:
       UserError: the workdir holds a run that this config cannot go on with; nothing was changed.
     """
+    opened = Opened(*hosts.from_first(lambda: _open(path, config)))
+    return opened._replace(found=[Found(*each) for each in opened.found])  # lists, where they come as JSON
+
+
+def _open(path: Path, config: config_dict.ConfigDict) -> Opened:
     left = (path / "summary.json").exists()  # it is written once a checkpoint is on disk, so that there was one
     summary = _read_summary(path)
-    rows = row_files.read_metrics(path).rows
-    found = checkpoint_record.survey(path)
-    # Until a run has results, its config may still change.
-    begun = bool(left or found or rows)
-    if begun:
-        workdir.check_config(path, config)
     if summary and finished(summary, config.rounds):
+        workdir.check_config(path, config)
         records.mend(path, config.rounds)
         workdir.write_config(path, config)
         return Opened(True, summary, None, {}, [])
+    rows = row_files.read_metrics(path).rows
+    found = checkpoint_record.survey(path)
+    begun = bool(left or found or rows)  # until a run has results, its config may still change
+    if begun:
+        workdir.check_config(path, config)
     if not found:
         _check_lost(path, left, summary, rows)
     whole = [each.record for each in found if each.record is not None]
@@ -72,12 +77,12 @@ def _read_summary(path: Path) -> metrics.Row | None:
 
 def _check_lost(path: Path, left: bool, summary: metrics.Row | None, rows: list[metrics.Row]) -> None:
     """Refuse to start anew over the records of a run that has had a checkpoint."""
-    written = workdir.read_json(path / "config.json") or {}
+    written = workdir.read_config(path) or {}
     # The first checkpoint is on disk before the row after it is written.
     if left or len(rows) > written.get("checkpoint", {}).get("every", len(rows)):
         rounds = summary["rounds"] if summary else len(rows)
         raise UserError(
-            f"the run in {path} has done {rounds} rounds, but no checkpoint is left in "
+            f"the run in {path} has done {rounds or 'some'} rounds, but no checkpoint is left in "
             f"{path / checkpoint_record.DIRECTORY} to go on from; restore that, or give --workdir another directory."
         )
 

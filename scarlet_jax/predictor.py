@@ -98,7 +98,7 @@ def load_server(workdir: str | Path, batch_size: int = EVALUATION_BATCH) -> Pred
       UserError: no run's directory, a run without a checkpoint yet, or one that cannot be read; one sentence.
     """
     path = Path(workdir)
-    config = workdirs.read_json(path / "config.json") if path.is_dir() else None
+    config = workdirs.read_config(path) if path.is_dir() else None
     if config is None:
         raise UserError(f"{path} is not the directory of a run: it has no config.json.")
     if batch_size < 1:

@@ -54,10 +54,12 @@ class Writer:
         if not set(row) <= set(self._columns):  # the first row, or the program has learnt to count something else
             self._columns = _columns([dict.fromkeys(self._columns), row])
             _rewrite(self._csv, _csv_text(row_files.read_metrics(self._workdir).rows, self._columns))
-        self._append(self._jsonl, json.dumps(row) + "\n")
-        self._append(self._csv, _csv_text([row], self._columns, header=False))
+            self._sizes[self._csv] = _size(self._csv)
+        self._sizes[self._jsonl] = _append(self._jsonl, json.dumps(row) + "\n")
+        self._sizes[self._csv] = _append(self._csv, _csv_text([row], self._columns, header=False))
         if clients:
-            self._append(self._clients, _csv_text(clients, CLIENT_FIELDS, header=not self._sizes[self._clients]))
+            text = _csv_text(clients, CLIENT_FIELDS, header=not self._sizes[self._clients])
+            self._sizes[self._clients] = _append(self._clients, text)
         self._show(row)
         if self._wandb is not None:
             self._wandb.log(_numbers(row), step=row["round"])
@@ -68,29 +70,26 @@ class Writer:
         if self._wandb is not None:
             self._wandb.finish()
 
-    def _append(self, path: Path, text: str) -> None:
-        with open(path, "a") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            self._sizes[path] = os.fstat(file.fileno()).st_size
-
     def _show(self, row: Row) -> None:
         for name, value in _numbers(row).items():
             self._board.add_scalar(name, value, row["round"])
         self._board.flush()
 
-    def check_place(self, lost: Sequence[str] = ()) -> None:
-        """Notice that somebody removed, moved or changed what this run has written; `lost` is known to be gone.
+    def check_place(self) -> None:
+        """Notice that somebody removed, moved or changed what this run has written.
 
         Raises:
           UserError: what is gone.
         """
-        changed = [path.name for path, size in self._sizes.items() if _size(path) != size]
-        check_place(self._workdir, (*STAYING, "environment.json", "checkpoints"), [*changed, *lost])
+        check_place(self._workdir, _LASTING, [p.name for p, size in self._sizes.items() if _size(p) != size])
+
+    def check_place_after_failure(self, lost: Sequence[str]) -> None:
+        """The same after an error, which may have left a file half written; `lost` is known to be gone, too."""
+        check_place(self._workdir, _LASTING, [*(p.name for p, n in self._sizes.items() if n and not _size(p)), *lost])
 
 
-STAYING = (".lock", "config.json")  # nothing but the user removes these
+STAYING = (".lock", "config.json")  # from the beginning; nobody but the user removes them
+_LASTING = (*STAYING, "environment.json", "checkpoints")  # from the first round on
 
 
 def check_place(workdir: Path, names: Sequence[str] = STAYING, changed: Sequence[str] = ()) -> None:
@@ -213,6 +212,15 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _append(path: Path, text: str) -> int:
+    """Write to the end of a file, down to the disk; the bytes that it then has."""
+    with open(path, "a") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
 
 
 def _rewrite(path: Path, text: str) -> None:

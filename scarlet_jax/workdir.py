@@ -22,6 +22,7 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
+from scarlet_jax import checkpoint_record
 from scarlet_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -83,8 +84,7 @@ def _check_place(workdir: Path) -> None:
     """Refuse a directory whose files are somebody else's."""
     # In this order: another run may be starting here, and it writes config.json before all else.
     found = [name for name in WRITTEN if _occupied(workdir / name)]
-    config = read_json(workdir / "config.json") if found else None
-    if found and not (isinstance(config, dict) and config.keys() >= _OURS):
+    if found and read_config(workdir) is None:
         raise UserError(
             f"workdir {workdir} is not the directory of a run, and holds {', '.join(found)}, which a run would "
             "overwrite; give --workdir another directory."
@@ -139,13 +139,34 @@ def read_json(path: Path) -> Any | None:
         raise UserError(f"{path} is damaged ({error}); restore it, or give --workdir another directory.") from error
 
 
+def read_config(workdir: Path) -> dict[str, Any] | None:
+    """The run's config: of config.json, or of the newest checkpoint where that is torn or gone. None: it is no run's.
+
+    Raises:
+      UserError: config.json is damaged, and no checkpoint tells what it held.
+    """
+    damage: UserError | None = None
+    try:
+        config = read_json(workdir / "config.json")
+    except UserError as error:
+        config, damage = None, error
+    if isinstance(config, dict) and config.keys() >= _OURS:
+        return config
+    records = [found.record for found in checkpoint_record.survey(workdir) if found.record]
+    if records and "config" in records[0]:
+        return records[0]["config"]
+    if damage is not None:
+        raise damage
+    return None
+
+
 def check_config(workdir: Path, config: config_dict.ConfigDict) -> None:
     """Compare with the config the workdir was made with.
 
     Raises:
       UserError: a field that matters differs; names all of them.
     """
-    old = read_json(workdir / "config.json")
+    old = read_config(workdir)
     if old is None:
         return
     before, now = _flat(old), _flat(json.loads(config.to_json()))
@@ -162,7 +183,11 @@ def write_config(workdir: Path, config: config_dict.ConfigDict) -> None:
     """Write config.json, unless it is the same already."""
     new = json.loads(config.to_json())
     path = workdir / "config.json"
-    if not path.exists() or read_json(path) != new:
+    try:
+        same = read_json(path) == new
+    except UserError:
+        same = False  # damaged
+    if not same:
         write_json(path, new)
 
 

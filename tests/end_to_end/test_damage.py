@@ -1,5 +1,6 @@
 """Runs whose files were damaged, hidden, exchanged or taken away: nothing that was written is lost."""
 
+import errno
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ import subprocess
 import pytest
 
 import scarlet_jax
-from scarlet_jax import checkpoint, checkpoint_record, experiment, registry
+from scarlet_jax import checkpoint, checkpoint_record, experiment, records, registry
 from tests.end_to_end import harness
 from tests.end_to_end.harness import assert_same_run, command, rows, tiny
 
@@ -85,6 +86,12 @@ def test_a_finished_run_restores_its_rows_without_loading_data(again, finished, 
     assert_same_run(again, finished)
 
 
+def test_a_finished_run_is_summarised_whatever_its_checkpoints_are(again, monkeypatch):
+    monkeypatch.setattr(checkpoint_record, "survey", lambda _: pytest.fail("checkpoints were read"))
+    (again / "checkpoints" / "99").mkdir()
+    assert scarlet_jax.run(tiny(), again)["complete"]
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", "null", '{"complete": true}', "\0\0\0"])
 @pytest.mark.parametrize("which", ["again", "unfinished"])
 def test_a_torn_summary_is_written_again(request, which, finished, content):
@@ -133,6 +140,23 @@ def test_choices_of_the_checkpoint_are_used_where_the_environment_is_gone(unfini
     with pytest.raises(pytest.skip.Exception):
         scarlet_jax.run(tiny(), unfinished)
     assert (chosen[0].model.conv, chosen[0].clients_per_chunk) == ("winograd", 3)
+
+
+@pytest.mark.parametrize("content", [None, "", '{"lr": 0.1}'])
+def test_a_torn_config_is_that_of_the_checkpoint(unfinished, finished, content):
+    path = unfinished / "config.json"
+    path.unlink() if content is None else path.write_text(content)
+    refused(unfinished, "lr was 0.1 and is now 0.05", lr=0.05)
+    scarlet_jax.load_server(unfinished)
+    scarlet_jax.run(tiny(), unfinished)
+    assert_same_run(unfinished, finished)
+    assert path.read_text() == (finished / "config.json").read_text()
+
+
+def test_a_torn_config_that_no_checkpoint_holds_is_refused(unfinished):
+    shutil.rmtree(unfinished / "checkpoints")
+    (unfinished / "config.json").write_text("{")
+    refused(unfinished, r"config\.json is damaged \(.*\); restore it, or give --workdir another directory")
 
 
 def test_an_empty_folder_is_no_checkpoint(unfinished, finished):
@@ -256,6 +280,25 @@ def test_another_failure_is_not_taken_for_it(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint.Checkpoints, "save", lambda *args: (save, fail)[args[1] // 2 - 1](*args))
     with pytest.raises(ValueError, match="a bug"):
         scarlet_jax.run(tiny(), tmp_path)
+
+
+@pytest.mark.parametrize("at", [0, 5])
+def test_a_disk_that_is_full_in_the_middle_of_a_row_is_not_taken_for_it(tmp_path, monkeypatch, finished, at):
+    append, calls = records._append, []
+
+    def half(path, text):
+        calls.append(path)
+        if len(calls) <= at:
+            return append(path, text)
+        append(path, text[: len(text) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "_append", half)
+        with pytest.raises(scarlet_jax.UserError, match="No space left|the disk is full"):
+            scarlet_jax.run(tiny(), tmp_path)
+    scarlet_jax.run(tiny(), tmp_path)
+    assert_same_run(tmp_path, finished)
 
 
 @pytest.mark.parametrize("at", [2, 3, 5])
