@@ -38,9 +38,7 @@ def cures(config: Any, own_fields: Sequence[str]) -> Cures:
         return f"a lower {' or '.join(in_effect)}"
 
     another = f"another {' or '.join(f'config.{field}' for field in own_fields)}" if own_fields else Cures().method
-    return Cures(
-        lower("lr", "momentum", "weight_decay"), lower("kd_lr", "kd_momentum", "kd_weight_decay"), another
-    )
+    return Cures(lower("lr", "momentum", "weight_decay"), lower("kd_lr", "kd_momentum", "kd_weight_decay"), another)
 
 
 class NonFiniteError(UserError):

@@ -219,7 +219,7 @@ def choose_chunk(config: config_dict.ConfigDict, mesh: Mesh, before: int = 0) ->
 
 
 def bounded_chunk(chunk: int, groups: Sequence[ModelGroup]) -> int:
-    """At most the clients of a group: more are places in which nothing is trained. It does not depend on the devices."""
+    """At most the clients of a group: more are places in which nothing is trained. Devices do not count."""
     return min(chunk, max(group.clients for group in groups))
 
 
