@@ -152,7 +152,8 @@ def test_an_open_field_can_be_opened_again(field, tmp_path):
         "num_rounds": "rounds", "local_epochs": "epochs", "clients": "num_clients", "K": "num_clients",
         "fraction_fit": "participation", "client_fraction": "participation", "dataset": "data.private",
         "dirichlet_alpha": "partition.alpha", "alpha": "partition.alpha", "arch": "model.client", "wd": "weight_decay",
-        "optimizer.learning_rate": "lr", "mu": "method.prox_mu", "random_seed": "seed", "save_every": "checkpoint.every",
+        "optimizer.learning_rate": "lr", "mu": "method.prox_mu", "random_seed": "seed",
+        "save_every": "checkpoint.every",
         "cache.D": "cache.duration", "algorithm": "method.name", "data_dir": "data.dir", "public": "data.public",
     }.items(),
 )  # fmt: skip

@@ -158,7 +158,7 @@ def find_baseline(groups: Sequence[Group], wanted: str) -> Group:
             raise UserError(f"The baseline {wanted!r} may be any of {listing}: give one of these labels.")
     listing = ", ".join(repr(group.label) for group in groups)
     raise UserError(
-        f"The baseline {wanted!r} is not among the runs: give a method, METHOD+cache, a run's name, or one of {listing}."
+        f"The baseline {wanted!r} is not among the runs: give METHOD, METHOD+cache, a run's name, or one of {listing}."
     )
 
 

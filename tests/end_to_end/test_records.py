@@ -175,13 +175,13 @@ def _spoilt(monkeypatch, spoil, at):
 @pytest.mark.parametrize(
     ("field", "index", "message"),
     [
-        ("fit_loss", 2, r"round 2: the training loss of client 2 is not finite; .* a lower config\.lr may help in an"),
-        ("kd_loss", 1, r"round 2: the distillation loss of client 1 is not finite; .* a lower config\.kd_lr may help"),
+        ("fit_loss", 2, r"round 2: the training loss of client 2 is not finite; .* a lower config\.lr, or a lower"),
+        ("kd_loss", 1, r"round 2: the distillation loss of client 1 is not finite; .* lower config\.kd_lr may help"),
         ("server_kd_loss", (), r"round 2: the server's distillation loss is not finite; the checkpoint after 2 rounds"),
         (
             "target_entropy",
             (),
-            r"round 2: the server's target entropy is not finite; .* another config\.method\.beta may",
+            r"round 2: the server's target entropy is not finite; .* another config\.method\.beta",
         ),
     ],
 )
