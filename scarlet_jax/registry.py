@@ -250,7 +250,7 @@ def _builder(config: config_dict.ConfigDict) -> Callable[..., Any]:
     name = config.method.name
     if name not in METHODS:
         near = difflib.get_close_matches(str(name), METHODS, 1)
-        raise bad_field("method.name", name, _listed(METHODS), f"did you mean {near[0]}" if near else "")
+        raise bad_field("method.name", name, _listed(METHODS), f"(did you mean {near[0]}?)" if near else "")
     allowed = [field.removeprefix("method.") for field in method_fields(config)]
     given = {key: value for key, value in config.method.items() if key != "name" and value is not None}
     for field, value in given.items():

@@ -176,6 +176,26 @@ def test_a_chunk_is_at_most_a_groups_clients_on_any_number_of_devices():
         assert registry.choose_chunk(config, mesh, before=5) == 2
 
 
+@pytest.mark.parametrize("fields_", [{"rounds": 2**31 - 1}, {"num_clients": 2**31 - 1, "participation": 0.5}], ids=str)
+def test_a_plan_that_no_memory_holds_is_refused(fields_):
+    from scarlet_jax.simulation import Planner
+
+    config = digits.get_config()
+    config.update(fields_)
+    with pytest.raises(
+        UserError, match=r"^config\.rounds is .* GB of memory with config\.num_clients = .*; allowed is "
+    ):
+        Planner(config, 10).run()
+
+
+def test_a_batch_is_at_most_what_there_is():
+    from scarlet_jax.learner import Training, sgd
+
+    training = Training(1, 2**31 - 1, sgd(0.1, 0, 0))
+    assert [training.of(size).batch_size for size in (0, 1, 30, 2**31 - 1)] == [1, 1, 30, 2**31 - 1]
+    assert training._replace(batch_size=20).of(30).batch_size == 20
+
+
 def _sentences():
     """Every literal of the source that is raised as a refusal, by its place; what is filled in is a word."""
     for path in sorted([*(ROOT / "scarlet_jax").rglob("*.py"), *(ROOT / "configs").rglob("*.py"), ROOT / "launch.py"]):
