@@ -19,7 +19,8 @@ class UserError(Exception):
 
 def bad_field(field: str, value: Any, allowed: str, why: str = "") -> UserError:
     """The refusal of one field of a config: what it is, why that is impossible if it takes saying, what is allowed."""
-    return UserError(f"config.{field} is {shown(value)}{', ' if why else ''}{why}; allowed is {allowed}.")
+    because = f", {why}" if why and not why.startswith("(") else f" {why}" if why else ""
+    return UserError(f"config.{field} is {shown(value)}{because}; allowed is {allowed}.")
 
 
 def shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The leaf fields of a config by dotted name: values, types, what counts follow from them, and the name that was meant."""
+"""The leaf fields of a config by dotted name: values, types, counts that follow from them, the name that was meant."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ SYNONYMS = {
     "privatedataset": "data.private", "publicdataset": "data.public", "opendataset": "data.public",
     "proxydataset": "data.public", "unlabeleddata": "data.public", "unlabelleddata": "data.public",
     "datadir": "data.dir", "datapath": "data.dir", "dataroot": "data.dir", "root": "data.dir",
-    "n": "public_size", "p": "public_per_round", "poolsize": "public_size", "numpublic": "public_size", "opensize": "public_size",
-    "publicsamples": "public_per_round", "samplesperround": "public_per_round",
+    "n": "public_size", "p": "public_per_round", "poolsize": "public_size", "numpublic": "public_size",
+    "opensize": "public_size", "publicsamples": "public_per_round", "samplesperround": "public_per_round",
     "dirichletalpha": "partition.alpha", "diralpha": "partition.alpha", "dirichlet": "partition.alpha",
     "noniid": "partition.alpha", "concentration": "partition.alpha", "heterogeneity": "partition.alpha",
     "iid": "partition.name", "split": "partition.name", "partitioner": "partition.name",
@@ -123,8 +123,8 @@ def nearest(field: str, known: Sequence[str]) -> str | None:
 def count(total: int, share: float) -> int:
     """The whole number that a share of a total stands for: the largest one that is not more of the total than `share`.
 
-    Compared as shares, so that a quotient and a decimal mean what was written: M / K of K is M for any of them, and 0.29
-    of 100 is 29, though neither 1 / 49 * 49 nor 0.29 * 100 reaches that number in floating point.
+    Compared as shares, so that a quotient and a decimal mean what was written: M / K of K is M for any of them, and
+    0.29 of 100 is 29, though neither 1 / 49 * 49 nor 0.29 * 100 reaches that number in floating point.
     """
     found = math.floor(Fraction(share) * total)
     return found + 1 if (found + 1) / total <= share else found

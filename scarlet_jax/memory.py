@@ -104,9 +104,15 @@ def device_limit(mesh: Mesh) -> int | None:
     stats = [device.memory_stats() or {} for device in local]
     if all("bytes_limit" in own for own in stats):
         return min(own["bytes_limit"] for own in stats)
-    if local[0].platform != "cpu" or not hasattr(os, "sysconf"):
+    whole = host_limit() if local[0].platform == "cpu" else None
+    return None if whole is None else whole // len(local)
+
+
+def host_limit() -> int | None:
+    """Bytes of this machine's memory that may be used; None where it cannot be asked for."""
+    if not hasattr(os, "sysconf"):
         return None
-    return int(USABLE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // len(local)
+    return int(USABLE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def _gb(size: int) -> str:

@@ -38,9 +38,7 @@ def cures(config: Any, own_fields: Sequence[str]) -> Cures:
         return f"a lower {' or '.join(in_effect)}"
 
     another = f"another {' or '.join(f'config.{field}' for field in own_fields)}" if own_fields else Cures().method
-    return Cures(
-        lower("lr", "momentum", "weight_decay"), lower("kd_lr", "kd_momentum", "kd_weight_decay"), another
-    )
+    return Cures(lower("lr", "momentum", "weight_decay"), lower("kd_lr", "kd_momentum", "kd_weight_decay"), another)
 
 
 class NonFiniteError(UserError):
@@ -70,7 +68,10 @@ def check_finite(
     """
     participants, cure = np.asarray(report.participants), may_help or Cures()
     clients = [("distillation loss", participants, report.kd_loss, cure.kd)]
-    clients += [("training loss", participants, report.fit_loss, cure.fit)]
+    # From the second round on, a client distils before it trains.
+    before = round_ and report.kd_loss is not None
+    trained = f"{cure.fit}, or {cure.kd}," if before else cure.fit
+    clients += [("training loss", participants, report.fit_loss, trained)]
     if evaluation is not None and evaluation.clients is not None:
         clients += [("test loss", np.asarray(evaluation.ids), evaluation.clients.loss, cure.fit)]
     for name, ids, values, own in clients:

@@ -126,6 +126,7 @@ class Population:
         self, clients: tuple[ModelState, ...], server: ModelState | None, data: Data, participants: jax.Array
     ) -> Evaluation:
         """Server on the whole test set; participants i32[M], or all clients, on their own parts."""
+        ids: Any
         if not self._evaluate_all:
             parts, ids = [Part(0, self._local_ids(participants), None)], participants
         else:

@@ -19,7 +19,7 @@ from scarlet_jax.comm import LEDGERS
 class RoundClock:
     """When rounds begin and end, measured while the loop goes on dispatching.
 
-    A round ends when its results are ready, and begins when it is dispatched or when the round before it ends, the later.
+    A round ends when its results are ready, and begins when it is dispatched or when the round before ends, the later.
 
     Args:
       now: seconds.

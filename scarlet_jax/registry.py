@@ -225,7 +225,7 @@ def choose_chunk(config: config_dict.ConfigDict, mesh: Mesh, before: int = 0) ->
 
 
 def bounded_chunk(chunk: int, groups: Sequence[ModelGroup]) -> int:
-    """At most the clients of a group: more are places in which nothing is trained. It does not depend on the devices."""
+    """At most the clients of a group: more are places in which nothing is trained. Devices do not count."""
     return min(chunk, max(group.clients for group in groups))
 
 
@@ -256,7 +256,7 @@ def _builder(config: config_dict.ConfigDict) -> Callable[..., Any]:
     name = config.method.name
     if name not in METHODS:
         near = difflib.get_close_matches(str(name), METHODS, 1)
-        raise bad_field("method.name", name, _listed(METHODS), f"did you mean {near[0]}" if near else "")
+        raise bad_field("method.name", name, _listed(METHODS), f"(did you mean {near[0]}?)" if near else "")
     allowed = [field.removeprefix("method.") for field in method_fields(config)]
     given = {key: value for key, value in config.method.items() if key != "name" and value is not None}
     for field, value in given.items():

@@ -19,8 +19,8 @@ import numpy as np
 from ml_collections import config_dict
 
 from scarlet_jax import cache as caching
-from scarlet_jax import comm, fields, fleet, registry
-from scarlet_jax.errors import UserError
+from scarlet_jax import comm, fields, fleet, memory, registry
+from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.population import draw_participants
 from scarlet_jax.protocol import Protocol, draw_public
@@ -111,6 +111,7 @@ class Planner:
         # Where all take part nobody ever misses a list, and without a cache there is nothing to miss: then no
         # participant needs catching up, all receive the same, and one stands for all.
         alike = [duration == 0 or m == self._settings.num_clients for m in participants]
+        self._check_memory([m for m, same in zip(participants, alike, strict=True) if not same], memory.host_limit())
         ids = [_alone(self.rounds) if same else self._ids(m) for m, same in zip(participants, alike, strict=True)]
         clients = tuple(1 if same else self._settings.num_clients for same in alike)
         scan = self._scan(on_expiry, duration > 0, clients, tuple(own.shape[1] for own in ids))
@@ -119,6 +120,18 @@ class Planner:
             self._bill(counts, duration, on_expiry, m, m if same else 1)
             for counts, m, same in zip(counted, participants, alike, strict=True)
         ]
+
+    def _check_memory(self, participants: Sequence[int], limit: int | None) -> None:
+        """Refuse draws of all rounds, and clients' copies for each M, that do not fit into this machine's memory."""
+        draws = self.rounds * (self._settings.public_per_round + sum(3 * m for m in participants))
+        need = 4 * (draws + len(participants) * self.num_clients * self.public_size)
+        if limit is not None and need > limit:
+            raise bad_field(
+                "rounds",
+                self.rounds,
+                "fewer, or fewer clients or public images; --notable plans the config alone",
+                f"and the plan takes {need / 1e9:,.3g} GB of memory with config.num_clients = {self.num_clients}",
+            )
 
     @functools.cached_property
     def _draws(self) -> jax.Array:

@@ -32,7 +32,7 @@ def unused_options(config: config_dict.ConfigDict) -> list[str]:
     ]
     if config.eval_clients == "all" and name in registry.ONE_ARCHITECTURE:
         sentences.append(
-            f"config.eval_clients is 'all', and the clients of {name} keep no models: the server's model is evaluated on "
-            "the test images of each of them."
+            f"config.eval_clients is 'all', and the clients of {name} keep no models: the server's model is evaluated "
+            "on the test images of each of them."
         )
     return sentences

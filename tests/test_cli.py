@@ -85,12 +85,24 @@ REFUSED = {
     "misspelt without value": ([DIGITS, "--noconfig.same_int"], ["'same_int'", "config.same_init?"]),
     "a whole group": ([DIGITS, "--config.cache=5"], ["config.cache is a group", "cache.duration"]),
     "subscript": ([DIGITS, "--config.data['dir']=x"], ["no field"]),
-    "int": ([DIGITS, "--config.rounds=1.5"], ["config.rounds is '1.5'; allowed is a whole number from 1 to 2147483647."]),
-    "int, apart": ([DIGITS, "--config.rounds", "many"], ["config.rounds is 'many'; allowed is a whole number from 1 to 2147483647."]),
+    "int": (
+        [DIGITS, "--config.rounds=1.5"],
+        ["config.rounds is '1.5'; allowed is a whole number from 1 to 2147483647."],
+    ),
+    "int, apart": (
+        [DIGITS, "--config.rounds", "many"],
+        ["config.rounds is 'many'; allowed is a whole number from 1 to 2147483647."],
+    ),
     "float": ([DIGITS, "--config.lr=fast"], ["config.lr is 'fast'; allowed is a number above 0"]),
     "bool": ([DIGITS, "--config.same_init=maybe"], ["config.same_init is 'maybe'; allowed is true or false."]),
-    "open int": ([DIGITS, "--config.cache.duration=none"], ["config.cache.duration is 'none'; allowed is open (None) or a whole number from 0"]),
-    "open float": ([DIGITS, "--config.method.beta=x"], ["config.method.beta is 'x'; allowed is open (None) or a number"]),
+    "open int": (
+        [DIGITS, "--config.cache.duration=none"],
+        ["config.cache.duration is 'none'; allowed is open (None) or a whole number from 0"],
+    ),
+    "open float": (
+        [DIGITS, "--config.method.beta=x"],
+        ["config.method.beta is 'x'; allowed is open (None) or a number"],
+    ),
     "empty value": ([DIGITS, "--config.lr="], ["config.lr is ''; allowed is a number above 0"]),
     "no value": ([DIGITS, "--config.rounds"], ["Missing value", "config.rounds"]),
     "unknown flag": ([DIGITS, "--wokdir=x"], ["no flag --wokdir", "--workdir?"]),
@@ -140,7 +152,8 @@ def test_an_open_field_can_be_opened_again(field, tmp_path):
         "num_rounds": "rounds", "local_epochs": "epochs", "clients": "num_clients", "K": "num_clients",
         "fraction_fit": "participation", "client_fraction": "participation", "dataset": "data.private",
         "dirichlet_alpha": "partition.alpha", "alpha": "partition.alpha", "arch": "model.client", "wd": "weight_decay",
-        "optimizer.learning_rate": "lr", "mu": "method.prox_mu", "random_seed": "seed", "save_every": "checkpoint.every",
+        "optimizer.learning_rate": "lr", "mu": "method.prox_mu", "random_seed": "seed",
+        "save_every": "checkpoint.every",
         "cache.D": "cache.duration", "algorithm": "method.name", "data_dir": "data.dir", "public": "data.public",
     }.items(),
 )  # fmt: skip

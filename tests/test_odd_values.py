@@ -40,7 +40,8 @@ ODD = {
     "no UTF-8": "a\udcffb", "long": "a" * 5000, "number as text": "3", "bytes": b"x", "list": [1], "empty list": [],
     "tuple": (), "dict": {}, "group": config_dict.ConfigDict({"x": 1}), "empty group": config_dict.ConfigDict(),
     "single": np.float32(0.5), "double": np.float64(0.5), "numpy int": np.int64(3), "numpy byte": np.uint8(3),
-    "numpy bool": np.bool_(True), "numpy text": np.str_("mlp"), "numpy nan": np.float16(np.nan), "date": np.datetime64(0, "s"),
+    "numpy bool": np.bool_(True), "numpy text": np.str_("mlp"), "numpy nan": np.float16(np.nan),
+    "date": np.datetime64(0, "s"),
     "array": np.array([1, 2]), "0-d array": np.array(3), "no number": 1j, "fraction": fractions.Fraction(1, 3),
     "decimal": decimal.Decimal("0.1"), "set": {1}, "path": pathlib.Path("x"), "function": len, "type": int,
     "unprintable": Unprintable(), "reference": config_dict.FieldReference(3),
@@ -173,6 +174,26 @@ def test_a_chunk_is_at_most_a_groups_clients_on_any_number_of_devices():
         assert registry.bounded_chunk(1_000_000, registry.model_groups(config)[1:]) == 3
         config.clients_per_chunk = 2
         assert registry.choose_chunk(config, mesh, before=5) == 2
+
+
+@pytest.mark.parametrize("fields_", [{"rounds": 2**31 - 1}, {"num_clients": 2**31 - 1, "participation": 0.5}], ids=str)
+def test_a_plan_that_no_memory_holds_is_refused(fields_):
+    from scarlet_jax.simulation import Planner
+
+    config = digits.get_config()
+    config.update(fields_)
+    with pytest.raises(
+        UserError, match=r"^config\.rounds is .* GB of memory with config\.num_clients = .*; allowed is "
+    ):
+        Planner(config, 10).run()
+
+
+def test_a_batch_is_at_most_what_there_is():
+    from scarlet_jax.learner import Training, sgd
+
+    training = Training(1, 2**31 - 1, sgd(0.1, 0, 0))
+    assert [training.of(size).batch_size for size in (0, 1, 30, 2**31 - 1)] == [1, 1, 30, 2**31 - 1]
+    assert training._replace(batch_size=20).of(30).batch_size == 20
 
 
 def _sentences():

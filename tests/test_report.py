@@ -95,7 +95,9 @@ def test_load_reads_what_the_program_writes(tmp_path):
     path = write_run(tmp_path / "run")
     scores = Scores(*(np.array([3.0, 6.0]) for _ in range(3)), np.array([10.0, 10.0]))
     server = Scores(*(np.float32(5) for _ in range(3)), np.float32(10))
-    evaluation = Evaluation(**dict.fromkeys(Evaluation._fields) | {"server": server, "clients": scores, "ids": np.array([0, 1])})
+    evaluation = Evaluation(
+        **dict.fromkeys(Evaluation._fields) | {"server": server, "clients": scores, "ids": np.array([0, 1])}
+    )
     counts = SimpleNamespace(requested=4, hit=2, stale=1, caught_up=np.array([3, 0]))
     each = dict.fromkeys(("fit_loss", "fit_accuracy", "kd_loss"), np.ones(2))
     rest = dict.fromkeys(("server_kd_loss", "target_entropy", "disagreement"), 1.0)

@@ -29,8 +29,8 @@ def selective_fd(
     Raises:
       UserError: a value out of range.
     """
-    if not 1e-100 <= width <= 1e100:  # its square is a float64
-        raise bad_field("method.width", width, "a number from 1e-100 to 1e100")
+    if not width >= 1e-100:  # its square is a float64
+        raise bad_field("method.width", width, "a number from 1e-100 to 1e38")
     if not -10 <= lambda_exponent <= 10:
         raise bad_field("method.lambda_exponent", lambda_exponent, "a number from -10 to 10")
     if not 0 <= quantile <= 1:

@@ -145,8 +145,7 @@ def find_baseline(groups: Sequence[Group], wanted: str) -> Group:
         lambda group: name == f"{group.method}+cache" and group.duration > 0,
         # "dsfl" means plain DS-FL where DS-FL with a cache is shown too.
         lambda group: (
-            name in (group.method, TITLES.get(group.method, "").casefold())
-            and group.duration == group.own_duration
+            name in (group.method, TITLES.get(group.method, "").casefold()) and group.duration == group.own_duration
         ),
         lambda group: name in (group.method, TITLES.get(group.method, "").casefold()),
     ]
@@ -158,7 +157,9 @@ def find_baseline(groups: Sequence[Group], wanted: str) -> Group:
             listing = ", ".join(repr(group.label) for group in found)
             raise UserError(f"The baseline {wanted!r} may be any of {listing}: give one of these labels.")
     listing = ", ".join(repr(group.label) for group in groups)
-    raise UserError(f"The baseline {wanted!r} is not among the runs: give a method, METHOD+cache, a run's name, or one of {listing}.")
+    raise UserError(
+        f"The baseline {wanted!r} is not among the runs: give METHOD, METHOD+cache, a run's name, or one of {listing}."
+    )
 
 
 def _title(run: Run) -> str:

@@ -172,10 +172,14 @@ def _spoilt(monkeypatch, spoil, at):
 @pytest.mark.parametrize(
     ("field", "index", "message"),
     [
-        ("fit_loss", 2, r"round 2: the training loss of client 2 is not finite; .* a lower config\.lr may help in an"),
-        ("kd_loss", 1, r"round 2: the distillation loss of client 1 is not finite; .* a lower config\.kd_lr may help"),
+        ("fit_loss", 2, r"round 2: the training loss of client 2 is not finite; .* a lower config\.lr, or a lower"),
+        ("kd_loss", 1, r"round 2: the distillation loss of client 1 is not finite; .* lower config\.kd_lr may help"),
         ("server_kd_loss", (), r"round 2: the server's distillation loss is not finite; the checkpoint after 2 rounds"),
-        ("target_entropy", (), r"round 2: the server's target entropy is not finite; .* another config\.method\.beta may"),
+        (
+            "target_entropy",
+            (),
+            r"round 2: the server's target entropy is not finite; .* another config\.method\.beta",
+        ),
     ],
 )
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, finished, field, index, message):
@@ -198,13 +202,18 @@ def test_a_model_that_is_not_finite_never_enters_a_checkpoint(tmp_path, monkeypa
         return state._replace(clients=(group._replace(params=params),)), report
 
     _spoilt(monkeypatch, spoil, at=3)  # not evaluated: nothing else would show it
-    with pytest.raises(scarlet_jax.UserError, match=r"round 3: the model of client 3 is not finite after its last step; no checkpoint was saved yet, "):
+    with pytest.raises(
+        scarlet_jax.UserError,
+        match=r"round 3: the model of client 3 is not finite after its last step; no checkpoint was saved yet, ",
+    ):
         scarlet_jax.run(tiny(rounds=5, eval_every=5, checkpoint__every=4), tmp_path)
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_a_learning_rate_far_too_high_stops_the_run(tmp_path):
-    with pytest.raises(scarlet_jax.UserError, match=r"round 0: .* client \d.* no checkpoint .* lower config\.lr may help\.") as stopped:
+    with pytest.raises(
+        scarlet_jax.UserError, match=r"round 0: .* client \d.* no checkpoint .* lower config\.lr may help\."
+    ) as stopped:
         scarlet_jax.run(tiny(lr=1e30), tmp_path)
     assert "\n" not in str(stopped.value)
     assert not (tmp_path / "metrics.jsonl").exists() and not (tmp_path / "summary.json").exists()
@@ -212,7 +221,9 @@ def test_a_learning_rate_far_too_high_stops_the_run(tmp_path):
 
 def test_wandb_without_wandb_is_one_sentence_before_anything_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(scarlet_jax.UserError, match=r"wandb.mode is 'offline', but wandb is not installed; allowed is "):
+    with pytest.raises(
+        scarlet_jax.UserError, match=r"wandb.mode is 'offline', but wandb is not installed; allowed is "
+    ):
         scarlet_jax.run(tiny(wandb__mode="offline"), tmp_path)
     assert not list(tmp_path.iterdir())
 
