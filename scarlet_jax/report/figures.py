@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from scarlet_jax.report.groups import Group
+from scarlet_jax.report.overlap import widen_hidden
 from scarlet_jax.report.runs import Run
-from scarlet_jax.report.style import BLACK, Look, looks
+from scarlet_jax.report.style import BLACK, from_zero, line, looks, marks, plain_log
 from scarlet_jax.report.table import WHO, Options
 from scarlet_jax.report.text import byte_unit, sends
 
@@ -25,6 +26,12 @@ _VOLUME_TITLES = {
     "uplink": "clients to server", "downlink": "server to clients", "both": "bytes per round, both directions"
 }  # fmt: skip
 _MARKS = 8  # markers along a curve
+
+# What helps to choose beta: column of metrics.jsonl -> title and label of its panel.
+LABEL_METRICS = {
+    "target_entropy": ("entropy of the teacher", "nats (uniform: log C)"),
+    "disagreement": ("disagreement among clients", "Jensen-Shannon divergence (nats)"),
+}
 
 
 class Drawn(NamedTuple):
@@ -45,6 +52,7 @@ class _Drawing:
         self.groups, self.options, self.ledger = groups, options, options.ledger
         self.looks = looks(groups)
         self.who = [who for who in WHO if any(group.has(WHO[who]) for group in groups)]
+        self.curves: dict[Any, list[Line2D]] = {}  # of each panel of the figure in the making, the lowest first
 
     def all(self) -> list[Drawn]:
         over = {"rounds": "rounds"}
@@ -69,6 +77,11 @@ class _Drawing:
             add("bytes_rounds", title, [self.volume("uplink"), self.volume("downlink")], senders)
         if cached:
             add("cache_hits", "Public samples answered from the cache", [self.hits], cached)
+        for_beta = {name: [i for i in everyone if self.groups[i].has(_metric(name))] for name in LABEL_METRICS}
+        if any(for_beta.values()):
+            panels = [self.metric(name) for name, shown in for_beta.items() if shown]
+            title = "Soft labels: how sure the teacher is, and how far clients disagree"
+            add("soft_labels", title, panels, sorted(set().union(*for_beta.values())))
         if known:
             height = max(2.6, 0.9 + 0.15 * sum(_wrapped(self.groups[i].shown).count("\n") + 1.3 for i in known))
             panels = [self.boxes(known, named=True), self.spread]
@@ -84,6 +97,7 @@ class _Drawing:
 
     def figure(self, title: str, rows: Sequence[Sequence[Panel]], shown: Sequence[int], height: float) -> Figure:
         """Rows of panels, the title above them and one legend of the groups in `shown` below."""
+        self.curves = {}
         width = max(len(row) for row in rows)
         size = {1: 4.2, 2: 7.2}.get(width, 3.0 * width)
         groups = [self.groups[i] for i in shown]
@@ -101,7 +115,7 @@ class _Drawing:
         if title:
             figure.suptitle("\n".join(textwrap.wrap(title, int(size * 13))), fontweight="bold")
         figure.legend(
-            handles=[Line2D([], [], label=self.groups[i].shown, **_line(self.looks[i])) for i in shown],
+            handles=[Line2D([], [], label=self.groups[i].shown, **line(self.looks[i])) for i in shown],
             loc="outside lower center",
             title="bands: ± one standard deviation over seeds" if bands else None,
             title_fontsize=7,
@@ -111,6 +125,8 @@ class _Drawing:
         )
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # the layout is found: not once more for each format
+        for curves in self.curves.values():
+            widen_hidden(curves, figure.dpi)
         return figure
 
     def accuracy(self, who: str, over: str) -> Panel:
@@ -137,9 +153,9 @@ class _Drawing:
                 if over != "rounds" and not sends(group, self.ledger):
                     level = group.curve(WHO[who]).mean[-1:]
                     if len(level):
-                        style = _line(look) | {"marker": "None"}
-                        axis.axhline(level[0], **style)
-                        axis.plot([0.03], level, transform=axis.get_yaxis_transform(), **_line(look))
+                        style = line(look) | {"marker": "none"}
+                        self.curves.setdefault(axis, []).append(axis.axhline(level[0], **style))
+                        axis.plot([0.03], level, transform=axis.get_yaxis_transform(), **marks(look))
                     continue
                 self.plot(axis, i, lambda run: x(run) / size, WHO[who])  # noqa: B023 - called at once
             axis.set_title(_PANEL_TITLES[who])
@@ -152,7 +168,7 @@ class _Drawing:
                 }[over]
             )
             if log:
-                _plain_log(axis.xaxis)
+                plain_log(axis.xaxis)
             else:
                 axis.xaxis.set_major_locator(MaxNLocator(6, integer=over == "rounds"))
 
@@ -165,11 +181,18 @@ class _Drawing:
         kept = np.isin(curve.rounds, at.rounds)
         rounds, mean, std = (values[kept] for values in curve)
         position = at.mean[np.searchsorted(at.rounds, rounds)]
-        step = max(1, len(rounds) // _MARKS)
-        first = (index * step) // max(1, len(self.groups))
-        axis.plot(position, mean, markevery=(first, step), **_line(look))
+        # At least one place for each group between two markers of a curve, as far as there are so many points.
+        step = max(1, min(max(len(rounds) // _MARKS, len(self.groups)), len(rounds)))
+        # Neighbours in the legend are far apart: their fractions of the golden ratio are.
+        order = np.argsort(np.argsort(np.arange(len(self.groups)) * 0.618 % 1))
+        first = int(order[index]) * step // len(self.groups)
+        self.curves.setdefault(axis, []).extend(axis.plot(position, mean, **line(look) | {"marker": "none"}))
+        axis.plot(position, mean, markevery=(first, step), **marks(look))
         if len(group.runs) > 1:
-            axis.fill_between(position, mean - std, mean + std, color=look.colour, alpha=0.18, linewidth=0)
+            alpha = (
+                0.18 if len(self.groups) <= 4 else 0.7 / len(self.groups)
+            )  # many bands together stay paler than lines
+            axis.fill_between(position, mean - std, mean + std, color=look.colour, alpha=alpha, linewidth=0)
 
     def volume(self, direction: str) -> Panel:
         """Bytes of each round, in one direction or both."""
@@ -186,9 +209,9 @@ class _Drawing:
                 self.plot(axis, i, lambda run: run.round + 1.0, lambda run: values(run) / size)
             if min(typical) > 0 and max(typical) > 20 * min(typical):
                 axis.set_yscale("log")  # weights beside labels: on a linear axis the labels would lie on the floor
-                _plain_log(axis.yaxis)
+                plain_log(axis.yaxis)
             else:
-                axis.set_ylim(bottom=0)
+                from_zero(axis)
             axis.set_title(_VOLUME_TITLES[direction])
             axis.set_ylabel(f"bytes per round ({unit})")
             axis.set_xlabel("communication rounds")
@@ -206,6 +229,22 @@ class _Drawing:
         axis.set_xlabel("communication rounds")
         axis.set_ylim(-0.02, 1.02)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+    def metric(self, name: str) -> Panel:
+        """A column of metrics.jsonl over rounds."""
+        title, label = LABEL_METRICS[name]
+
+        def panel(axis: Any) -> None:
+            for i, group in enumerate(self.groups):
+                if group.has(_metric(name)):
+                    self.plot(axis, i, lambda run: run.round + 1.0, _metric(name))
+            axis.set_title(title)
+            axis.set_ylabel(label)
+            axis.set_xlabel("communication rounds")
+            from_zero(axis)
+            axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+        return panel
 
     def boxes(self, known: Sequence[int], named: bool) -> Panel:
         """Each client's top-1 in the last evaluation: quartiles, extremes, and the mean as the group's marker."""
@@ -225,7 +264,7 @@ class _Drawing:
                     whiskerprops={"color": look.colour, "linestyle": look.line},
                     capprops={"color": look.colour},
                     medianprops={"color": BLACK, "linewidth": 1.0},
-                    meanprops={key: value for key, value in _line(look).items() if key.startswith("marker")},
+                    meanprops={key: value for key, value in line(look).items() if key.startswith("marker")},
                 )
             axis.set_ylim(len(known) - 0.4, -0.6)
             axis.grid(axis="y", visible=False)
@@ -247,8 +286,13 @@ class _Drawing:
         axis.set_title("spread over the clients")
         axis.set_ylabel("std of top-1 over clients")
         axis.set_xlabel("communication rounds")
-        axis.set_ylim(bottom=0)
+        from_zero(axis)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def _metric(name: str) -> Values:
+    """A column of metrics.jsonl; NaN where a run does not have it."""
+    return lambda run: run.metrics.get(name, np.full(len(run.round), np.nan))
 
 
 def hit_share(run: Run) -> np.ndarray:
@@ -264,17 +308,6 @@ def _spread_by_round(run: Run) -> np.ndarray:
     return values
 
 
-def _plain_log(axis: Any) -> None:
-    """Plain numbers along a logarithmic axis, at 2 and 5 too where powers of ten alone would be too few."""
-    low, high = axis.get_view_interval()
-    axis.set_major_formatter(lambda value, _: f"{value:g}")
-    if high < 30 * low:
-        axis.set_minor_locator(LogLocator(subs=(2, 5)))
-        axis.set_minor_formatter(lambda value, _: f"{value:g}")
-    else:
-        axis.set_minor_formatter(NullFormatter())
-
-
 def _wrapped(label: str) -> str:
     return "\n".join(textwrap.wrap(label, 24))
 
@@ -286,13 +319,3 @@ def _largest(values: np.ndarray) -> float:
 def _median(values: np.ndarray) -> float:
     kept = values[np.isfinite(values)]
     return float(np.median(kept)) if len(kept) else 0.0
-
-
-def _line(look: Look) -> dict[str, Any]:
-    return {
-        "color": look.colour,
-        "linestyle": look.line,
-        "marker": look.marker,
-        "markerfacecolor": look.colour if look.filled else "white",
-        "markeredgecolor": look.colour,
-    }

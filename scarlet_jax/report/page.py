@@ -20,7 +20,8 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 thead th { border-bottom: 2px solid #111; vertical-align: bottom; white-space: normal; }
-th:first-child { text-align: left; } tbody th { font-weight: 600; }
+.prose th, .prose td { text-align: left; vertical-align: top; white-space: normal; overflow-wrap: anywhere; }
+th:first-child { text-align: left; white-space: nowrap; } tbody th { font-weight: 600; }
 img { max-width: 100%; height: auto; } figure { margin: 0; }
 @media print { h2 { break-after: avoid; } figure { break-inside: avoid; } }
 """

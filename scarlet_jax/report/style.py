@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from matplotlib.ticker import LogLocator, NullFormatter
+
 from scarlet_jax.report.groups import Group
 from scarlet_jax.report.runs import OWN_DURATION
 
@@ -61,6 +63,38 @@ def _own_look(group: Group, variants: Sequence[Group]) -> Look:
     return Look(colour, _LINES[line % len(_LINES)], marker, line % 2 == 0)
 
 
+def line(look: Look) -> dict[str, Any]:
+    """Arguments of a matplotlib line."""
+    return {
+        "color": look.colour,
+        "linestyle": look.line,
+        "marker": look.marker,
+        "markerfacecolor": look.colour if look.filled else "white",
+        "markeredgecolor": look.colour,
+    }
+
+
+def marks(look: Look) -> dict[str, Any]:
+    """The same for its markers alone, above all lines: a curve under others is known by them."""
+    return line(look) | {"linestyle": "none", "zorder": 3}
+
+
+def from_zero(axis: Any) -> None:
+    """An axis from 0 to a little more than the largest value drawn, so that no marker is cut."""
+    axis.set_ylim(0, 1.08 * max(axis.dataLim.y1, 1e-9))
+
+
+def plain_log(axis: Any) -> None:
+    """Plain numbers along a logarithmic axis, at 2 and 5 too where powers of ten alone would be too few."""
+    low, high = axis.get_view_interval()
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    if high < 30 * low:
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.set_minor_formatter(lambda value, _: f"{value:g}")
+    else:
+        axis.set_minor_formatter(NullFormatter())
+
+
 @contextlib.contextmanager
 def applied() -> Iterator[None]:
     """Matplotlib's settings of a report, whatever the user's own; the same input gives the same bytes."""
@@ -71,6 +105,7 @@ def applied() -> Iterator[None]:
         matplotlib.rcParams.update(
             {
                 "svg.hashsalt": "scarlet_jax",
+                "text.parse_math": False,  # a name with dollar signs is a name
                 "font.size": 8,
                 "axes.titlesize": 8,
                 "axes.labelsize": 8,
@@ -84,6 +119,7 @@ def applied() -> Iterator[None]:
                 "grid.color": "#dddddd",
                 "grid.linewidth": 0.5,
                 "lines.linewidth": 1.4,
+                "lines.solid_capstyle": "butt",
                 "lines.markersize": 4.5,
             }
         )

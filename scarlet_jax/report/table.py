@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from scarlet_jax.errors import UserError
+from scarlet_jax.report import facts
 from scarlet_jax.report.groups import Group, find_baseline
 from scarlet_jax.report.runs import LEDGERS, Run
 
@@ -84,11 +85,13 @@ class Entry:
     Attributes:
       label, complete: the group's.
       rounds: rounds done, of each run; planned: rounds its config asks for; seeds: of each run.
-      scores: (who, what) -> Stat, who "server" or "client" (the mean client), what "final" or "best" top-1.
+      scores: (who, what) -> Stat of top-1, who "server" or "client" (the mean client), what "final", "last5" (mean of
+        the last five evaluations, or of all where there are fewer) or "best".
       client_std: standard deviation over the clients of the last evaluation; client_min: the worst of them.
       uplink, downlink, total: bytes over all rounds done.
       ratio: mean total / the baseline's, where both did the same number of rounds.
       reached: (who, target) -> Reached.
+      facts: what was run, for people; columns: the same for table.csv.
     """
 
     label: str
@@ -106,6 +109,8 @@ class Entry:
     total: Stat | None
     ratio: float | None = None
     reached: dict[tuple[str, float], Reached] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
 
 
 WHO: dict[str, Callable[[Run], np.ndarray]] = {
@@ -138,7 +143,7 @@ def _entry(group: Group, options: Options) -> Entry:
         scores={
             (who, what): _stat(choose(values(run)) for run in runs)
             for who, values in WHO.items()
-            for what, choose in (("final", _last), ("best", _best))
+            for what, choose in SCORES.items()
         },
         client_std=_stat(_last(run.spread()) for run in runs),
         client_min=_stat(_worst(run.per_client["top1"]) for run in runs),
@@ -146,6 +151,8 @@ def _entry(group: Group, options: Options) -> Entry:
         downlink=_stat(_last(run.total_downlink[ledger]) for run in runs),
         total=_stat(_last(run.total(ledger)) for run in runs),
         reached={(who, t): _reached(runs, who, t, ledger) for who in WHO for t in options.targets},
+        facts=facts.described(group),
+        columns=facts.columns(group),
     )
 
 
@@ -188,6 +195,11 @@ def _last(values: np.ndarray) -> float:
     return float(kept[-1]) if len(kept) else math.nan
 
 
+def _last_five(values: np.ndarray) -> float:
+    kept = _finite(values)[-5:]
+    return float(kept.mean()) if len(kept) else math.nan
+
+
 def _best(values: np.ndarray) -> float:
     return float(_finite(values).max(initial=-np.inf)) if np.isfinite(values).any() else math.nan
 
@@ -196,3 +208,6 @@ def _worst(per_client: np.ndarray) -> float:
     """The lowest of the last evaluation; [E, K] -> a number."""
     kept = _finite(per_client[-1]) if len(per_client) else per_client
     return float(kept.min()) if kept.size else math.nan
+
+
+SCORES: dict[str, Callable[[np.ndarray], float]] = {"final": _last, "last5": _last_five, "best": _best}

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scarlet_jax.names import in_csv
+from scarlet_jax.report import facts
 from scarlet_jax.report.groups import Group
-from scarlet_jax.report.table import WHO, Entry, Options, Reached, Stat
+from scarlet_jax.report.table import SCORES, WHO, Entry, Options, Reached, Stat
 
 _UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
 _NONE = "–"  # noqa: RUF001
@@ -23,6 +25,7 @@ class Grid(NamedTuple):
     title: str
     header: list[str]
     rows: list[list[str]]
+    prose: bool = False  # cells of text, not of numbers
 
 
 def byte_unit(largest: float) -> tuple[str, float]:
@@ -31,14 +34,14 @@ def byte_unit(largest: float) -> tuple[str, float]:
 
 
 def grids(entries: Sequence[Entry], options: Options) -> list[Grid]:
-    """The tables for people: accuracy, bytes, and bytes until each target."""
+    """The tables for people: accuracy, bytes, bytes until each target, and what was run."""
     accuracy = Grid(
         "Top-1 accuracy",
-        ["run", "seeds", "rounds", "server, final", "server, best", "mean client, final", "mean client, best",
-         "std over clients", "worst client"],
+        ["run", "seeds", "rounds", "server, final", "server, last 5", "server, best", "mean client, final",
+         "mean client, last 5", "mean client, best", "std over clients", "worst client"],
         [
             [_name(e), str(len(e.seeds)), _rounds(e)]
-            + [_share(e.scores[who, what]) for who in WHO for what in ("final", "best")]
+            + [_share(e.scores[who, what]) for who in WHO for what in SCORES]
             + [_share(e.client_std), _share(e.client_min)]
             for e in entries
         ],
@@ -64,7 +67,8 @@ def grids(entries: Sequence[Entry], options: Options) -> list[Grid]:
             rows = [[_name(e), *(x for c in columns for x in _until(e.reached[c], size, options))] for e in entries]
             title = f"Bytes until the {title}'s top-1 reaches a target, {options.ledger} ledger"
             tables.append(Grid(title + (f"; {against}" if options.baseline else ""), ["run", *header], rows))
-    return tables
+    rows = facts.compared([(_name(e), e.facts) for e in entries])
+    return [*tables, Grid("What was run", ["", "value"], rows, prose=True)]
 
 
 def notes(groups: Sequence[Group], entries: Sequence[Entry], options: Options) -> list[str]:
@@ -81,13 +85,16 @@ def notes(groups: Sequence[Group], entries: Sequence[Entry], options: Options) -
     found.append(f"Bytes are those of the {options.ledger} ledger ({what[options.ledger]}), summed over participants.")
     found.append(
         "Server accuracy is on the whole test set; client accuracy on each participant's own test data, averaged over "
-        "the round's participants. The standard deviation over clients and the worst client are of the last evaluation."
+        "the round's participants. Final is the last evaluation, last 5 the mean of the last five (of all, where there "
+        "are fewer). The standard deviation over clients and the worst client are of the last evaluation."
     )
     if any(len(g.runs) > 1 for g in groups):
         found.append(
             "± is one standard deviation over seeds (of a sample, n - 1), and so are the bands of the curves, over the "
             "rounds that all seeds have."
         )
+    if len(groups) > 1:
+        found.append("A curve that others lie on is drawn wider, and is seen on both sides of them.")
     if options.targets:
         found.append(
             "Bytes until a target are cumulative, up and down, with the first evaluated round at or above it; "
@@ -132,7 +139,7 @@ def markdown(entries: Sequence[Entry], options: Options, lines: Sequence[str]) -
 
     parts = ["# Report"]
     for grid in grids(entries, options):
-        rule = row(["---", *["---:"] * (len(grid.header) - 1)])
+        rule = row(["---", *["---" if grid.prose else "---:"] * (len(grid.header) - 1)])
         parts.append("\n".join([f"## {grid.title}", "", row(grid.header), rule, *map(row, grid.rows)]))
     parts.append("\n".join(["## Notes", "", *(f"- {line}" for line in lines)]))
     return "\n\n".join(parts) + "\n"
@@ -150,7 +157,8 @@ def html_tables(entries: Sequence[Entry], options: Options) -> str:
             for first, *rest in grid.rows
         )
         parts.append(
-            f'<h2>{html.escape(grid.title)}</h2>\n<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
+            f'<h2>{html.escape(grid.title)}</h2>\n<div class="scroll"><table{" class=prose" * grid.prose}>\n'
+            f"<thead><tr>{head}</tr></thead>\n"
             f"<tbody>\n{body}\n</tbody></table></div>"
         )
     return "\n".join(parts)
@@ -161,9 +169,9 @@ def csv_text(entries: Sequence[Entry], options: Options) -> str:
 
     def columns(entry: Entry) -> dict[str, Any]:
         row: dict[str, Any] = {
-            "label": entry.label,
-            "method": entry.method,
-            "runs": " ".join(entry.names),
+            "label": in_csv(entry.label),
+            "method": in_csv(entry.method),
+            "runs": in_csv(" ".join(entry.names)),
             "seeds": " ".join(map(str, entry.seeds)),
             "rounds": " ".join(map(str, entry.rounds)),
             "rounds_planned": entry.planned,
@@ -178,10 +186,11 @@ def csv_text(entries: Sequence[Entry], options: Options) -> str:
             add(f"{who}_top1_{what}", stat)
         add("client_top1_std_over_clients", entry.client_std)
         add("client_top1_worst", entry.client_min)
+        row |= entry.columns
         row["ledger"] = options.ledger
         for name, stat in (("uplink", entry.uplink), ("downlink", entry.downlink), ("total", entry.total)):
             add(f"{name}_bytes", stat)
-        row["baseline"] = options.baseline
+        row["baseline"] = options.baseline and in_csv(options.baseline)
         row["total_bytes_ratio"] = entry.ratio
         for (who, target), reached in entry.reached.items():
             name = f"{who}_{target:g}"

@@ -1,0 +1,146 @@
+"""What was run: data, clients, training, versions and commit, as a run's config.json and environment.json say."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from scarlet_jax import names
+from scarlet_jax.report.groups import Group
+from scarlet_jax.report.runs import Run
+
+_UNKNOWN = "not recorded"
+_FEW = 4  # labels, or values, that are listed
+
+
+def described(group: Group) -> dict[str, str]:
+    """Name and text of each fact, for people."""
+    run, get = group.runs[0], _getter(group.runs[0])
+    starts = [start for run in group.runs for start in _starts(run.path)]
+    return {
+        "method": _listed(
+            run.method, *((name, value) for name, value in run.config["method"].items() if name != "name")
+        ),
+        "private data": _data(get("data.private"), get("data.train_size")),
+        "public data": _listed(
+            _data(get("data.public")), ("N =", get("public_size")), ("P =", get("public_per_round"))
+        ),
+        "clients": _listed(f"K = {_text(get('num_clients'))}", ("participation", get("participation"))),
+        "partition": _partition(get),
+        "rounds": _text(get("rounds")),
+        "local training": _training(get, ""),
+        "distillation": _training(get, "kd_"),
+        "models": _listed(f"client {_text(get('model.client'))}", ("server", get("model.server"))),
+        "cache": f"D = {run.duration}, {_text(get('cache.on_expiry'))}" if run.duration else "none",
+        "seeds": ", ".join(str(run.seed) for run in group.runs),
+        "versions": _distinct(map(_versions, starts)),
+        "commit": _distinct(start.get("commit") or _UNKNOWN for start in starts),
+        "devices": _distinct(map(_devices, starts)),
+    }
+
+
+def columns(group: Group) -> dict[str, Any]:
+    """The same for table.csv: plain numbers where there are some."""
+    get, texts = _getter(group.runs[0]), described(group)
+    numbers = {
+        "num_clients": "num_clients", "participation": "participation", "alpha": "partition.alpha", "lr": "lr",
+        "kd_lr": "kd_lr",
+    }  # fmt: skip
+    row = {name: names.in_csv(_data(get(f"data.{name}"))) for name in ("private", "public")}
+    row |= {name: get(field) for name, field in numbers.items()}
+    row["partition"] = names.in_csv(_text(get("partition.name")))
+    return row | {name: names.in_csv(texts[name]) for name in ("versions", "commit")}
+
+
+def _getter(run: Run) -> Callable[[str], Any]:
+    """Fields of a run's config by their dotted name; None for one that an older program did not have."""
+
+    def get(field: str) -> Any:
+        value: Any = run.config
+        for part in field.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    return get
+
+
+def _data(name: Any, size: Any = 0) -> str:
+    return names.of_file(_UNKNOWN if name is None else name) + (f", {size:,} images of it" if size else "")
+
+
+def _partition(get: Callable[[str], Any]) -> str:
+    name = _text(get("partition.name"))
+    fields = {"dirichlet": "alpha", "label_dirichlet": "alpha", "shards": "classes_per_client"}
+    own = fields.get(name)
+    named = [(own.replace("_", " "), get(f"partition.{own}"))] if own else []
+    return _listed(name, *named, ("seed", get("partition.seed")))
+
+
+def _training(get: Callable[[str], Any], prefix: str) -> str:
+    epochs = get(f"{prefix}epochs")
+    head = "1 epoch" if epochs == 1 else f"{_text(epochs)} epochs"
+    rest = [("batches of", "batch_size"), ("lr", "lr"), ("momentum", "momentum"), ("weight decay", "weight_decay")]
+    return _listed(head, *((name, get(prefix + field) or None) for name, field in rest))
+
+
+def _starts(path: Path) -> list[dict[str, Any]]:
+    """The starts of a run in environment.json; empty where that is missing or damaged, which is no reason to stop."""
+    try:
+        starts = json.loads((path / "environment.json").read_text())["starts"]
+        return [start for start in starts if isinstance(start, dict)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _versions(start: dict[str, Any]) -> str:
+    versions = start.get("versions")
+    found = {"python": start.get("python")} | (versions if isinstance(versions, dict) else {})
+    return ", ".join(f"{name} {version}" for name, version in found.items() if version) or _UNKNOWN
+
+
+def _devices(start: dict[str, Any]) -> str:
+    devices = start.get("devices")
+    count = Counter(map(str, devices if isinstance(devices, list) else []))
+    return ", ".join(f"{number} x {name}" for name, number in count.items()) or _UNKNOWN
+
+
+def _distinct(texts: Any) -> str:
+    return "; ".join(dict.fromkeys(texts)) or _UNKNOWN
+
+
+def _listed(head: str, *named: tuple[str, Any]) -> str:
+    """`head, NAME VALUE, ...`, without those that have no value."""
+    return ", ".join([head, *(f"{name} {_text(value)}" for name, value in named if value is not None)])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return _UNKNOWN if value is None else str(value).lower()
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def compared(entries: Sequence[tuple[str, dict[str, str]]]) -> list[list[str]]:
+    """Rows of a table: each fact, and what it is; where it differs, what it is for which labels.
+
+    What has many values is a field that was varied, and the labels say it: then only its values are listed.
+    """
+    rows = []
+    for name in entries[0][1] if entries else ():
+        labels: dict[str, list[str]] = {}
+        for label, facts in entries:
+            labels.setdefault(facts[name], []).append(label)
+        if len(labels) == 1:
+            rows.append([name, next(iter(labels))])
+        elif len(labels) > _FEW:
+            rows.append([name, "; ".join(labels)])
+        else:
+            rows.append([name, "; ".join(f"{text} ({_some(who)})" for text, who in labels.items())])
+    return rows
+
+
+def _some(labels: Sequence[str]) -> str:
+    more = len(labels) - _FEW
+    return "; ".join(labels[:_FEW]) + (f"; {more} more" if more > 0 else "")
