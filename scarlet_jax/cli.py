@@ -226,6 +226,9 @@ def _log_to_stderr(flag_values: flags.FlagValues) -> None:
     if flag_values["verbosity"].using_default_value:
         own.setLevel(standard_logging.INFO)
         logging.set_verbosity(logging.WARNING)
+        standard_logging.getLogger("matplotlib.font_manager").setLevel(
+            standard_logging.ERROR
+        )  # "building the font cache"
 
 
 def _define(define_flags: DefineFlags | None, flag_values: flags.FlagValues) -> list[flags.Flag]:

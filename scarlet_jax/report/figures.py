@@ -183,7 +183,9 @@ class _Drawing:
         position = at.mean[np.searchsorted(at.rounds, rounds)]
         # At least one place for each group between two markers of a curve, as far as there are so many points.
         step = max(1, min(max(len(rounds) // _MARKS, len(self.groups)), len(rounds)))
-        first = index * step // len(self.groups)
+        # Neighbours in the legend are far apart: their fractions of the golden ratio are.
+        order = np.argsort(np.argsort(np.arange(len(self.groups)) * 0.618 % 1))
+        first = int(order[index]) * step // len(self.groups)
         self.curves.setdefault(axis, []).extend(axis.plot(position, mean, **line(look) | {"marker": "none"}))
         axis.plot(position, mean, markevery=(first, step), **marks(look))
         if len(group.runs) > 1:

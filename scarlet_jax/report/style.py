@@ -79,8 +79,9 @@ def marks(look: Look) -> dict[str, Any]:
 
 
 def from_zero(axis: Any) -> None:
-    """An axis from 0 to a little more than the largest value drawn, so that no marker is cut."""
-    axis.set_ylim(0, 1.08 * max(axis.dataLim.y1, 1e-9))
+    """An axis from a little below 0 to a little above the largest value drawn, so that no marker is cut."""
+    largest = max(axis.dataLim.y1, 1e-9)
+    axis.set_ylim(-0.02 * largest, 1.08 * largest)
 
 
 def plain_log(axis: Any) -> None:
