@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import csv
+import ctypes
 import json
 import os
 import struct
@@ -74,6 +75,16 @@ def environment(devices: int = 1, quick: bool = True) -> dict[str, str]:
 def start(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.Popen(arguments, cwd=ROOT, env=environment(), text=True, **pipes)
+
+
+def obey_permissions() -> None:
+    """As `preexec_fn` of a process: permissions of files bind it also where the tests run as root.
+
+    A root process loses the capabilities to read, search and write everything, but keeps its uid: another one might
+    not be allowed to read the Python that it runs in.
+    """
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP; a user without it has neither of them
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 120) -> None:
