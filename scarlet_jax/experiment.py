@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import os
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +26,8 @@ from scarlet_jax.models import conv_timing, resolve_conv
 from scarlet_jax.phases import shapes
 from scarlet_jax.profile import Profile
 from scarlet_jax.progress import Progress
+from scarlet_jax.streams import say
+from scarlet_jax.system_errors import refusing
 from scarlet_jax.types import Algorithm
 from scarlet_jax.unused import unused_options
 from scarlet_jax.validate import validate
@@ -48,7 +53,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
     )
     for sentence in unused_options(config):
         _say(sentence)
-    with contextlib.ExitStack() as stack, signals.installed(stop):
+    with _sentences(), contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdir.lock(path)))
         begun, summary = hosts.from_first(lambda: _open(path, config))
         if summary and _finished(summary, config.rounds):
@@ -69,7 +74,23 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
 
 def _say(text: str) -> None:
     if hosts.is_first():
-        print(text, flush=True)
+        say(text)
+
+
+@contextlib.contextmanager
+def _sentences() -> Iterator[None]:
+    """What the system refuses a run becomes one sentence, without Orbax's own reports of the same error."""
+
+    def of_orbax(record: logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}" in record.pathname and record.levelno >= logging.ERROR
+
+    log, other = logging.getLogger("absl"), lambda record: not of_orbax(record)
+    log.addFilter(other)
+    try:
+        with refusing("training", "The same command then resumes the run."):
+            yield
+    finally:
+        log.removeFilter(other)
 
 
 def _check(config: config_dict.ConfigDict) -> None:

@@ -9,6 +9,7 @@ from collections import deque
 from typing import Any
 
 from scarlet_jax.comm import LEDGERS
+from scarlet_jax.streams import say
 
 
 class Progress:
@@ -30,7 +31,7 @@ class Progress:
         self._timed: tuple[int, float] | None = None  # rounds done and the time when the first row arrived
         self._live: Any = None
         self._quiet = quiet
-        if sys.stdout.isatty() and not quiet:
+        if not quiet and sys.stdout is not None and sys.stdout.isatty():
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
             from rich.table import Column
 
@@ -74,7 +75,7 @@ class Progress:
                 at = max(done * self._blocks, self._at())  # nobody may have polled since the round ended
                 self._live.update(self._task, completed=at, shown=at // self._blocks, text=text)
             else:
-                print(f"round {done}/{self._rounds}  {text}  ({row['seconds']:.1f} s)", flush=True)
+                say(f"round {done}/{self._rounds}  {text}  ({row['seconds']:.1f} s)")
 
     def stop(self) -> None:
         """Leave the terminal as it was."""

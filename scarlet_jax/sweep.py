@@ -4,7 +4,13 @@ Each run is what `launch.py` would do, in DIR/<method>-s<seed>; the same command
 resumes what is not. At the end the runs are reported in DIR/report.
 """
 
+# ruff: noqa: E402 - what is imported below takes a third of a second
 from __future__ import annotations
+
+from scarlet_jax import signals
+
+if __name__ == "__main__":
+    signals.exit_at_once()
 
 import json
 import os
@@ -22,6 +28,7 @@ from scarlet_jax.report import __main__ as report
 from scarlet_jax.report.groups import find_baseline, group_runs
 from scarlet_jax.report.runs import planned
 from scarlet_jax.report.write import check_place
+from scarlet_jax.streams import say
 
 EXAMPLES = (
     (
@@ -55,6 +62,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     out = Path(flag_values.out)
     _check_report(runs, out, flag_values)
     backend.prepare(os.environ, any(config.deterministic for _, config in runs))
+    backend.find_devices()
     from scarlet_jax import experiment, registry  # imports jax, which takes seconds
     from scarlet_jax.validate import validate
 
@@ -64,7 +72,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     failed = []
     for number, (name, config) in enumerate(runs, 1):
         workdir = out / name
-        print(f"\n[{number}/{len(runs)}] {workdir}", flush=True)
+        say(f"\n[{number}/{len(runs)}] {workdir}")
         try:
             experiment.run(config, workdir)
         except UserError as error:  # the others may still be of use
@@ -138,4 +146,5 @@ if __name__ == "__main__":
         command="python -m scarlet_jax.sweep",
         description="Train methods x seeds, one after another, and compare them.",
         examples=EXAMPLES,
+        prints=False,
     )

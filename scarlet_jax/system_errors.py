@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from scarlet_jax.errors import UserError
@@ -30,7 +32,7 @@ _WORDS = {
     errno.EFBIG: ("the file exceeds the limit for the size of files", "raise that limit (ulimit -f)"),
     errno.EMFILE: ("too many open files", "raise that limit (ulimit -n)"),
     errno.ENFILE: ("too many open files in the whole system", "end other programs"),
-    errno.ENOMEM: ("not enough memory", "end other programs, or ask for less"),
+    errno.ENOMEM: ("not enough memory", "end other programs, or make the run smaller (clients_per_chunk)"),
     errno.EAGAIN: ("a resource of the system is used up for now", "try again later"),
     errno.EACCES: ("permission denied", "give this user the right to it, or choose another place"),
     errno.EPERM: ("permission denied", "give this user the right to it, or choose another place"),
@@ -99,6 +101,26 @@ def sentence(fault: SystemFault, doing: str) -> str:
         fault.reason[:1].upper() + fault.reason[1:] if fault.path is None else f"{_shown(fault.path)}: {fault.reason}"
     )
     return f"{reason}, while {doing}; {remedy}."
+
+
+@contextmanager
+def refusing(doing: str, then: str = "") -> Iterator[None]:
+    """Turn a fault of the system into its sentence.
+
+    Args:
+      doing: as in `sentence`.
+      then: a sentence that follows it.
+
+    Raises:
+      UserError: instead of whatever says that the system refused something; other errors pass.
+    """
+    try:
+        yield
+    except Exception as error:
+        fault = fault_of(error)
+        if fault is None:
+            raise
+        raise UserError(f"{sentence(fault, doing)} {then}".rstrip()) from error
 
 
 def _faults(error: BaseException, seen: set[int], handled: bool) -> list[SystemFault]:
