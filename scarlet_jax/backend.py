@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Mapping, MutableMapping
 
 from scarlet_jax.errors import UserError
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+OPEN_FILES = 256
 _MOST_DEVICES = 1024  # of a CPU: each has threads of its own
 
 
@@ -22,8 +24,9 @@ def prepare(environment: MutableMapping[str, str], deterministic: bool) -> None:
       deterministic: whether GPU programs are to give the same bits in every run.
 
     Raises:
-      UserError: an environment variable has a value that jax does not take.
+      UserError: an environment variable has a value that jax does not take, or too few files may be open at once.
     """
+    _allow_open_files()
     flags = environment.get("XLA_FLAGS", "")
     if deterministic and DETERMINISTIC not in flags:
         environment["XLA_FLAGS"] = f"{flags} {DETERMINISTIC}".strip()
@@ -34,6 +37,18 @@ def prepare(environment: MutableMapping[str, str], deterministic: bool) -> None:
         import jax
 
         jax.config.update("jax_num_cpu_devices", 2)
+
+
+def _allow_open_files() -> None:
+    """Orbax opens more than a hundred files at once; where it meets the system's limit it may wait forever."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < OPEN_FILES:
+        if hard != unlimited and hard < OPEN_FILES:
+            raise UserError(
+                f"at most {hard} files may be open at once (ulimit -n), and {OPEN_FILES} are needed; raise that limit."
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
 
 
 def load(environment: Mapping[str, str]) -> None:

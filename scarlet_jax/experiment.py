@@ -53,7 +53,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path) -> metrics.Row
     )
     for sentence in unused_options(config):
         _say(sentence)
-    with _sentences(), contextlib.ExitStack() as stack, signals.installed(stop):
+    with _sentences(path), contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdir.lock(path)))
         begun, summary = hosts.from_first(lambda: _open(path, config))
         if summary and _finished(summary, config.rounds):
@@ -78,19 +78,17 @@ def _say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _sentences() -> Iterator[None]:
+def _sentences(path: Path) -> Iterator[None]:
     """What the system refuses a run becomes one sentence, without Orbax's own reports of the same error."""
 
-    def of_orbax(record: logging.LogRecord) -> bool:
-        return f"{os.sep}orbax{os.sep}" in record.pathname and record.levelno >= logging.ERROR
+    def others(record: logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}" not in record.pathname or record.levelno < logging.ERROR
 
-    log, other = logging.getLogger("absl"), lambda record: not of_orbax(record)
-    log.addFilter(other)
-    try:
-        with refusing("training", "The same command then resumes the run."):
-            yield
-    finally:
-        log.removeFilter(other)
+    log = logging.getLogger("absl")
+    log.addFilter(others)
+    with refusing("training", "The same command then resumes the run.", path):
+        yield
+    log.removeFilter(others)  # not after an error: Orbax's threads go on reporting it
 
 
 def _check(config: config_dict.ConfigDict) -> None:

@@ -84,6 +84,10 @@ SPEC = '[tensorstore_spec=\'{"path":"/elsewhere/"}\']'
             "Error reading \"/r/d\": Failed to read from file 9: Input/output error [os_error_code='5']",
             (errno.EIO, "an input/output error", "/r/d"),
         ),
+        (  # XLA's profiler
+            "RESOURCE_EXHAUSTED: runs/a/profile/vm.xplane.pb; No space left on device",
+            (errno.ENOSPC, "the disk is full", "runs/a/profile/vm.xplane.pb"),
+        ),
         ("UNAVAILABLE: no answer", (None, "the file system is not available", None)),
         ('DATA_LOSS: Error reading "/r/m": checksum differs', None),
         ('FAILED_PRECONDITION: Error opening "zarr" driver: Error reading local file "/r/.zarray": Invalid JSON', None),
