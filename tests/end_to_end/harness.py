@@ -8,6 +8,7 @@ import csv
 import ctypes
 import json
 import os
+import pty
 import struct
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
 
 from configs import digits
 from scarlet_jax import checkpoint, registry
@@ -85,6 +87,14 @@ def obey_permissions() -> None:
     """
     for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
         ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP; a user without it has neither of them
+
+
+def terminal() -> tuple[int, int]:
+    """Both ends of a pseudo-terminal; a machine may have none, such as a bare chroot."""
+    try:
+        return pty.openpty()
+    except OSError as error:
+        pytest.skip(f"there are no pseudo-terminals here: {error}")
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 120) -> None:
