@@ -46,7 +46,7 @@ def test_what_tensorstore_says_is_understood(tmp_path):
     (tmp_path / "locked").mkdir(mode=0o555)
     arguments = [sys.executable, "-c", PROVOKING, str(tmp_path)]
     options = {"cwd": harness.ROOT, "capture_output": True, "text": True, "timeout": 60}
-    done = subprocess.run(arguments, preexec_fn=harness.obey_permissions, **options)
+    done = subprocess.run(harness.obeying(arguments), **options)
     assert done.returncode == 0, done.stderr
     at = str(tmp_path)
     assert json.loads(done.stdout) == {

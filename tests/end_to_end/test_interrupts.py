@@ -35,10 +35,8 @@ SWEEP = ("scarlet_jax/sweep.py", "--config=configs/digits.py", "--methods=scarle
     [
         ("absl", signal.SIGINT, LAUNCH),
         ("jax", signal.SIGINT, LAUNCH),
-        ("orbax", signal.SIGTERM, LAUNCH),
-        ("jax", signal.SIGHUP, LAUNCH),
-        ("absl", signal.SIGINT, SWEEP),
-        ("flax", signal.SIGINT, SWEEP),
+        ("orbax", signal.SIGHUP, LAUNCH),
+        ("absl", signal.SIGTERM, SWEEP),
     ],
 )
 def test_a_command_that_is_still_importing_ends_at_once(tmp_path, module, signum, arguments):
@@ -109,10 +107,7 @@ def test_a_closed_terminal_saves_and_the_same_command_goes_on(tmp_path):
 
 
 def test_nohup_lets_a_run_outlive_its_terminal(tmp_path):
-    def ignore() -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    process = start(command(tmp_path / "run", rounds=300, checkpoint__every=1000), preexec_fn=ignore)
+    process = start(["nohup", *command(tmp_path / "run", rounds=300, checkpoint__every=1000)])
     wait_for(lambda: (tmp_path / "run" / "metrics.jsonl").exists(), process)
     process.send_signal(signal.SIGHUP)
     _, err = process.communicate(timeout=120)
