@@ -95,6 +95,11 @@ def obeying(arguments: list[str]) -> list[str]:
     return [sys.executable, "-c", _OBEYING, *arguments]
 
 
+def without_native(stderr: str) -> str:
+    """Without the line about the native convolution: that it is built now, or that there is no compiler for it."""
+    return "".join(line for line in stderr.splitlines(keepends=True) if "native convolution" not in line)
+
+
 def terminal() -> tuple[int, int]:
     """Both ends of a pseudo-terminal; a machine may have none, such as a bare chroot."""
     try:
