@@ -1,10 +1,10 @@
 """Train a federation: `python launch.py --config=configs/<name>.py`; `--help` lists every field."""
 
 # ruff: noqa: E402 - what is imported below takes a third of a second
-from scarlet_jax import signals
+from scarlet_jax import interrupts
 
 if __name__ == "__main__":
-    signals.exit_at_once()
+    interrupts.exit_at_once()
 
 import os
 

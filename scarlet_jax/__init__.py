@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 _EXPORTS = {"run": "scarlet_jax.experiment", "load_server": "scarlet_jax.predictor", "UserError": "scarlet_jax.errors"}
 
 __all__ = list(_EXPORTS)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str):  # untyped: importing `typing` takes longer than all else here
     """Import what is asked for, and nothing else: `import scarlet_jax` is instant."""
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_EXPORTS[name]), name)

@@ -1,5 +1,4 @@
-"""Stopping from outside. Before a run is open a signal ends the process at once; then the first one asks, the second
-insists.
+"""Stopping a run from outside: the first signal asks, the second insists.
 
 No handler here raises: an exception that a handler raises inside a callback of XLA is lost (jax issue 18246).
 """
@@ -13,37 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-_open_runs = 0  # in this process; while there is one, `Stop` decides
-
-
-def exit_at_once() -> None:
-    """For a command that trains, before its slow imports: until it opens a run, the first signal ends the process.
-
-    The exit code is 128 + signal number. Python calls handlers only between two steps of its main thread, which may be
-    inside one long call, such as XLA's compiler: so a thread waits for signals, too.
-    """
-    told, telling = os.pipe()
-    os.set_blocking(telling, False)
-    signal.set_wakeup_fd(telling, warn_on_full_buffer=False)  # gets each signal's number as a byte
-    for number in _handled():
-        signal.signal(number, _exit)
-
-    def wait() -> None:
-        while byte := os.read(told, 1):
-            if not _open_runs and byte[0] in _handled():
-                _exit(byte[0])
-
-    threading.Thread(target=wait, name="signals", daemon=True).start()
-
-
-def _handled() -> list[int]:
-    """SIGINT, SIGTERM, and SIGHUP unless it was ignored when the process began (nohup)."""
-    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
-
-
-def _exit(signum: int, frame: Any = None) -> None:
-    os._exit(128 + signum)
+from scarlet_jax import hosts, interrupts
 
 
 def _tell(stream: int, text: str) -> None:
@@ -76,12 +45,10 @@ class Stop:
         elif signal.Signals(signum).name != "SIGHUP":  # the shell and the terminal may each send that one
             if os.isatty(1):
                 _tell(1, "\x1b[?25h\n")  # a live line hides the cursor
-            _exit(signum)
+            interrupts.leave(signum)
 
     def ask(self) -> bool:
         """Whether any process was asked to stop. All processes must ask at the same places."""
-        from scarlet_jax import hosts  # imports NumPy: not before `exit_at_once` is called
-
         self.agreed = hosts.largest(self.signum or 0) or None
         return self.agreed is not None
 
@@ -98,18 +65,17 @@ class Stop:
 @contextmanager
 def installed(stop: Stop) -> Iterator[None]:
     """Handle signals with `stop`; off the main thread Python allows no handler, and none is installed."""
-    global _open_runs
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    old = {number: signal.signal(number, stop.handle) for number in _handled()}
-    _open_runs += 1
+    old = {number: signal.signal(number, stop.handle) for number in interrupts.handled()}
+    interrupts.open_runs += 1
     try:
         yield
     finally:
         for number, handler in old.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not set from Python
-        _open_runs -= 1
+        interrupts.open_runs -= 1
 
 
 def run_watched(work: Callable[[], Any], idle: Callable[[], None], stop: Stop) -> Any:

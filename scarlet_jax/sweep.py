@@ -7,10 +7,10 @@ resumes what is not. At the end the runs are reported in DIR/report.
 # ruff: noqa: E402 - what is imported below takes a third of a second
 from __future__ import annotations
 
-from scarlet_jax import signals
+from scarlet_jax import interrupts
 
 if __name__ == "__main__":
-    signals.exit_at_once()
+    interrupts.exit_at_once()
 
 import json
 import os
