@@ -1,5 +1,11 @@
 """Train a federation: `python launch.py --config=configs/<name>.py`; `--help` lists every field."""
 
+# ruff: noqa: E402 - what is imported below takes a third of a second
+from scarlet_jax import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_at_once()
+
 import os
 
 from absl import flags
@@ -7,6 +13,7 @@ from ml_collections import config_dict
 
 from scarlet_jax import backend, cli, hosts
 from scarlet_jax.errors import UserError
+from scarlet_jax.streams import say
 
 EXAMPLES = (
     ("python launch.py --config=configs/digits.py", "a minute on a laptop, no download"),
@@ -49,6 +56,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     if flag_values.dry_run:
         if cluster is not None:
             raise UserError(f"--dry_run is for one process, and a coordinator is named ({cluster.coordinator}).")
+        backend.find_devices()
         from scarlet_jax import dry_run
 
         dry_run.run(config, flag_values.target)
@@ -57,8 +65,9 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     from scarlet_jax import experiment  # imports jax, which takes seconds: not before the flags are known to be right
 
     hosts.connect(cluster)
+    backend.find_devices()
     experiment.run(config, workdir)
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags, description="Train a federation.", examples=EXAMPLES)
+    cli.run(main, define_flags, description="Train a federation.", examples=EXAMPLES, prints=False)

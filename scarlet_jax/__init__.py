@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in `typing`, which takes long to import before a signal handler is there
 if TYPE_CHECKING:
     from scarlet_jax.errors import UserError as UserError
     from scarlet_jax.experiment import run as run
@@ -18,10 +16,12 @@ _EXPORTS = {"run": "scarlet_jax.experiment", "load_server": "scarlet_jax.predict
 __all__ = list(_EXPORTS)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str):  # untyped: importing `typing` takes longer than all else here
     """Import what is asked for, and nothing else: `import scarlet_jax` is instant."""
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_EXPORTS[name]), name)
 
 

@@ -24,7 +24,7 @@ from absl import app, flags, logging
 from absl.logging.converter import absl_to_standard
 from ml_collections import config_dict, config_flags
 
-from scarlet_jax import cli_help
+from scarlet_jax import boundary, cli_help, streams
 from scarlet_jax import fields as config_fields
 from scarlet_jax.errors import UserError, bad_field, shown
 from scarlet_jax.validate import RULES, may_be_open, validate_quickly
@@ -48,6 +48,7 @@ def run(
     command: str = "python launch.py",
     description: str = "",
     examples: Sequence[tuple[str, str]] = (),
+    prints: bool = True,
 ) -> NoReturn:
     """Parse the command line and exit with main's code.
 
@@ -58,34 +59,28 @@ def run(
       command: how the command is called; shown by --help.
       description: one sentence for --help.
       examples: pairs of a command and what it does, for --help.
+      prints: whether the command's result is what it prints.
     """
 
     def flags_parser(argv: Sequence[str]) -> tuple[config_dict.ConfigDict, str]:
-        try:
-            own_flags = _define(define_flags, flags.FLAGS)
-            if wants_help(argv):
-                path, _ = take_config(argv[1:])
-                config = load_config(path) if path else load_config(str(CONFIGS / "base.py"))
-                base = (CONFIGS / "base.py").read_text() if CONFIGS.is_dir() else ""
-                print(cli_help.render(config, base, path, own_flags, command, description, examples))
-                sys.exit(0)
-            parsed = parse(argv, flags.FLAGS)
-            _log_to_stderr(flags.FLAGS)
-            return parsed
-        except UserError as error:
-            _refuse(error)
+        own_flags = _define(define_flags, flags.FLAGS)
+        if wants_help(argv):
+            path, _ = take_config(argv[1:])
+            config = load_config(path) if path else load_config(str(CONFIGS / "base.py"))
+            base = (CONFIGS / "base.py").read_text() if CONFIGS.is_dir() else ""
+            print(cli_help.render(config, base, path, own_flags, command, description, examples))
+            sys.exit(0)
+        parsed = parse(argv, flags.FLAGS)
+        _log_to_stderr(flags.FLAGS)
+        return parsed
 
-    def guarded(parsed: tuple[config_dict.ConfigDict, str]) -> int:
-        try:
-            code = main(*parsed, flags.FLAGS)
-        except UserError as error:
-            _refuse(error)
-        except KeyboardInterrupt:  # while modules are imported; a run handles its own
-            sys.exit(130)
+    def call(parsed: tuple[config_dict.ConfigDict, str]) -> int:
+        code = main(*parsed, flags.FLAGS)
         return code if isinstance(code, int) else 0
 
-    app.run(guarded, flags_parser=flags_parser)
-    raise AssertionError("app.run always exits")
+    streams.protect()
+    logging.get_absl_handler().python_handler.stream = sys.stderr  # as it is now
+    sys.exit(boundary.guarded(lambda: app.run(call, flags_parser=flags_parser), prints=prints))
 
 
 def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_dict.ConfigDict, str]:
@@ -351,9 +346,3 @@ def _one_line(error: BaseException) -> str:
     return textwrap.shorten(
         message.splitlines()[0] if message else type(error).__name__, 300, placeholder=" ..."
     ).rstrip(".")
-
-
-def _refuse(error: UserError) -> NoReturn:
-    """Show the sentence and exit."""
-    print(error, file=sys.stderr)
-    sys.exit(1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +25,8 @@ from scarlet_jax.models import conv_timing, resolve_conv_for
 from scarlet_jax.phases import shapes
 from scarlet_jax.profile import Profile
 from scarlet_jax.progress import Progress, RoundClock
+from scarlet_jax.streams import say
+from scarlet_jax.system_errors import refusing
 from scarlet_jax.types import Algorithm
 from scarlet_jax.unused import unused_options
 from scarlet_jax.validate import validate
@@ -50,7 +54,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
     say = _silent if quiet else _say
     for sentence in unused_options(config):
         say(sentence)
-    with contextlib.ExitStack() as stack, signals.installed(stop):
+    with _sentences(path), contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))
         opened = opening.open_run(path, config)
         say(f"workdir: {path}")
@@ -72,7 +76,21 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
 
 def _say(text: str) -> None:
     if hosts.is_first():
-        print(text, flush=True)
+        say(text)
+
+
+@contextlib.contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    """What the system refuses a run becomes one sentence, without Orbax's own reports of the same error."""
+
+    def others(record: logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}" not in record.pathname or record.levelno < logging.ERROR
+
+    log = logging.getLogger("absl")
+    log.addFilter(others)
+    with refusing("training", "The same command then resumes the run.", path):
+        yield
+    log.removeFilter(others)  # not after an error: Orbax's threads go on reporting it
 
 
 def _silent(text: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from scarlet_jax.errors import UserError
+from scarlet_jax.system_errors import refusing
 
 _T = TypeVar("_T")
 _TEXT = 4096  # bytes of a refusal that travel
@@ -129,7 +130,7 @@ def largest(value: int) -> int:
 
 
 def together(work: Callable[[], _T]) -> _T:
-    """Do something in every process; what one of them refuses, all refuse.
+    """Do something in every process; what one of them refuses, or the system refuses it, all refuse.
 
     Raises:
       UserError: of the first process that has one.
@@ -138,7 +139,8 @@ def together(work: Callable[[], _T]) -> _T:
         return work()
     refusal, result = "", None
     try:
-        result = work()
+        with refusing("preparing the run"):
+            result = work()
     except UserError as error:
         refusal = str(error)
     text = np.frombuffer(refusal.encode()[:_TEXT].ljust(_TEXT, b"\0"), np.uint8)

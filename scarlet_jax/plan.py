@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 from ml_collections import config_dict
 
-from scarlet_jax import cli, fields
+from scarlet_jax import backend, cli, fields
 from scarlet_jax.errors import UserError
 
 if TYPE_CHECKING:  # jax takes seconds to import: not before the flags are known to be right
@@ -201,6 +201,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     if path is not None:
         check_new(path)
 
+    backend.load(os.environ)
     import jax
 
     # Many tiny steps: no accelerator is faster, and planning must not take memory from a training run on one.

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from scarlet_jax.comm import LEDGERS
+from scarlet_jax.streams import say
 
 
 class RoundClock:
@@ -74,7 +75,7 @@ class Progress:
         self._timed: tuple[int, float] | None = None  # rounds done, and when the first of this start ended
         self._live: Any = None
         self._quiet = quiet
-        if sys.stdout.isatty() and not quiet:
+        if not quiet and sys.stdout is not None and sys.stdout.isatty():
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
             from rich.table import Column
 
@@ -118,7 +119,7 @@ class Progress:
                 at = max(done * self._blocks, self._at())  # nobody may have polled since the round ended
                 self._live.update(self._task, completed=at, shown=at // self._blocks, text=text)
             else:
-                print(f"round {done}/{self._rounds}  {text}  ({row['seconds']:.1f} s)", flush=True)
+                say(f"round {done}/{self._rounds}  {text}  ({row['seconds']:.1f} s)")
 
     def stop(self) -> None:
         """Leave the terminal as it was."""

@@ -1,4 +1,7 @@
-"""Stopping a run from outside: the first SIGINT or SIGTERM asks, the second insists."""
+"""Stopping a run from outside: the first signal asks, the second insists.
+
+No handler here raises: an exception that a handler raises inside a callback of XLA is lost (jax issue 18246).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,16 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from scarlet_jax import hosts
+from scarlet_jax import hosts, interrupts
+
+
+def _tell(stream: int, text: str) -> None:
+    """Write without a lock and a buffer; the terminal may have gone away."""
+    with suppress(OSError):
+        os.write(stream, text.encode())
 
 
 class Stopped(Exception):
@@ -32,11 +41,11 @@ class Stop:
         if self.signum is None:
             self.signum = signum
             doing = "finishing this round, then saving" if self.training else "stopping, nothing was trained yet"
-            os.write(2, f"\n{signal.Signals(signum).name}: {doing}; once more stops at once\n".encode())
-            return
-        if os.isatty(1):
-            os.write(1, b"\x1b[?25h\n")  # a live line hides the cursor
-        os._exit(128 + signum)
+            _tell(2, f"\n{signal.Signals(signum).name}: {doing}; once more stops at once\n")
+        elif signal.Signals(signum).name != "SIGHUP":  # the shell and the terminal may each send that one
+            if os.isatty(1):
+                _tell(1, "\x1b[?25h\n")  # a live line hides the cursor
+            interrupts.leave(signum)
 
     def ask(self) -> bool:
         """Whether any process was asked to stop. All processes must ask at the same places."""
@@ -55,16 +64,18 @@ class Stop:
 
 @contextmanager
 def installed(stop: Stop) -> Iterator[None]:
-    """Handle SIGINT and SIGTERM; off the main thread Python allows no handler, and none is installed."""
+    """Handle signals with `stop`; off the main thread Python allows no handler, and none is installed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    old = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, stop.handle) for number in interrupts.handled()}
+    interrupts.open_runs += 1
     try:
         yield
     finally:
         for number, handler in old.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not set from Python
+        interrupts.open_runs -= 1
 
 
 def run_watched(work: Callable[[], Any], idle: Callable[[], None], stop: Stop) -> Any:

@@ -4,7 +4,13 @@ Each run is what `launch.py` would do, in DIR/<method>-s<seed>; the same command
 resumes what is not. At the end the runs are reported in DIR/report.
 """
 
+# ruff: noqa: E402 - what is imported below takes a third of a second
 from __future__ import annotations
+
+from scarlet_jax import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_at_once()
 
 import json
 import os
@@ -23,6 +29,7 @@ from scarlet_jax.report import __main__ as report
 from scarlet_jax.report.groups import find_baseline, group_runs
 from scarlet_jax.report.runs import planned
 from scarlet_jax.report.write import check_place
+from scarlet_jax.streams import say
 
 EXAMPLES = (
     (
@@ -59,6 +66,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     _, options = report.parse([*(name for name, _ in runs), *_report_flags(out, flag_values)])
     check_place(out / "report")
     backend.prepare(os.environ, any(config.deterministic for _, config in runs))
+    backend.find_devices()
     from scarlet_jax import experiment, registry  # imports jax, which takes seconds
     from scarlet_jax.validate import validate
 
@@ -69,7 +77,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     failed = []
     for number, (name, config) in enumerate(runs, 1):
         workdir = out / name
-        print(f"\n[{number}/{len(runs)}] {name}", flush=True)
+        say(f"\n[{number}/{len(runs)}] {name}")
         try:
             experiment.run(config, workdir)
         except UserError as error:  # the others may still be of use
@@ -150,4 +158,5 @@ if __name__ == "__main__":
         command="python -m scarlet_jax.sweep",
         description="Train methods x seeds, one after another, and compare them.",
         examples=EXAMPLES,
+        prints=False,
     )

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from scarlet_jax.errors import UserError
@@ -30,7 +32,7 @@ _WORDS = {
     errno.EFBIG: ("the file exceeds the limit for the size of files", "raise that limit (ulimit -f)"),
     errno.EMFILE: ("too many open files", "raise that limit (ulimit -n)"),
     errno.ENFILE: ("too many open files in the whole system", "end other programs"),
-    errno.ENOMEM: ("not enough memory", "end other programs, or ask for less"),
+    errno.ENOMEM: ("not enough memory", "end other programs, or make the run smaller (clients_per_chunk)"),
     errno.EAGAIN: ("a resource of the system is used up for now", "try again later"),
     errno.EACCES: ("permission denied", "give this user the right to it, or choose another place"),
     errno.EPERM: ("permission denied", "give this user the right to it, or choose another place"),
@@ -53,6 +55,7 @@ _BUGS = {errno.EBADF, errno.EFAULT, errno.ECHILD, errno.ESRCH, errno.ENOTTY}
 # These are asked for in the normal course ("open it, or else make it"): one that was being handled when another error
 # came up need not be the reason for that.
 _ORDINARY = {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EAGAIN, errno.ENOTEMPTY}
+_OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE}
 # OSErrors without a number whose class says which it would be. Others, as of a damaged gzip file, are not the system's.
 _CLASSES = {
     PermissionError: errno.EACCES,
@@ -73,6 +76,7 @@ _STATUS: dict[str, int | str] = {
 _BEGINNING = re.compile(r"\s*(?P<status>[A-Z]+(?:_[A-Z]+)*): ")
 _NUMBER = re.compile(r"\[os_error_code='(\d+)'\]")
 _PATH = re.compile(r'"(/[^"]*)"')
+_XLA_PATH = re.compile(r"^[A-Z_]+: (\S+); ")
 _LOCK = ".__lock"  # of TensorStore: beside the file that it locks
 
 
@@ -99,6 +103,29 @@ def sentence(fault: SystemFault, doing: str) -> str:
         fault.reason[:1].upper() + fault.reason[1:] if fault.path is None else f"{_shown(fault.path)}: {fault.reason}"
     )
     return f"{reason}, while {doing}; {remedy}."
+
+
+@contextmanager
+def refusing(doing: str, then: str = "", where: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Turn a fault of the system into its sentence.
+
+    Args:
+      doing: as in `sentence`.
+      then: a sentence that follows it.
+      where: what is written and read; named where the error of a disk names no file.
+
+    Raises:
+      UserError: instead of whatever says that the system refused something; other errors pass.
+    """
+    try:
+        yield
+    except Exception as error:
+        fault = fault_of(error)
+        if fault is None:
+            raise
+        if fault.path is None and where is not None and fault.code in _OF_DISKS:
+            fault = fault._replace(path=os.fspath(where))
+        raise UserError(f"{sentence(fault, doing)} {then}".rstrip()) from error
 
 
 def _faults(error: BaseException, seen: set[int], handled: bool) -> list[SystemFault]:
@@ -133,7 +160,7 @@ def _own(error: BaseException) -> SystemFault | None:
 def _in_text(text: str) -> SystemFault | None:
     """Of a text by TensorStore or XLA."""
     told = text.partition(" [tensorstore_spec")[0]
-    paths = _PATH.findall(told)
+    paths = _PATH.findall(told) or _XLA_PATH.findall(told)
     path = paths[-1].removesuffix(_LOCK) if paths else None
     number = _NUMBER.search(text)
     if number:
@@ -143,7 +170,8 @@ def _in_text(text: str) -> SystemFault | None:
         return None
     if "out of memory" in told.lower():
         return _fault(errno.ENOMEM, None)
-    named = [code for code in _WORDS if told.rstrip().endswith(f": {os.strerror(code)}")]
+    words = re.split("[:;] ", told.strip())[-1]
+    named = [code for code in _WORDS if os.strerror(code) == words]
     code_or_words = named[0] if named else _STATUS.get(beginning["status"])
     if isinstance(code_or_words, int):
         return _fault(code_or_words, path)

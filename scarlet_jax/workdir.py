@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import itertools
 import json
 import logging
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import uuid
@@ -24,6 +26,7 @@ from ml_collections import config_dict
 
 from scarlet_jax import checkpoint_record
 from scarlet_jax.errors import UserError
+from scarlet_jax.system_errors import refusing
 
 _log = logging.getLogger(__name__)
 
@@ -46,44 +49,72 @@ def lock(workdir: Path) -> Iterator[None]:
     """Hold the workdir for this process; the operating system lets go of it however the process ends.
 
     Raises:
-      UserError: it is not a run's and holds files that a run would overwrite, another process holds it, it cannot be
-        made or written, or its disk is full.
+      UserError: its name cannot be used, it is not a run's and holds files that a run would overwrite, another process
+        holds it, or it cannot be made or written.
     """
     try:
+        os.path.abspath(workdir).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"workdir {ascii(os.path.abspath(workdir))} has a name that is not UTF-8, which checkpoints cannot have; "
+            "give --workdir another directory."
+        ) from error
+    with refusing(f"opening workdir {workdir}"):
         _check_place(workdir)  # first: nothing is made in somebody else's directory, not even the lock
         workdir.mkdir(parents=True, exist_ok=True)
-        file = open(workdir / ".lock", "a+")  # noqa: SIM115
-    except OSError as error:
-        raise UserError(f"workdir {workdir} cannot be used: {error.strerror}.") from error
+        file = _open_lock(workdir / ".lock")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
+            process = _lock_text(workdir) or "unknown"
             raise UserError(
-                f"workdir {workdir} is in use by another run (process {owner}); wait for it, or give --workdir another."
+                f"workdir {workdir} is in use by another run (process {process}); "
+                "wait for it, or give --workdir another."
             ) from error
         except OSError as error:  # some network file systems
             raise UserError(f"workdir {workdir} cannot be locked: {error.strerror}; choose another disk.") from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in _DISK_FULL:
-                raise
-            where = error.filename or workdir
-            raise UserError(
-                f"{where} cannot be written: {error.strerror}; make room, then the same command resumes."
-            ) from error
+        with refusing(f"opening workdir {workdir}"):
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+        yield
+
+
+def _open_lock(path: Path) -> io.FileIO:
+    """Open or make a regular file, never through a link: what a link leads to is somebody else's."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not waiting for a fifo's other end
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise _not_a_lock(path) from error
+        raise
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(descriptor)
+        raise _not_a_lock(path)
+    return os.fdopen(descriptor, "r+b", buffering=0)
+
+
+def _not_a_lock(path: Path) -> UserError:
+    return UserError(f"{path} is a link, or not a regular file; remove it, or give --workdir another directory.")
+
+
+def _lock_text(workdir: Path) -> str | None:
+    """The number of the process that locked the workdir; empty where none is there, None where something else is."""
+    path = workdir / ".lock"
+    if not path.is_file():
+        return ""
+    with open(path, "rb") as file:
+        content = file.read(32)
+    return content.decode() if not content or content.isdigit() else None
 
 
 def _check_place(workdir: Path) -> None:
     """Refuse a directory whose files are somebody else's."""
     # In this order: another run may be starting here, and it writes config.json before all else.
     found = [name for name in WRITTEN if _occupied(workdir / name)]
+    found += [".lock"] if _lock_text(workdir) is None else []
     if found and read_config(workdir) is None:
         raise UserError(
             f"workdir {workdir} is not the directory of a run, and holds {', '.join(found)}, which a run would "
@@ -94,9 +125,6 @@ def _check_place(workdir: Path) -> None:
 def _occupied(path: Path) -> bool:
     """Whether there is a file, or a folder that holds something."""
     return any(path.iterdir()) if path.is_dir() else path.exists()
-
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_json(path: Path, value: Any) -> None:

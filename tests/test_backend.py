@@ -1,6 +1,8 @@
 """What is decided before jax starts, in processes of their own: this one's devices exist already."""
 
 import os
+import re
+import resource
 import subprocess
 import sys
 
@@ -47,3 +49,42 @@ def test_a_gpu_that_was_started_without_the_flag_is_refused(monkeypatch):
     backend.check(False)
     monkeypatch.setenv("XLA_FLAGS", backend.DETERMINISTIC)
     backend.check(True)
+
+
+LOADING = "import os; from scarlet_jax import backend; backend.prepare(os.environ, False); backend.find_devices()"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "refusal"),
+    [
+        ("JAX_NUM_CPU_DEVICES", "two", r"JAX_NUM_CPU_DEVICES is 'two'; allowed is a whole number from 1 to \d+\.$"),
+        ("JAX_NUM_CPU_DEVICES", "0", "JAX_NUM_CPU_DEVICES is '0'; allowed is"),
+        ("JAX_NUM_CPU_DEVICES", "", "JAX_NUM_CPU_DEVICES is ''; allowed is"),
+        ("JAX_NUM_CPU_DEVICES", "1000000", "JAX_NUM_CPU_DEVICES is '1000000'; allowed is"),
+        (
+            "JAX_ENABLE_X64",
+            "maybe",
+            "jax does not start: .*'maybe'.*'JAX_ENABLE_X64'; correct the environment variable",
+        ),
+        ("JAX_PLATFORMS", "cuda", "JAX_PLATFORMS is 'cuda', and jax finds no device"),
+        ("JAX_PLATFORMS", "gpuu", "JAX_PLATFORMS is 'gpuu', and jax finds no device"),
+    ],
+)
+def test_an_environment_that_jax_does_not_take_is_refused(name, value, refusal):
+    program = f"from scarlet_jax.boundary import guarded\n@guarded\ndef main():\n  {LOADING}"
+    environment = harness.environment() | {name: value}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=harness.ROOT, capture_output=True)
+    [line] = done.stderr.decode().splitlines()
+    assert re.match(refusal, line) and line.endswith(".")
+
+
+def test_too_few_open_files_are_refused_and_a_soft_limit_is_raised(monkeypatch):
+    limits = [(64, 10_000)]
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda which, pair: limits.append(pair))
+    backend.prepare({"JAX_NUM_CPU_DEVICES": "1"}, False)
+    backend.prepare({"JAX_NUM_CPU_DEVICES": "1"}, False)
+    assert limits == [(64, 10_000), (backend.OPEN_FILES, 10_000)]
+    limits.append((64, 64))
+    with pytest.raises(UserError, match=r"at most 64 files may be open at once \(ulimit -n\), and 256 are needed"):
+        backend.prepare({"JAX_NUM_CPU_DEVICES": "1"}, False)

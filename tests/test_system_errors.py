@@ -46,7 +46,7 @@ def test_what_tensorstore_says_is_understood(tmp_path):
     (tmp_path / "locked").mkdir(mode=0o555)
     arguments = [sys.executable, "-c", PROVOKING, str(tmp_path)]
     options = {"cwd": harness.ROOT, "capture_output": True, "text": True, "timeout": 60}
-    done = subprocess.run(arguments, preexec_fn=harness.obey_permissions, **options)
+    done = subprocess.run(harness.obeying(arguments), **options)
     assert done.returncode == 0, done.stderr
     at = str(tmp_path)
     assert json.loads(done.stdout) == {
@@ -83,6 +83,10 @@ SPEC = '[tensorstore_spec=\'{"path":"/elsewhere/"}\']'
         (
             "Error reading \"/r/d\": Failed to read from file 9: Input/output error [os_error_code='5']",
             (errno.EIO, "an input/output error", "/r/d"),
+        ),
+        (  # XLA's profiler
+            "RESOURCE_EXHAUSTED: runs/a/profile/vm.xplane.pb; No space left on device",
+            (errno.ENOSPC, "the disk is full", "runs/a/profile/vm.xplane.pb"),
         ),
         ("UNAVAILABLE: no answer", (None, "the file system is not available", None)),
         ('DATA_LOSS: Error reading "/r/m": checksum differs', None),

@@ -1,6 +1,7 @@
 """Whose directory it is."""
 
 import json
+import os
 
 import pytest
 
@@ -26,6 +27,7 @@ def held(path):
         ("summary.json", "{}"),
         ("checkpoints/7/weights", "mine"),
         ("tensorboard/events", "mine"),
+        (".lock", "mine"),
     ],
 )
 def test_a_directory_with_files_of_somebody_else_is_refused_and_stays_as_it_is(tmp_path, name, content):
@@ -55,4 +57,43 @@ def test_an_empty_directory_one_with_other_files_and_one_of_ours_are_taken(tmp_p
 
 def test_a_run_in_the_making_is_in_use_and_not_somebody_elses(tmp_path):
     with workdir.lock(tmp_path), pytest.raises(UserError, match="in use by another run"), workdir.lock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "hard link", "fifo", "folder"])
+def test_a_lock_that_is_no_file_of_its_own_is_refused_and_nothing_is_written_through_it(tmp_path, kind):
+    precious, path = tmp_path / "precious", tmp_path / "run" / ".lock"
+    precious.write_text("123")
+    path.parent.mkdir()
+    lay = {
+        "symbolic link": lambda: path.symlink_to(precious),
+        "hard link": lambda: path.hardlink_to(precious),
+        "fifo": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+    }
+    lay[kind]()
+    with pytest.raises(UserError, match=r"/\.lock.*\.$"), workdir.lock(path.parent):
+        pass
+    assert precious.read_text() == "123" and list(path.parent.iterdir()) == [path]
+
+
+def test_other_bytes_in_the_lock_of_a_run_do_not_matter(tmp_path):
+    with workdir.lock(tmp_path):
+        workdir.write_config(tmp_path, base.get_config())
+        (tmp_path / ".lock").write_bytes(b"\xff\x00 other")
+        with pytest.raises(UserError, match=r"in use by another run \(process unknown\)"), workdir.lock(tmp_path):
+            pass
+    with workdir.lock(tmp_path):
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"caf\xe9/run"])
+def test_a_name_that_is_not_utf8_is_refused_before_anything_is_made(tmp_path, monkeypatch, name):
+    path = tmp_path / os.fsdecode(name)
+    with pytest.raises(UserError, match="has a name that is not UTF-8") as refusal, workdir.lock(path):
+        pass
+    assert str(refusal.value).isascii() and list(tmp_path.iterdir()) == []
+    (tmp_path / "caf\udce9").mkdir()
+    monkeypatch.chdir(tmp_path / "caf\udce9")  # the name that counts is the whole one
+    with pytest.raises(UserError, match="not UTF-8"), workdir.lock(tmp_path.__class__("run")):
         pass

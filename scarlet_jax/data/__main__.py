@@ -5,12 +5,13 @@ Prepares, checks and describes the data sets and their division among the client
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from absl import flags
 from ml_collections import config_dict
 
-from scarlet_jax import cli
+from scarlet_jax import backend, cli
 from scarlet_jax.errors import UserError
 
 EXAMPLES = (
@@ -32,6 +33,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     out = Path(flag_values.out) if flag_values.out else None
     if out is not None:
         _check_out(out)
+    backend.load(os.environ)
     from scarlet_jax.data import describe, federation  # imports jax, which takes seconds
     from scarlet_jax.validate import validate
 

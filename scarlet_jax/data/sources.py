@@ -13,19 +13,20 @@ import numpy as np
 from scarlet_jax.data import archives, builders, npz, prepared, store
 from scarlet_jax.data.record import Source, stratified_split
 from scarlet_jax.errors import UserError
+from scarlet_jax.folders import expand
 
 _log = logging.getLogger(__name__)
 
 
 def data_dir(configured: str = "") -> Path:
     """Where data sets are looked for: `configured`, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    return Path(configured or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return expand(configured or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def same(one: str, other: str) -> bool:
     """Whether two names mean the same data set."""
     if one.endswith(".npz") and other.endswith(".npz"):
-        return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+        return expand(one).resolve() == expand(other).resolve()
     return one == other
 
 
@@ -56,7 +57,7 @@ def load_source(
         return _digits()
     if name.endswith(".npz"):
         try:
-            return npz.read(Path(name).expanduser(), labelled)
+            return npz.read(expand(name), labelled)
         except UserError as error:
             raise UserError(f"{field}: {error}") from error
     folder = prepared.locate(name, directory)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from scarlet_jax import boundary, streams
 from scarlet_jax.errors import UserError
 from scarlet_jax.report import text
 from scarlet_jax.report.runs import LEDGERS
@@ -94,4 +95,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    streams.protect()
+    sys.exit(boundary.guarded(main))

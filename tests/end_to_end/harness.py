@@ -5,9 +5,9 @@ from __future__ import annotations
 import collections
 import contextlib
 import csv
-import ctypes
 import json
 import os
+import pty
 import struct
 import subprocess
 import sys
@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
 
 from configs import digits
 from scarlet_jax import checkpoint, registry
@@ -77,14 +78,34 @@ def start(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(arguments, cwd=ROOT, env=environment(), text=True, **pipes)
 
 
-def obey_permissions() -> None:
-    """As `preexec_fn` of a process: permissions of files bind it also where the tests run as root.
+# Without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, dropped by PR_CAPBSET_DROP; who is not root has neither of them.
+_OBEYING = """
+import ctypes, os, sys
+for capability in (1, 2):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
-    A root process loses the capabilities to read, search and write everything, but keeps its uid: another one might
-    not be allowed to read the Python that it runs in.
+
+def obeying(arguments: list[str]) -> list[str]:
+    """The command with permissions of files binding it, also where the tests run as root.
+
+    A root process keeps its uid, because another one might not be allowed to read the Python that it runs in.
     """
-    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP; a user without it has neither of them
+    return [sys.executable, "-c", _OBEYING, *arguments]
+
+
+def without_native(stderr: str) -> str:
+    """Without the line about the native convolution: that it is built now, or that there is no compiler for it."""
+    return "".join(line for line in stderr.splitlines(keepends=True) if "native convolution" not in line)
+
+
+def terminal() -> tuple[int, int]:
+    """Both ends of a pseudo-terminal; a machine may have none, such as a bare chroot."""
+    try:
+        return pty.openpty()
+    except OSError as error:
+        pytest.skip(f"there are no pseudo-terminals here: {error}")
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 120) -> None:

@@ -55,7 +55,7 @@ def test_folders_without_rights_are_refused_and_afterwards_the_run_goes_on(unfin
     try:
         before = {p: p.stat().st_mtime_ns for p in unfinished.rglob("*") if p.name != ".lock"}
         ended = subprocess.run(
-            command(unfinished), cwd=harness.ROOT, env=harness.environment(), preexec_fn=harness.obey_permissions,
+            harness.obeying(command(unfinished)), cwd=harness.ROOT, env=harness.environment(),
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         after = {p: p.stat().st_mtime_ns for p in unfinished.rglob("*") if p.name != ".lock"}

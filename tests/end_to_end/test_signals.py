@@ -1,7 +1,6 @@
 """Processes that are stopped, killed, refused; and a terminal."""
 
 import os
-import pty
 import random
 import re
 import signal
@@ -43,7 +42,9 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, shared_programs):
     assert found is not None, out
     done = int(found[1])
     assert checkpoint.steps(run)[-1] == done == len(harness.rows(run))
-    assert [line for line in err.splitlines() if line and not line.startswith("SIGTERM")] == []  # no library's noise
+    assert [
+        line for line in harness.without_native(err).splitlines() if line and not line.startswith("SIGTERM")
+    ] == []  # no library's noise
     for path in (run, tmp_path / "through"):
         scarlet_jax.run(tiny(rounds=done + 2, checkpoint__every=1000), path)
     assert_same_run(run, tmp_path / "through")
@@ -52,7 +53,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, shared_programs):
 def test_a_second_signal_stops_at_once_and_leaves_the_terminal_as_it_was(tmp_path):
     under_way = tmp_path / "under_way"
     arguments = [sys.executable, "-c", TELLING, str(under_way), *command(tmp_path / "run", epochs=10_000_000)[2:]]
-    mine, its = pty.openpty()
+    mine, its = harness.terminal()
     process = start(arguments, stdout=its)
     os.close(its)
     assert process.stderr is not None
@@ -73,7 +74,7 @@ def test_a_second_signal_stops_at_once_and_leaves_the_terminal_as_it_was(tmp_pat
 
 
 def test_a_terminal_shows_one_live_line_and_is_left_as_it_was(tmp_path):
-    mine, its = pty.openpty()
+    mine, its = harness.terminal()
     process = start(command(tmp_path / "run", rounds=3), stdout=its)
     os.close(its)
     text = _everything(mine)
