@@ -62,7 +62,7 @@ def get_config() -> config_dict.ConfigDict:
     # `centralized` trains on, and public ones held out for validation, are always on the devices)
     config.data.device_budget_mb = 0.0  # MB of images that may lie on each device, else they are fed; 0 = no bound
     config.data.flip = True  # augmentation: random horizontal flip
-    config.data.crop = True  # augmentation: random crop after padding with black (4 pixels, 8 for 64x64 images)
+    config.data.crop = True  # augmentation: random crop after padding with black by an eighth of the side (4 at 32)
     config.partition = config_dict.ConfigDict()
     config.partition.name = "dirichlet"  # dirichlet (reference, equal sizes), label_dirichlet, iid, shards
     config.partition.alpha = 0.05  # concentration of the Dirichlet partitions; small = more skewed
