@@ -7,13 +7,14 @@ import csv
 import io
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from scarlet_jax import types
+from scarlet_jax import names, types
 from scarlet_jax.data.federation import Federation
 
 _LONG = 25  # rows of a table that is printed whole
@@ -29,10 +30,10 @@ def histogram(split: types.Split, label: np.ndarray, num_classes: int) -> np.nda
 
 def text(federation: Federation) -> str:
     """The data sets, the classes and the clients of a federation, for people."""
-    data, names = federation.data, federation.class_names
+    data, classes = federation.data, federation.class_names
     height, width, channels = federation.image_shape
     lines = [
-        f"{role}: {source['name']} ({source['origin']})" for role, source in federation.sources.items()
+        f"{role}: {names.in_sentence(source['name'])} ({source['origin']})" for role, source in federation.sources.items()
     ]  # fmt: skip
     lines += [
         f"images of {height}x{width} pixels, {channels} {'channel' if channels == 1 else 'channels'}, "
@@ -48,7 +49,7 @@ def text(federation: Federation) -> str:
         "training": held.sum(0),
         "test": np.bincount(data.test_label, minlength=federation.num_classes),
     }
-    rows = [[names[i], *(int(column[i]) for column in columns.values())] for i in range(federation.num_classes)]
+    rows = [[_cell(classes[i]), *(int(column[i]) for column in columns.values())] for i in range(federation.num_classes)]
     lines += ["", *_table(["class", *columns], rows)]
     clients = np.stack([counts["train"], counts["val"], counts["test"], (held > 0).sum(1), held.max(1)], 1)  # [K, 5]
     head = ["client", "training", "validation", "test", "classes", "largest"]
@@ -56,6 +57,11 @@ def text(federation: Federation) -> str:
     if empty := int((counts["train"] == 0).sum()):
         lines += ["", f"{empty} of {len(clients)} clients have no training images"]
     return "\n".join(lines)
+
+
+def _cell(name: str) -> str:
+    """A class name of any length or form in a table for people."""
+    return names.in_sentence(name, most=40).strip("'\"")
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
@@ -98,7 +104,7 @@ def write_partition(federation: Federation, workdir: str | os.PathLike[str]) -> 
 
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow(["client", "split", "size", *federation.class_names])
+    table.writerow(["client", "split", "size", *map(names.in_csv, federation.class_names)])
     for client in range(len(data.train.size)):
         for name in labels:
             counts = arrays[f"{name}_histogram"][client].tolist()
@@ -129,7 +135,7 @@ def _draw(file: BinaryIO, train: np.ndarray, val_size: np.ndarray, federation: F
         bars.bar(position, val_size, bottom=total, color=orange, width=0.8, label="validation")
         bars.legend(frameon=False, fontsize="small", ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0))
     bars.set_ylabel("images")
-    name = Path(federation.sources["private"]["name"]).name
+    name = names.in_picture(Path(federation.sources["private"]["name"]).name)
     bars.set_title(f"Private images of {clients} clients: {name}, {int(total.sum()):,} for training", loc="left")
 
     # The largest bubble just touches its neighbours: the cell's smaller side, in points, is its diameter.
@@ -144,13 +150,15 @@ def _draw(file: BinaryIO, train: np.ndarray, val_size: np.ndarray, federation: F
     bubbles.legend(title="images", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), labelspacing=1.2)
     bubbles.set(xlabel="client", ylabel="class", xlim=(-0.7, clients - 0.3), ylim=(classes - 0.4, -0.6))
     if classes <= 20:
-        bubbles.set_yticks(range(classes), federation.class_names)
+        bubbles.set_yticks(range(classes), map(names.in_picture, federation.class_names))
     bubbles.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (bars, bubbles):
         axes.spines[["top", "right"]].set_visible(False)
     bubbles.grid(axis="y", linewidth=0.3, alpha=0.5)
     bubbles.set_axisbelow(True)
-    figure.savefig(file, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a letter that the font lacks is drawn as a box
+        figure.savefig(file, format="png")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scarlet_jax.names import in_csv
 from scarlet_jax.report.groups import Group
 from scarlet_jax.report.table import WHO, Entry, Options, Reached, Stat
 
@@ -161,9 +162,9 @@ def csv_text(entries: Sequence[Entry], options: Options) -> str:
 
     def columns(entry: Entry) -> dict[str, Any]:
         row: dict[str, Any] = {
-            "label": entry.label,
-            "method": entry.method,
-            "runs": " ".join(entry.names),
+            "label": in_csv(entry.label),
+            "method": in_csv(entry.method),
+            "runs": in_csv(" ".join(entry.names)),
             "seeds": " ".join(map(str, entry.seeds)),
             "rounds": " ".join(map(str, entry.rounds)),
             "rounds_planned": entry.planned,
@@ -181,7 +182,7 @@ def csv_text(entries: Sequence[Entry], options: Options) -> str:
         row["ledger"] = options.ledger
         for name, stat in (("uplink", entry.uplink), ("downlink", entry.downlink), ("total", entry.total)):
             add(f"{name}_bytes", stat)
-        row["baseline"] = options.baseline
+        row["baseline"] = options.baseline and in_csv(options.baseline)
         row["total_bytes_ratio"] = entry.ratio
         for (who, target), reached in entry.reached.items():
             name = f"{who}_{target:g}"
