@@ -17,6 +17,11 @@ def in_sentence(name: object, most: int = 100) -> str:
     return _cut(text, most)
 
 
+def of_file(path: object, most: int = 400) -> str:
+    """A path in a sentence: on one line, and not longer than a path can be."""
+    return _cut("".join(c if c.isprintable() else "?" for c in str(path)), most)
+
+
 def in_csv(name: object) -> str:
     """A cell that a spreadsheet shows as text: what it would read as a formula gets an apostrophe in front.
 

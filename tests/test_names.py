@@ -52,7 +52,9 @@ def federation_of(class_names: tuple[str, ...], data_set: str) -> Federation:
     count, classes = 24, len(class_names)
     image, label = np.zeros((count, 4, 4, 1), np.uint8), (np.arange(count) % classes).astype(np.int32)
     split = types.Split(np.arange(count, dtype=np.int32).reshape(2, -1), np.full(2, count // 2, np.int32))
-    data = types.Data(image, label, image, label, image, image[:0], split, types.Split(split.rows, 0 * split.size), split)
+    data = types.Data(
+        image, label, image, label, image, image[:0], split, types.Split(split.rows, 0 * split.size), split
+    )
     rows = np.arange(count)
     sources = {"private": {"name": data_set, "version": "", "origin": "file"}}
     return Federation(data, classes, (4, 4, 1), class_names, rows, rows, rows, rows[:0], sources, 0.0)

@@ -32,9 +32,7 @@ def text(federation: Federation) -> str:
     """The data sets, the classes and the clients of a federation, for people."""
     data, classes = federation.data, federation.class_names
     height, width, channels = federation.image_shape
-    lines = [
-        f"{role}: {names.in_sentence(source['name'])} ({source['origin']})" for role, source in federation.sources.items()
-    ]  # fmt: skip
+    lines = [f"{role}: {names.of_file(of['name'])} ({of['origin']})" for role, of in federation.sources.items()]
     lines += [
         f"images of {height}x{width} pixels, {channels} {'channel' if channels == 1 else 'channels'}, "
         f"{federation.num_classes} classes",
@@ -49,7 +47,9 @@ def text(federation: Federation) -> str:
         "training": held.sum(0),
         "test": np.bincount(data.test_label, minlength=federation.num_classes),
     }
-    rows = [[_cell(classes[i]), *(int(column[i]) for column in columns.values())] for i in range(federation.num_classes)]
+    rows = [
+        [_cell(classes[i]), *(int(column[i]) for column in columns.values())] for i in range(federation.num_classes)
+    ]
     lines += ["", *_table(["class", *columns], rows)]
     clients = np.stack([counts["train"], counts["val"], counts["test"], (held > 0).sum(1), held.max(1)], 1)  # [K, 5]
     head = ["client", "training", "validation", "test", "classes", "largest"]
