@@ -155,9 +155,11 @@ RULES: dict[str, Rule] = {
     "data.device_budget_mb": _NOT_NEGATIVE,
     "data.flip": _TRUTH,
     "data.crop": _TRUTH,
-    "partition.name": _one_of("dirichlet", "label_dirichlet", "iid", "shards"),
+    "partition.name": _one_of("dirichlet", "label_dirichlet", "iid", "shards", "given"),
     "partition.alpha": _POSITIVE,
     "partition.classes_per_client": _integer(1),
+    "partition.file": _TEXT,
+    "partition.seed": _open_or(_integer(0)),
     "model.client": Rule(_client_models, _client_models_allowed),
     "model.server": _one_of_models("MODEL_NAMES"),
     "model.conv": _one_of_models("CONV_NAMES"),
@@ -200,12 +202,28 @@ def _pool(values: Values) -> int:
     return int(values["public_size"] * (1 - values["public_val_ratio"]))
 
 
+def _most_validation(public_size: int) -> float:
+    """The largest share for validation, in millionths, that leaves an image, rounded as `_pool` rounds."""
+    share = 1_000_000 - -(-1_000_000 // public_size)
+    while share and int(public_size * (1 - share / 1e6)) < 1:
+        share -= 1
+    return share / 1e6
+
+
 RELATIONS: tuple[Relation, ...] = (
     Relation(
         lambda v: int(v["num_clients"] * v["participation"]) >= 1,
         lambda v: (
             f"config.participation is {v['participation']!r}, which gives no client of config.num_clients = "
             f"{v['num_clients']}; allowed is a number from {1 / v['num_clients']:.6g} to 1."
+        ),
+    ),
+    Relation(
+        lambda v: _pool(v) >= 1,
+        lambda v: (
+            f"config.public_val_ratio is {v['public_val_ratio']!r}, which leaves no image of config.public_size = "
+            f"{v['public_size']} to learn from; allowed is a number from 0 to "
+            f"{_most_validation(v['public_size']):g}."
         ),
     ),
     Relation(
@@ -236,6 +254,13 @@ RELATIONS: tuple[Relation, ...] = (
             f"config.partition.classes_per_client is {v['partition.classes_per_client']}, but only "
             f"config.partition.name = shards reads it, not {v['partition.name']}; "
             f"allowed is {DEFAULT_CLASSES}, or shards."
+        ),
+    ),
+    Relation(
+        lambda v: v["partition.name"] == "given" or not v["partition.file"],
+        lambda v: (
+            f"config.partition.file is {v['partition.file']!r}, but only config.partition.name = given reads it, not "
+            f"{v['partition.name']}; allowed is nothing, or given."
         ),
     ),
     Relation(

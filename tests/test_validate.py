@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 
@@ -191,8 +192,17 @@ def test_what_is_drawn_must_fit_into_what_validation_leaves():
     ):
         validate.validate(config_with(public_size=1000, public_per_round=751, public_val_ratio=0.25))
     # int(10 * (1 - 0.9)) is 0 in floating point, there and here: the reference leaves no image either.
-    with pytest.raises(UserError, match="at most 0"):
+    with pytest.raises(UserError, match=r"config\.public_val_ratio is 0\.9, .* allowed is .* from 0 to 0\.899999\."):
         validate.validate(config_with(public_size=10, public_per_round=1, public_val_ratio=0.9))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10, 1000])
+def test_the_range_of_public_val_ratio_that_is_named_exists(size):
+    with pytest.raises(UserError) as error:
+        validate.validate(config_with(public_size=size, public_per_round=1, public_val_ratio=0.9999))
+    most = re.search(r"from 0 to (\S+)\.$", str(error.value))
+    assert most is not None
+    validate.validate(config_with(public_size=size, public_per_round=1, public_val_ratio=float(most[1])))
 
 
 @pytest.mark.parametrize(("field", "value"), [("cache.ratio", 0.5), ("cache.on_expiry", "refresh")])

@@ -36,9 +36,9 @@ class Stated(NamedTuple):
         return f"{names.in_sentence(self.dtype, 40)}{list(self.shape[:6])}"
 
 
-def read(path: Path, labelled: bool = True) -> Source:
+def read(path: Path, labelled: bool = True, clients: bool = False) -> Source:
     """Read `image` u8[n, H, W, channels] or u8[n, H, W], `label` integer[n], and optionally `test_image`, `test_label`,
-    and the client of every image, `client` integer[n] and `test_client`.
+    and with `clients`, if they are there, the client of every image, `client` integer[n] and `test_client`.
 
     Without test arrays a seeded fifth of every class becomes the test part. With `labelled=False`, for a public pool,
     `image` alone is read and is all training images; the number of classes is 0.
@@ -47,7 +47,8 @@ def read(path: Path, labelled: bool = True) -> Source:
         UserError: no such file, not an `.npz`, a missing array, or one of a wrong type, shape or length.
     """
     file = names.of_file(path)
-    wanted = ("image", "label", "test_image", "test_label", "client", "test_client") if labelled else ("image",)
+    wanted: tuple[str, ...] = ("image", "label", "test_image", "test_label") if labelled else ("image",)
+    wanted += ("client", "test_client") if clients else ()
     try:
         with packed.zip_members(path) as members:
             there = [name.removesuffix(".npy") for name in members]
@@ -85,11 +86,30 @@ def read_clients(path: Path) -> dict[str, np.ndarray]:
             for key, stated in found.items():
                 if stated.dtype.kind not in "iu" or len(stated.shape) != 1:
                     raise UserError(f"{file}: {key} is {stated}; it must be integer[n], one for each image.")
-            return {key: _number(file, key, _values(key, stated)) for key, stated in found.items()}
+            return {key: numbers(file, key, _values(key, stated)) for key, stated in found.items()}
     except FileNotFoundError as error:
         raise UserError(f"there is no file {file}.") from error
     except packed.DAMAGE as error:
         raise UserError(f"{file} is not a readable .npz of plain arrays ({names.in_sentence(error)}).") from error
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The numbers in an `.npy`, i32[n].
+
+    Raises:
+        UserError: as `read`.
+    """
+    file = names.of_file(path)
+    try:
+        packed.check_regular(path)
+        stated = _stated("it", packed.Member(path.stat().st_size, lambda: path.open("rb")))
+        if stated.dtype.kind not in "iu" or len(stated.shape) != 1:
+            raise UserError(f"{file} is {stated}; it must be integer[n], one for each image.")
+        return numbers(file, "the array", _values("it", stated))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {file}.") from error
+    except packed.DAMAGE as error:
+        raise UserError(f"{file} is not a readable .npy of numbers ({names.in_sentence(error)}).") from error
 
 
 def _source(path: Path, arrays: dict[str, np.ndarray]) -> Source:
@@ -99,11 +119,11 @@ def _source(path: Path, arrays: dict[str, np.ndarray]) -> Source:
     if "label" not in arrays:
         none = np.zeros(0, np.int32)
         return Source(str(path), "", origin, image, np.zeros(len(image), np.int32), image[:0], none, 0, ())
-    numbers = {key: _number(file, key, array) for key, array in arrays.items() if not key.endswith("image")}
-    label, client, held_out = numbers["label"], numbers.get("client"), None
+    labels = {key: numbers(file, key, array) for key, array in arrays.items() if not key.endswith("image")}
+    label, client, held_out = labels["label"], labels.get("client"), None
     if "test_image" in arrays:
-        test_image, test_label = _four(arrays["test_image"]), numbers["test_label"]
-        test_client = numbers.get("test_client")
+        test_image, test_label = _four(arrays["test_image"]), labels["test_label"]
+        test_client = labels.get("test_client")
     else:
         train, test = held_out = stratified_split(label)
         image, test_image, label, test_label = image[train], image[test], label[train], label[test]
@@ -136,7 +156,7 @@ def _check(file: str, found: Mapping[str, Stated], there: list[str], labelled: b
     total = sum(stated.dtype.itemsize * math.prod(stated.shape) for stated in found.values())
     if total > packed.memory_limit():
         raise UserError(
-            f"{file} holds {total / 1e9:,.1f} GB of arrays, and there are {packed.memory_limit() / 1e9:,.1f} GB of memory."
+            f"{file} holds {total / 1e9:,.1f} GB of arrays; there are {packed.memory_limit() / 1e9:,.1f} GB of memory."
         )
 
 
@@ -206,11 +226,11 @@ def _four(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 4 else image[..., None]
 
 
-def _number(file: str, key: str, array: np.ndarray) -> np.ndarray:
+def numbers(file: str, key: str, array: np.ndarray) -> np.ndarray:
     """Labels, or numbers of clients, as i32."""
     if len(array) and (array.min() < 0 or array.max() >= MOST_CLASSES):
-        what = "classes" if key.endswith("label") else "clients"
+        what, most = "classes" if key.endswith("label") else "clients", MOST_CLASSES - 1
         raise UserError(
-            f"{file}: {key} holds {array.min()}..{array.max()}; {what} are numbered from 0, at most {MOST_CLASSES - 1:,}."
+            f"{file}: {key} holds {array.min()}..{array.max()}; {what} are numbered from 0, at most {most:,}."
         )
     return array.astype(np.int32)

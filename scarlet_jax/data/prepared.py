@@ -22,6 +22,7 @@ from scarlet_jax.errors import UserError
 
 _NAME = re.compile(r"(?P<path>[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?)(:(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
+_MOST_LETTERS = 200  # of a name, and of the name of a class
 _BLOCK = 2000  # records decoded together, at most: bounds the memory of the encoded images
 _SHARE = 50  # of them that a thread is given at once
 _BLOCK_BYTES = 1 << 25  # of decoded images, about
@@ -30,7 +31,7 @@ _BLOCK_BYTES = 1 << 25  # of decoded images, about
 def locate(name: str, directory: Path) -> Path | None:
     """The folder of the newest prepared version of `name` ("set", "set/config" or "set:1.2.3"), or None."""
     match = _NAME.fullmatch(name)
-    if match is None or ".." in match["path"]:
+    if match is None or not is_name(name):
         return None
     root = directory / match["path"]
     versions = [path.parent for path in root.glob("*/dataset_info.json") if _VERSION.fullmatch(path.parent.name)]
@@ -41,7 +42,7 @@ def locate(name: str, directory: Path) -> Path | None:
 
 def is_name(name: str) -> bool:
     """Whether `name` has the form of a TFDS name."""
-    return _NAME.fullmatch(name) is not None
+    return len(name) <= _MOST_LETTERS and ".." not in name and _NAME.fullmatch(name) is not None
 
 
 def names(directory: Path) -> list[str]:

@@ -138,24 +138,27 @@ def test_empty_clients_are_padded(tmp_path):
 @pytest.mark.parametrize(
     "fields,words",
     [
-        ({"public_size": 5000}, ["public_size=5000", "1438", "choose 1 to 1428"]),
-        ({"public_size": 0}, ["public_size=0", "choose 1 to"]),
-        ({"data.train_size": 1400}, ["data.train_size=1400", "1138 images"]),
-        ({"data.test_size": -1}, ["data.test_size=-1"]),
-        ({"private_val_ratio": 1.0}, ["private_val_ratio=1.0", "below 1"]),
-        ({"public_val_ratio": -0.1}, ["public_val_ratio=-0.1"]),
-        ({"partition.name": "none"}, ["partition.name='none'", "iid"]),
-        ({"num_clients": 1139}, ["public_size=300", "1139 clients"]),
-        ({"num_clients": 0}, ["num_clients=0"]),
-        ({"seed": -1}, ["seed=-1"]),
-        ({"data.private": "digitz"}, ["data.private='digitz'", "did you mean digits"]),
+        ({"public_size": 5000}, ["config.public_size is 5000", "1438", "allowed is 1 to 1428"]),
+        ({"public_size": 0}, ["config.public_size is 0", "allowed is 1 to"]),
+        ({"data.train_size": 1400}, ["config.data.train_size is 1400", "1 to 1138"]),
+        ({"data.test_size": -1}, ["config.data.test_size is -1"]),
+        ({"private_val_ratio": 1.0}, ["config.private_val_ratio is 1.0", "below 1"]),
+        ({"public_val_ratio": -0.1}, ["config.public_val_ratio is -0.1"]),
+        ({"partition.name": "none"}, ["config.partition.name is 'none'", "iid"]),
+        ({"num_clients": 1139}, ["config.public_size is 300", "1139 clients"]),
+        ({"num_clients": 1438}, ["config.num_clients is 1438", "allowed is 1 to 1437"]),
+        ({"num_clients": 2000}, ["config.num_clients is 2000", "allowed is 1 to 1437"]),
+        ({"num_clients": 0}, ["config.num_clients is 0"]),
+        ({"seed": -1}, ["config.seed is -1"]),
+        ({"data.private": "digitz"}, ["config.data.private is 'digitz'", "did you mean digits"]),
         ({"data.public": "gone.npz"}, ["data.public", "there is no file gone.npz"]),
     ],
 )
 def test_the_impossible_is_refused_by_name(tmp_path, fields, words):
     with pytest.raises(UserError) as error:
         load(config_of(tmp_path, **fields))
-    assert all(word in str(error.value) for word in words), error.value
+    sentence = str(error.value)
+    assert all(word in sentence for word in words) and sentence.endswith(".") and "\n" not in sentence
 
 
 @pytest.mark.needs_data("cifar10")
