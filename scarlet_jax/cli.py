@@ -24,6 +24,7 @@ from ml_collections import config_dict, config_flags
 
 from scarlet_jax import cli_help
 from scarlet_jax import fields as config_fields
+from scarlet_jax.data import notes
 from scarlet_jax.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -72,6 +73,7 @@ def run(
             _refuse(error)
 
     def guarded(parsed: tuple[config_dict.ConfigDict, str]) -> int:
+        notes.show()
         try:
             code = main(*parsed, flags.FLAGS)
         except UserError as error:

@@ -5,7 +5,6 @@ Prepares, checks and describes the data sets and their division among the client
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from absl import flags
@@ -37,10 +36,6 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     from scarlet_jax.validate import validate
 
     validate(config)
-    log = logging.getLogger("scarlet_jax")
-    log.setLevel(logging.INFO)  # what is downloaded, prepared and decoded takes minutes: say so
-    log.propagate = False  # absl would write each line with its place in the source
-    log.addHandler(logging.StreamHandler())
     loaded = federation.load(config)
     print(describe.text(loaded), flush=True)
     if out is not None:

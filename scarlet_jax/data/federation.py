@@ -104,6 +104,8 @@ def load(config: Any) -> Federation:
         val=_pad(division.val),
         test=_pad(division.test),
     )
+    if not any(len(rows) for rows in division.test):
+        _log.warning("The test images are too few to give each client one: clients are not evaluated.")
     seconds = time.perf_counter() - start
     return Federation(
         data=data,
