@@ -67,6 +67,7 @@ def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepar
     registry.check(config)
     mesh = targets.target_mesh(target) if target else registry.make_mesh(config)
     data, num_classes = data_shapes(config)
+    registry.check_images(config, data.private_image.shape[1:])
     config.model.conv = resolve_conv(config.model.conv, mesh.devices.flat[0].platform)
     config.clients_per_chunk = config.clients_per_chunk or registry.default_chunk(config.num_clients, mesh)
     algorithm = registry.make_algorithm(config, data, num_classes, mesh)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +24,7 @@ from scarlet_jax.methods.feddf import feddf
 from scarlet_jax.methods.individual import individual
 from scarlet_jax.methods.scarlet import scarlet
 from scarlet_jax.methods.selective_fd import selective_fd
-from scarlet_jax.models import build_model
+from scarlet_jax.models import LEAST_SIDE, build_model
 from scarlet_jax.population import Group, Population
 from scarlet_jax.protocol import Settings
 from scarlet_jax.setup import Setup
@@ -46,6 +46,7 @@ OTHERS: dict[str, Callable[..., Algorithm]] = {
     "centralized": centralized,
 }
 METHODS: dict[str, Callable[..., Any]] = DISTILLATION | OTHERS
+SERVERLESS = ("individual",)  # no server model
 ONE_ARCHITECTURE = ("fedavg", "feddf", "centralized")  # what they average, or train, is one model
 
 
@@ -86,6 +87,25 @@ def check(config: config_dict.ConfigDict) -> None:
             raise UserError(
                 f"model.client is {config.model.client!r} and model.server {config.model.server!r}, but {name} needs "
                 "one architecture for all; name the same one in both."
+            )
+
+
+def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
+    """Refuse models that cannot take images of `shape` (H, W, channels), before anything is compiled.
+
+    Raises:
+      UserError: names the field and the least size.
+    """
+    used = [("client", group.name) for group in model_groups(config)]
+    if config.method.name not in SERVERLESS:
+        used.append(("server", config.model.server))
+    for field, name in used:
+        least = LEAST_SIDE[name]
+        if min(shape[:2]) < least:
+            fit = ", ".join(other for other, side in LEAST_SIDE.items() if side <= min(shape[:2]))
+            raise UserError(
+                f"config.model.{field} is {config.model[field]!r}, but {name} needs images of at least {least}x{least} "
+                f"pixels, and those of config.data.private have {shape[0]}x{shape[1]}; allowed is one of {fit}."
             )
 
 

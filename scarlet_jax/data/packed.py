@@ -114,24 +114,28 @@ def memory_limit() -> int:
 
 
 class _Piecewise(io.BufferedReader):
-    """A file whose reader gets at most `CHUNK` bytes at once: `zipfile` reads the list of members in one piece."""
+    """A file whose reader gets at most `most` bytes at once: `zipfile` reads the list of members in one piece."""
+
+    def __init__(self, path: Path, most: int):
+        super().__init__(io.FileIO(path))
+        self._most = most
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0:
             size = os.fstat(self.fileno()).st_size - self.tell()
-        check_size(size, CHUNK)
+        check_size(size, self._most)
         return super().read(size)
 
 
 @contextlib.contextmanager
-def zip_members(path: Path) -> Iterator[dict[str, Member]]:
-    """The files in a zip archive by name, in the archive's order.
+def zip_members(path: Path, listing: int = CHUNK) -> Iterator[dict[str, Member]]:
+    """The files in a zip archive by name, in the archive's order; the list of them has at most `listing` bytes.
 
     Raises:
         UserError: not a regular file. One of `DAMAGE`, here or when a member is opened or read, if anything is wrong.
     """
     check_regular(path)
-    with _Piecewise(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+    with _Piecewise(path, listing) as file, zipfile.ZipFile(file) as archive:
 
         def opener(entry: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
             def opened() -> BinaryIO:

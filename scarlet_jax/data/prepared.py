@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import io
 import logging
 import os
 import re
@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scarlet_jax import names as names_
+from scarlet_jax.data import packed
+from scarlet_jax.data.npz import MOST_CLASSES
 from scarlet_jax.data.record import Images, Source, stratified_split
 from scarlet_jax.data.resize import in_size
 from scarlet_jax.errors import UserError
@@ -23,6 +26,10 @@ from scarlet_jax.errors import UserError
 _NAME = re.compile(r"(?P<path>[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?)(:(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _MOST_LETTERS = 200  # of a name, and of the name of a class
+_MOST_PIXELS = 1 << 26  # of an image that is decoded
+# What names a Python class in features.json: now, as protocol buffers also allow it, and in old versions of TFDS.
+_CLASS_KEYS = {"pythonClassName", "python_class_name", "type"}
+_OWN_CLASS = re.compile(r"tensorflow_datasets\.core\.features\.([a-z0-9_]+\.)*[A-Za-z0-9_]+")
 _BLOCK = 2000  # records decoded together, at most: bounds the memory of the encoded images
 _SHARE = 50  # of them that a thread is given at once
 _BLOCK_BYTES = 1 << 25  # of decoded images, about
@@ -69,9 +76,10 @@ def form(folder: Path, size: tuple[int, int] | None, labelled: bool) -> Form:
         size: (H, W) of the private images if this is the public data set, else None.
         labelled: False for a public pool, which needs no test images.
     """
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # `read` says what is wrong
-        features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
-        splits = [split["name"] for split in json.loads((folder / "dataset_info.json").read_text())["splits"]]
+    # `read` says what is wrong.
+    with contextlib.suppress(UserError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        features = packed.read_json(folder / "features.json")["featuresDict"]["features"]
+        splits = [split["name"] for split in packed.read_json(folder / "dataset_info.json")["splits"]]
         dimensions = tuple(features["image"]["image"]["shape"]["dimensions"][:2])
         size = None if size and dimensions == tuple(map(str, size)) else size
         pool = not labelled and (size is not None or not {"test", "validation"} & set(splits))
@@ -97,11 +105,15 @@ def read(name: str, folder: Path, form: Form = Form()) -> Source:  # noqa: B008 
         splits = [split for split in ("train", "test", "validation") if split in builder.info.splits][:2]
         if splits[:1] != ["train"]:
             raise UserError("there is no train split")
-        features = builder.info.features
+        features, num_classes = builder.info.features, builder.info.features["label"].num_classes
+        _check_classes(num_classes, features["label"].names)
+        channels = features["image"].shape[2] or 3
+        if channels not in (1, 3):
+            raise UserError(f"its images have {channels} channels; images with 1 or 3 can be read")
         raw = tfds.decode.DeserializeMethod.RAW_BYTES  # parsed here: TFDS's own parser took most of the time
         records = [builder.as_data_source(s, deserialize_method=raw) for s in splits[: 1 if form.pool else 2]]
-        index = [_index(part, has_id) for part in records]
-        channels = features["image"].shape[2] or 3
+        stored = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        index = [_index(part, has_id, num_classes, stored) for part in records]
         shape = (*form.size, channels) if form.size else _pixels(_field(records[0][0], "image"), channels).shape
 
     def images(part: int, rows: np.ndarray) -> Images:
@@ -124,7 +136,7 @@ def read(name: str, folder: Path, form: Form = Form()) -> Source:  # noqa: B008 
         train_label=label,
         test_image=images(test_part, test_order),  # type: ignore[arg-type]
         test_label=test_label,
-        num_classes=features["label"].num_classes,
+        num_classes=num_classes,
         class_names=tuple(features["label"].names or ()),
     )
 
@@ -135,33 +147,62 @@ def _explained(name: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"data set {name!r} in {folder} cannot be used: {error}") from error
+        raise UserError(f"data set {name!r} in {folder} cannot be used: {str(error).rstrip('.')}.") from error
     except Exception as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        reason = names_.in_sentence((str(error).strip() or repr(error)).splitlines()[0], 200)[1:-1]
         raise UserError(
-            f"data set {name!r} in {folder} cannot be read ({type(error).__name__}: {reason}); prepare it again"
+            f"data set {name!r} in {folder} cannot be read ({type(error).__name__}: {reason}); prepare it again."
         ) from error
 
 
 def _check(name: str, folder: Path) -> tuple[str, ...]:
     """The names of the features; refuses, before the slow import of TFDS, what could not be read afterwards."""
     try:
-        info = json.loads((folder / "dataset_info.json").read_text())
-        features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
-        image, label = features.get("image", {}), features.get("label", {})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"data set {name!r} in {folder} cannot be read ({error}); prepare it again") from error
-    if info.get("fileFormat") != "array_record":
+        info, described = (packed.read_json(folder / f"{part}.json") for part in ("dataset_info", "features"))
+        form, features = info.get("fileFormat"), described["featuresDict"]["features"]
+        fit = "image" in features.get("image", {}) and "classLabel" in features.get("label", {})
+        there = ", ".join(names_.in_sentence(feature, 40)[1:-1] for feature in list(features)[:20])
+    except UserError as error:
+        raise UserError(f"data set {name!r} in {folder} cannot be read: {error}") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = names_.in_sentence(error) if isinstance(error, OSError | ValueError) else "it is not as TFDS writes it"
+        raise UserError(f"data set {name!r} in {folder} cannot be read ({reason}); prepare it again.") from error
+    if form != "array_record":
         raise UserError(
-            f"data set {name!r} in {folder} is stored as {info.get('fileFormat') or 'tfrecord'}, which needs "
-            "TensorFlow to read; prepare it again with file_format='array_record'"
+            f"data set {name!r} in {folder} is stored as {names_.in_sentence(form or 'tfrecord')}, which needs "
+            "TensorFlow to read; prepare it again with file_format='array_record'."
         )
-    if "image" not in image or "classLabel" not in label:
+    if not fit:
         raise UserError(
-            f"data set {name!r} in {folder} has features {', '.join(features)}; "
-            "an 'image' and a class 'label' are needed"
+            f"data set {name!r} in {folder} has features {there}; an 'image' and a class 'label' are needed."
+        )
+    for foreign in _foreign_classes(described):
+        raise UserError(
+            f"data set {name!r} in {folder} has a feature of class {names_.in_sentence(foreign)}, and reading it would "
+            "import that module; only TFDS's own features are read."
         )
     return tuple(features)
+
+
+def _foreign_classes(described: Any) -> Iterator[str]:
+    """Classes named anywhere in a description of features that are not TFDS's own: TFDS imports their modules."""
+    todo = [described]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, list):
+            todo += part
+        elif isinstance(part, dict):
+            todo += part.values()
+            named = [part[key] for key in _CLASS_KEYS & part.keys() if isinstance(part[key], str)]
+            yield from (name for name in named if not _OWN_CLASS.fullmatch(name))
+
+
+def _check_classes(count: int, class_names: list[str] | None) -> None:
+    """Bound what is made for each class, and its name."""
+    if not 1 <= count <= MOST_CLASSES:
+        raise UserError(f"it declares {count:,} classes; allowed is 1 to {MOST_CLASSES:,}")
+    if class_names and max(map(len, class_names)) > _MOST_LETTERS:
+        raise UserError(f"the name of a class has more than {_MOST_LETTERS} letters")
 
 
 @contextlib.contextmanager
@@ -178,16 +219,24 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _index(source: Sequence[bytes], has_id: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(row on disk i64[n], label i32[n]) of one split, in the order of `id` where there is one."""
+def _index(source: Sequence[bytes], has_id: bool, num_classes: int, stored: int) -> tuple[np.ndarray, np.ndarray]:
+    """(row on disk i64[n], label i32[n]) of one split, in the order of `id` where there is one.
+
+    `stored` bytes are on disk, which bounds the number of records that there can be.
+    """
+    if len(source) > stored:
+        raise UserError(f"dataset_info.json counts {len(source):,} images, more than its files have bytes")
     ids: list[Any] = []
     label = np.zeros(len(source), np.int32)
     for rows in _blocks(np.arange(len(source)), _BLOCK):
         records = _records(source, rows)
-        label[rows] = [_field(record, "label") for record in records]
+        some = [_field(record, "label") for record in records]
+        if -1 in some:
+            raise UserError("some images have no label (-1)")
+        if some and not 0 <= min(some) <= max(some) < num_classes:
+            raise UserError(f"a label is {max(some)}, and {num_classes} classes are declared")
+        label[rows] = some
         ids += [_field(record, "id") for record in records] if has_id else []
-    if len(label) and label.min() < 0:
-        raise UserError("some images have no label (-1)")
     order = np.argsort(np.array(ids), kind="stable") if has_id else np.arange(len(source))
     return order, label[order]
 
@@ -213,12 +262,28 @@ def _pixels(blob: bytes, channels: int) -> np.ndarray:
     """u8[H, W, channels] of an encoded image; a grayscale one is repeated if channels is 3."""
     import cv2
 
+    width, height = _stated_size(blob)
+    if width * height > _MOST_PIXELS:
+        raise ValueError(f"an image states {width:,}x{height:,} pixels, more than {_MOST_PIXELS:,}")
     decoded = cv2.imdecode(
         np.frombuffer(blob, np.uint8), cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
     )
     if decoded is None:
         raise ValueError("a record holds no readable image")
     return decoded if channels > 1 else decoded[:, :, None]
+
+
+def _stated_size(blob: bytes) -> tuple[int, int]:
+    """Width and height as the header of an encoded image states them."""
+    if blob.startswith(b"\x89PNG") and len(blob) >= 24:
+        return int.from_bytes(blob[16:20]), int.from_bytes(blob[20:24])
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(blob)) as picture:
+            return picture.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError("a record holds no readable image") from error
 
 
 def _decode(

@@ -161,6 +161,45 @@ def test_the_impossible_is_refused_by_name(tmp_path, fields, words):
     assert all(word in sentence for word in words) and sentence.endswith(".") and "\n" not in sentence
 
 
+@pytest.mark.parametrize(
+    "label,pixels,words",
+    [
+        (np.arange(60) % 3 * 1000, 255, ["1,998 of 2,001 classes", "(1 to 999, 1001 to 1999)", "np.unique(label"]),
+        (np.arange(60) % 3 + 1, 255, ["1 of 4 classes", "(0)", "np.unique(label"]),
+        (np.arange(60) % 30 * 2, 255, ["29 of 59 classes", "(1, 3, 5, 7, 9, ...)"]),
+        (np.zeros(60, int), 255, ["all of one class"]),
+        (np.arange(60) % 3, 1, ["pixels are 0 and 1"]),
+        (np.arange(60) % 3, 255, []),
+    ],
+)
+def test_what_is_legal_and_probably_not_meant_is_said_in_a_line(tmp_path, caplog, label, pixels, words):
+    path = tmp_path / "odd.npz"
+    np.savez(path, image=np.random.default_rng(0).integers(0, pixels + 1, (60, 8, 8), dtype=np.uint8), label=label)
+    load(config_of(tmp_path, **{"data.private": str(path), "public_size": 20, "num_clients": 3}))
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * bool(words)
+    for word in words:
+        assert word in caplog.text
+    for record in caplog.records:
+        assert "\n" not in record.getMessage() and record.getMessage().endswith(".")
+
+
+@pytest.mark.parametrize(
+    "count,classes,fields,words",
+    [
+        (6, 6, {}, "config.data.private is .* has no test images; allowed is"),
+        (2, 1, {"data.public": None}, "config.data.public is .* one training image"),
+        (12, 3, {"data.public": None, "num_clients": 20}, r"config.num_clients is 20; allowed is 1 to \d,"),
+        (12, 6, {"num_clients": 11}, r"config.num_clients is 11; allowed is 1 to 10,"),
+    ],
+)
+def test_small_sets_are_told_a_range_that_exists(tmp_path, count, classes, fields, words):
+    path = tmp_path / "small.npz"
+    np.savez(path, image=np.zeros((count, 8, 8), np.uint8) + 9, label=np.arange(count) % classes)
+    fields = {key: str(path) if value is None else value for key, value in fields.items()}
+    with pytest.raises(UserError, match=words):
+        load(config_of(tmp_path, **({"data.private": str(path), "public_size": 3, "num_clients": 1} | fields)))
+
+
 @pytest.mark.needs_data("cifar10")
 @pytest.mark.needs_data("cifar100")
 def test_the_small_cifar_experiment():
