@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import pickle
 import sys
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scarlet_jax import names
-from scarlet_jax.data import packed, pickles
+from scarlet_jax.data import network, packed, pickles
 from scarlet_jax.data.record import Source
 from scarlet_jax.errors import UserError
 
@@ -128,6 +127,7 @@ def download(archive: str, directory: Path, base_url: str, md5: str) -> Path:
     fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=(10, 60), chunk_size=1 << 16)
     url = base_url.rstrip("/") + "/" + archive
     try:
+        network.reach(url)
         directory.mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK):
             raise PermissionError(f"no write permission for {directory}")
@@ -141,6 +141,8 @@ def download(archive: str, directory: Path, base_url: str, md5: str) -> Path:
         ) from error
     except requests.RequestException as error:
         raise ConnectionError(f"{type(error).__name__} for {url}") from error
+    except ConnectionError:
+        raise
     except OSError as error:
         raise UserError(
             f"cannot store {archive} in {directory} ({error.strerror or error}); "
@@ -152,16 +154,13 @@ def _untar(path: Path, form: Published) -> dict[str, bytes]:
     """The wanted members of the archive, read in one pass and never extracted to disk; all of it, for its checksum."""
     wanted = {f"{form.folder}/{file}": file for file in (*form.train, form.test, form.meta)}
     found: dict[str, bytes] = {}
-    with gzip.open(path) as stored:
+    with packed.tar_stream(path) as stored:
         for name, offset, size in packed.tar_members(stored, _MOST_BYTES):
             if file := wanted.get(name.removeprefix("./")):
                 packed.check_size(size, _MOST_FILE_BYTES)
                 stored.seek(offset)
                 found[file] = packed.read_exactly(stored, size)
-        left = _MOST_BYTES - stored.tell()
-        while piece := stored.read(packed.CHUNK):
-            left -= len(piece)
-            packed.check_size(0, left)
+        packed.read_to_end(stored, _MOST_BYTES)
     if missing := sorted(set(wanted.values()) - set(found)):
         raise ValueError(f"no {', '.join(missing)}")
     return found

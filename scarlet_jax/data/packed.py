@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -186,6 +187,31 @@ def tar_members(stream: Stream, most: int) -> Iterator[tuple[str, int, int]]:
             yield name.decode("utf-8", "surrogateescape") if name else info.name, data, info.size
         if info.type != tarfile.XGLTYPE:
             name = None
+
+
+@contextlib.contextmanager
+def tar_stream(path: Path) -> Iterator[Stream]:
+    """The bytes of a tar archive, unpacked if it is compressed by gzip.
+
+    Raises:
+        UserError: not a regular file.
+    """
+    check_regular(path)
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        if not compressed:
+            yield file
+            return
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield unpacked
+
+
+def read_to_end(stream: Stream, most: int) -> None:
+    """Go to the end of an archive, where gzip has its checksum; ValueError after more than `most` bytes."""
+    while piece := stream.read(CHUNK):
+        most -= len(piece)
+        check_size(0, most)
 
 
 def _at(stream: Stream, position: int) -> bytes:

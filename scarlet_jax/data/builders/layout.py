@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gzip
 import hashlib
 import io
 import logging
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ class Files:
       readers: what reads each file, in the order in which reading them is fast: that of the archive.
     """
 
-    def __init__(self, where: Path, readers: dict[str, Callable[[], bytes]]):
+    def __init__(self, where: Path, readers: Mapping[str, Callable[[], bytes]]):
         self.where, self._readers = where, readers
         self.names = list(readers)
 
@@ -95,15 +94,10 @@ def opened(path: Path, folder: str) -> Iterator[Files]:
                 for name, member in stack.enter_context(packed.zip_members(path, _LISTING)).items():
                     readers[name] = functools.partial(member.read, _MOST_FILE_BYTES)
             else:
-                with path.open("rb") as file:
-                    compressed = file.read(2) == b"\x1f\x8b"
-                tar = stack.enter_context(gzip.open(path) if compressed else path.open("rb"))
+                tar = stack.enter_context(packed.tar_stream(path))
                 for name, offset, size in packed.tar_members(tar, _MOST_BYTES):
                     readers[name.removeprefix("./")] = functools.partial(_extract, tar, offset, size)
-                left = _MOST_BYTES
-                while compressed and (piece := tar.read(packed.CHUNK)):  # to the end, where gzip has its checksum
-                    left -= len(piece)
-                    packed.check_size(0, left)
+                packed.read_to_end(tar, _MOST_BYTES)
         except packed.DAMAGE as error:
             reason = _first_line(error)
             raise UserError(f"{path} is damaged or is no zip or tar archive ({reason}); fetch it anew.") from error
