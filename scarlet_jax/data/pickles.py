@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-_MOST_STEPS = 2_000_000  # instructions; the published files have up to a quarter of a million
+_MOST_STEPS = 500_000  # instructions; the published files have up to a quarter of a million
 _RECONSTRUCT = {f"{module}.multiarray _reconstruct" for module in ("numpy.core", "numpy._core")}
 _KNOWN = _RECONSTRUCT | {"numpy ndarray", "numpy dtype", "_codecs encode"}
 _VALUES = {
