@@ -26,7 +26,7 @@ DAMAGE = (
     OSError, EOFError, MemoryError, NotImplementedError, RuntimeError, ValueError, zlib.error, tarfile.TarError,
     zipfile.BadZipFile,
 )  # fmt: skip
-_JSON_BYTES = 1 << 24
+DESCRIPTION = 1 << 24  # bytes of a file that describes a data set, at most
 _NAME_BYTES = 1 << 16  # of a long name, or of the extended header, of a tar member
 _DEFLATE = 1032  # bytes that one compressed byte can become, at most
 _PAX_RECORD = re.compile(rb"(\d{1,6}) ([^=]{1,100})=")
@@ -100,7 +100,7 @@ def read_file(path: Path, most: int) -> bytes:
 def read_json(path: Path) -> Any:
     """What a JSON file says; ValueError if it is no JSON, or larger than any description of a data set."""
     try:
-        return json.loads(read_file(path, _JSON_BYTES))
+        return json.loads(read_file(path, DESCRIPTION))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

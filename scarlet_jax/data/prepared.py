@@ -28,7 +28,7 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _MOST_LETTERS = 200  # of a name, and of the name of a class
 _MOST_PIXELS = 1 << 26  # of an image that is decoded
 # What names a Python class in features.json: now, as protocol buffers also allow it, and in old versions of TFDS.
-_CLASS_KEYS = {"pythonClassName", "python_class_name", "type"}
+_CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
 _OWN_CLASS = re.compile(r"tensorflow_datasets\.core\.features\.([a-z0-9_]+\.)*[A-Za-z0-9_]+")
 _BLOCK = 2000  # records decoded together, at most: bounds the memory of the encoded images
 _SHARE = 50  # of them that a thread is given at once
@@ -161,6 +161,12 @@ def _check(name: str, folder: Path) -> tuple[str, ...]:
         info, described = (packed.read_json(folder / f"{part}.json") for part in ("dataset_info", "features"))
         form, features = info.get("fileFormat"), described["featuresDict"]["features"]
         fit = "image" in features.get("image", {}) and "classLabel" in features.get("label", {})
+        counts = [int(count) for key in ("numClasses", "num_classes") for count in _everywhere(described, key)]
+        for path in folder.iterdir():
+            if not path.is_dir():
+                packed.check_regular(path)
+            if path.suffix in (".txt", ".json"):  # read as a whole by TFDS
+                packed.check_size(path.stat().st_size, packed.DESCRIPTION)
         there = ", ".join(names_.in_sentence(feature, 40)[1:-1] for feature in list(features)[:20])
     except UserError as error:
         raise UserError(f"data set {name!r} in {folder} cannot be read: {error}") from error
@@ -176,16 +182,21 @@ def _check(name: str, folder: Path) -> tuple[str, ...]:
         raise UserError(
             f"data set {name!r} in {folder} has features {there}; an 'image' and a class 'label' are needed."
         )
-    for foreign in _foreign_classes(described):
+    if counts and not 1 <= max(counts) <= MOST_CLASSES:  # TFDS makes a name for each
         raise UserError(
-            f"data set {name!r} in {folder} has a feature of class {names_.in_sentence(foreign)}, and reading it would "
-            "import that module; only TFDS's own features are read."
+            f"data set {name!r} in {folder} declares {max(counts):,} classes; allowed is 1 to {MOST_CLASSES:,}."
         )
+    for foreign in (str(value) for key in _CLASS_KEYS for value in _everywhere(described, key)):
+        if not _OWN_CLASS.fullmatch(foreign):  # TFDS imports the module that is named
+            raise UserError(
+                f"data set {name!r} in {folder} has a feature of class {names_.in_sentence(foreign)}, and reading it "
+                "would import that module; only TFDS's own features are read."
+            )
     return tuple(features)
 
 
-def _foreign_classes(described: Any) -> Iterator[str]:
-    """Classes named anywhere in a description of features that are not TFDS's own: TFDS imports their modules."""
+def _everywhere(described: Any, key: str) -> Iterator[Any]:
+    """Every number or text that has this key, anywhere in a description."""
     todo = [described]
     while todo:
         part = todo.pop()
@@ -193,8 +204,8 @@ def _foreign_classes(described: Any) -> Iterator[str]:
             todo += part
         elif isinstance(part, dict):
             todo += part.values()
-            named = [part[key] for key in _CLASS_KEYS & part.keys() if isinstance(part[key], str)]
-            yield from (name for name in named if not _OWN_CLASS.fullmatch(name))
+            if isinstance(part.get(key), str | int):
+                yield part[key]
 
 
 def _check_classes(count: int, class_names: list[str] | None) -> None:

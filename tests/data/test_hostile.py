@@ -278,16 +278,16 @@ def encrypted(path: Path) -> None:
     path.write_bytes(blob)
 
 
-def stating_a_gigabyte(path: Path) -> None:
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("tiny-imagenet-200/wnids.txt", "w") as file:
-            for _ in range(100):
-                file.write(bytes(1 << 20))
+def with_a_long_list(path: Path) -> None:
+    name = "tiny-imagenet-200/wnids.txt"
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w") as file:
+        for _ in range(100):
+            file.write(bytes(1 << 20))
 
 
 ZIPS: dict[str, Callable[[Path], object]] = {
     "encrypted": encrypted,
-    "a list of classes of 100 MB": stating_a_gigabyte,
+    "a list of classes of 100 MB": with_a_long_list,
     "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
     "a text": lambda path: path.write_text("hello"),
 }
@@ -334,8 +334,10 @@ def replace_by(kind: str) -> Callable[[Path], object]:
     return change
 
 
-JSONS = ["[]", "3", '"text"', "null", '{"a": ', "[" * 100_000, '{"splits": 3, "featuresDict": {"features": []}}',
-         '{"featuresDict": {"features": {"image": 3, "label": []}}}', " " * (1 << 25), "\x00\x01", "pipe", "folder"]  # fmt: skip
+JSONS = [
+    "[]", "3", '"text"', "null", '{"a": ', "[" * 100_000, '{"splits": 3, "featuresDict": {"features": []}}',
+    '{"featuresDict": {"features": {"image": 3, "label": []}}}', " " * (1 << 25), "\x00\x01", "pipe", "folder",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
@@ -376,14 +378,23 @@ DESCRIPTIONS: dict[str, tuple[Callable[[Path], object], str]] = {
         "a label is 2, and 2 classes are declared",
     ),
     "no classes": (lambda f: feature_of(f, "label", lambda v: v.update(classLabel={})), "classes"),
+    "many classes of another feature": (
+        lambda f: rewrite(
+            f / "features.json",
+            lambda v: v["featuresDict"]["features"].update(x={"class_label": {"num_classes": 10**9}}),
+        ),
+        "classes",
+    ),
+    "a text of 32 MB": (lambda f: (f / "label.labels.txt").write_text("a\n" * (1 << 24)), "33,554,432 bytes"),
+    "a pipe": (lambda f: os.mkfifo(f / "toy-train.array_record-00001-of-00002"), "named pipe"),
     "names of 5,000 letters": (
         lambda f: (f / "label.labels.txt").write_text("\n".join(c * 5000 for c in "abc")), "more than 200 letters",
     ),
-    "images of seven channels": (
+    "images of four channels": (
         lambda f: feature_of(
-            f, "image", lambda v: v["image"].update(shape={"dimensions": ["-1", "-1", "7"]})
+            f, "image", lambda v: v["image"].update(shape={"dimensions": ["-1", "-1", "4"]})
         ),
-        "7 channels",
+        "4 channels",
     ),
 }  # fmt: skip
 
