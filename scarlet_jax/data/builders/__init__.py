@@ -101,6 +101,8 @@ def prepare(name: str, directory: Path) -> None:
 
 def _there(directory: Path) -> set[Path]:
     """What TFDS may add to: the data directory's own entries, and everything among its downloads."""
+    if not directory.exists():
+        return set()
     return {directory, *directory.glob("*"), *(directory / "downloads").rglob("*")}
 
 
