@@ -5,9 +5,10 @@ All that is wanted of it is checked by the arrays' headers, types and sizes incl
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from scarlet_jax.errors import UserError
 
 MOST_CLASSES = 65_536
 _MOST_HEADER = 10_000  # bytes; NumPy's own bound
+_MOST_CLIENTS_BYTES = 1 << 28  # of the clients of all images
 _CHANNELS = (1, 3, 4)
 
 
@@ -47,23 +49,11 @@ def read(path: Path, labelled: bool = True, clients: bool = False) -> Source:
         UserError: no such file, not an `.npz`, a missing array, or one of a wrong type, shape or length.
     """
     file = names.of_file(path)
-    wanted: tuple[str, ...] = ("image", "label", "test_image", "test_label") if labelled else ("image",)
-    wanted += ("client", "test_client") if clients else ()
-    try:
-        with packed.zip_members(path) as members:
-            there = [name.removesuffix(".npy") for name in members]
-            found = {
-                key: _stated(key, member)
-                for name, member in members.items()
-                if (key := name.removesuffix(".npy")) in wanted
-            }
-            _check(file, found, there, labelled)
-            arrays = {key: _values(key, stated) for key, stated in found.items()}
-    except FileNotFoundError as error:
-        raise UserError(f"there is no file {file}.") from error
-    except packed.DAMAGE as error:
-        reason = names.in_sentence(error) if str(error) else type(error).__name__
-        raise UserError(f"{file} is not a readable .npz of plain arrays ({reason}); np.savez writes one.") from error
+    wanted = ("image", "label", "test_image", "test_label") if labelled else ("image",)
+    with _explained(file, ".npz"), packed.zip_members(path) as members:
+        found = _find(members, (*wanted, "client", "test_client") if clients else wanted)
+        _check(file, found, list(members), labelled)
+        arrays = {key: _values(key, stated) for key, stated in found.items()}
     return _source(path, arrays)
 
 
@@ -74,42 +64,48 @@ def read_clients(path: Path) -> dict[str, np.ndarray]:
         UserError: as `read`.
     """
     file = names.of_file(path)
-    try:
-        with packed.zip_members(path) as members:
-            found = {
-                key: _stated(key, member)
-                for name, member in members.items()
-                if (key := name.removesuffix(".npy")) in ("client", "test_client")
-            }
-            if "client" not in found:
-                raise UserError(f"{file} needs the array client; it has {_listed(list(members))}.")
-            for key, stated in found.items():
-                if stated.dtype.kind not in "iu" or len(stated.shape) != 1:
-                    raise UserError(f"{file}: {key} is {stated}; it must be integer[n], one for each image.")
-            return {key: numbers(file, key, _values(key, stated)) for key, stated in found.items()}
-    except FileNotFoundError as error:
-        raise UserError(f"there is no file {file}.") from error
-    except packed.DAMAGE as error:
-        raise UserError(f"{file} is not a readable .npz of plain arrays ({names.in_sentence(error)}).") from error
+    with _explained(file, ".npz"), packed.zip_members(path) as members:
+        found = _find(members, ("client", "test_client"))
+        if "client" not in found:
+            raise UserError(f"{file} needs the array client; it has {_listed(list(members))}.")
+        return {key: _clients(file, key, stated) for key, stated in found.items()}
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The numbers in an `.npy`, i32[n].
+    """The client of each image in an `.npy`, i32 of any length.
 
     Raises:
         UserError: as `read`.
     """
     file = names.of_file(path)
-    try:
+    with _explained(file, ".npy"):
         packed.check_regular(path)
-        stated = _stated("it", packed.Member(path.stat().st_size, lambda: path.open("rb")))
-        if stated.dtype.kind not in "iu" or len(stated.shape) != 1:
-            raise UserError(f"{file} is {stated}; it must be integer[n], one for each image.")
-        return numbers(file, "the array", _values("it", stated))
+        return _clients(file, "it", _stated("it", packed.Member(path.stat().st_size, lambda: path.open("rb"))))
+
+
+@contextlib.contextmanager
+def _explained(file: str, form: str) -> Iterator[None]:
+    """Whatever reading a missing, damaged or hostile file raises, as a sentence."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise UserError(f"there is no file {file}.") from error
     except packed.DAMAGE as error:
-        raise UserError(f"{file} is not a readable .npy of numbers ({names.in_sentence(error)}).") from error
+        reason = names.in_sentence(error) if str(error) else type(error).__name__
+        raise UserError(f"{file} is not a readable {form} of plain arrays ({reason}); NumPy writes one.") from error
+
+
+def _find(members: Mapping[str, packed.Member], wanted: Sequence[str]) -> dict[str, Stated]:
+    """The headers of the wanted arrays that are there."""
+    keys = {name.removesuffix(".npy"): member for name, member in members.items()}
+    return {key: _stated(key, keys[key]) for key in wanted if key in keys}
+
+
+def _clients(file: str, key: str, stated: Stated) -> np.ndarray:
+    if stated.dtype.kind not in "iu" or len(stated.shape) != 1:
+        raise UserError(f"{file}: {key} is {stated}; it must be integer[n], one for each image.")
+    packed.check_size(stated.member.size, _MOST_CLIENTS_BYTES)
+    return numbers(file, key, _values(key, stated))
 
 
 def _source(path: Path, arrays: dict[str, np.ndarray]) -> Source:
@@ -161,6 +157,7 @@ def _check(file: str, found: Mapping[str, Stated], there: list[str], labelled: b
 
 
 def _listed(there: list[str]) -> str:
+    there = [name.removesuffix(".npy") for name in there]
     some = ", ".join(names.in_sentence(name, 40).strip("'\"") for name in there[:8])
     return f"{some} and {len(there) - 8} more" if len(there) > 8 else some or "none"
 

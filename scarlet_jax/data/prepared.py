@@ -17,19 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scarlet_jax import names as names_
-from scarlet_jax.data import packed
-from scarlet_jax.data.npz import MOST_CLASSES
+from scarlet_jax.data import description, packed
 from scarlet_jax.data.record import Images, Source, stratified_split
 from scarlet_jax.data.resize import in_size
 from scarlet_jax.errors import UserError
 
 _NAME = re.compile(r"(?P<path>[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?)(:(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
-_MOST_LETTERS = 200  # of a name, and of the name of a class
 _MOST_PIXELS = 1 << 26  # of an image that is decoded
-# What names a Python class in features.json: now, as protocol buffers also allow it, and in old versions of TFDS.
-_CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
-_OWN_CLASS = re.compile(r"tensorflow_datasets\.core\.features\.([a-z0-9_]+\.)*[A-Za-z0-9_]+")
 _BLOCK = 2000  # records decoded together, at most: bounds the memory of the encoded images
 _SHARE = 50  # of them that a thread is given at once
 _BLOCK_BYTES = 1 << 25  # of decoded images, about
@@ -49,7 +44,7 @@ def locate(name: str, directory: Path) -> Path | None:
 
 def is_name(name: str) -> bool:
     """Whether `name` has the form of a TFDS name."""
-    return len(name) <= _MOST_LETTERS and ".." not in name and _NAME.fullmatch(name) is not None
+    return len(name) <= description.MOST_LETTERS and ".." not in name and _NAME.fullmatch(name) is not None
 
 
 def names(directory: Path) -> list[str]:
@@ -96,7 +91,7 @@ def read(name: str, folder: Path, form: Form = Form()) -> Source:  # noqa: B008 
         UserError: not images of one size (unless `form` gives one) with one label each, or stored as TFRecord, or
             damaged. Decoding the images raises it, too.
     """
-    has_id = "id" in _check(name, folder)
+    has_id = "id" in description.check(name, folder)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _quiet(), _explained(name, folder):
         import tensorflow_datasets as tfds
@@ -106,7 +101,7 @@ def read(name: str, folder: Path, form: Form = Form()) -> Source:  # noqa: B008 
         if splits[:1] != ["train"]:
             raise UserError("there is no train split")
         features, num_classes = builder.info.features, builder.info.features["label"].num_classes
-        _check_classes(num_classes, features["label"].names)
+        description.check_classes(num_classes, features["label"].names)
         channels = features["image"].shape[2] or 3
         if channels not in (1, 3):
             raise UserError(f"its images have {channels} channels; images with 1 or 3 can be read")
@@ -153,67 +148,6 @@ def _explained(name: str, folder: Path) -> Iterator[None]:
         raise UserError(
             f"data set {name!r} in {folder} cannot be read ({type(error).__name__}: {reason}); prepare it again."
         ) from error
-
-
-def _check(name: str, folder: Path) -> tuple[str, ...]:
-    """The names of the features; refuses, before the slow import of TFDS, what could not be read afterwards."""
-    try:
-        info, described = (packed.read_json(folder / f"{part}.json") for part in ("dataset_info", "features"))
-        form, features = info.get("fileFormat"), described["featuresDict"]["features"]
-        fit = "image" in features.get("image", {}) and "classLabel" in features.get("label", {})
-        counts = [int(count) for key in ("numClasses", "num_classes") for count in _everywhere(described, key)]
-        for path in folder.iterdir():
-            if not path.is_dir():
-                packed.check_regular(path)
-            if path.suffix in (".txt", ".json"):  # read as a whole by TFDS
-                packed.check_size(path.stat().st_size, packed.DESCRIPTION)
-        there = ", ".join(names_.in_sentence(feature, 40)[1:-1] for feature in list(features)[:20])
-    except UserError as error:
-        raise UserError(f"data set {name!r} in {folder} cannot be read: {error}") from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        reason = names_.in_sentence(error) if isinstance(error, OSError | ValueError) else "it is not as TFDS writes it"
-        raise UserError(f"data set {name!r} in {folder} cannot be read ({reason}); prepare it again.") from error
-    if form != "array_record":
-        raise UserError(
-            f"data set {name!r} in {folder} is stored as {names_.in_sentence(form or 'tfrecord')}, which needs "
-            "TensorFlow to read; prepare it again with file_format='array_record'."
-        )
-    if not fit:
-        raise UserError(
-            f"data set {name!r} in {folder} has features {there}; an 'image' and a class 'label' are needed."
-        )
-    if counts and not 1 <= max(counts) <= MOST_CLASSES:  # TFDS makes a name for each
-        raise UserError(
-            f"data set {name!r} in {folder} declares {max(counts):,} classes; allowed is 1 to {MOST_CLASSES:,}."
-        )
-    for foreign in (str(value) for key in _CLASS_KEYS for value in _everywhere(described, key)):
-        if not _OWN_CLASS.fullmatch(foreign):  # TFDS imports the module that is named
-            raise UserError(
-                f"data set {name!r} in {folder} has a feature of class {names_.in_sentence(foreign)}, and reading it "
-                "would import that module; only TFDS's own features are read."
-            )
-    return tuple(features)
-
-
-def _everywhere(described: Any, key: str) -> Iterator[Any]:
-    """Every number or text that has this key, anywhere in a description."""
-    todo = [described]
-    while todo:
-        part = todo.pop()
-        if isinstance(part, list):
-            todo += part
-        elif isinstance(part, dict):
-            todo += part.values()
-            if isinstance(part.get(key), str | int):
-                yield part[key]
-
-
-def _check_classes(count: int, class_names: list[str] | None) -> None:
-    """Bound what is made for each class, and its name."""
-    if not 1 <= count <= MOST_CLASSES:
-        raise UserError(f"it declares {count:,} classes; allowed is 1 to {MOST_CLASSES:,}")
-    if class_names and max(map(len, class_names)) > _MOST_LETTERS:
-        raise UserError(f"the name of a class has more than {_MOST_LETTERS} letters")
 
 
 @contextlib.contextmanager
