@@ -13,7 +13,6 @@ from ml_collections import config_dict
 
 from scarlet_jax import backend, cli, hosts
 from scarlet_jax.errors import UserError
-from scarlet_jax.streams import say
 
 EXAMPLES = (
     ("python launch.py --config=configs/digits.py", "a minute on a laptop, no download"),

@@ -64,13 +64,15 @@ def get_config() -> config_dict.ConfigDict:
     # `centralized` trains on, and public ones held out for validation, are always on the devices.
     config.data.device_budget_mb = 0.0  # MB of images that may lie on each device; 0 = no bound
     config.data.flip = True  # augmentation: random horizontal flip
-    config.data.crop = True  # augmentation: random crop after padding with black (4 pixels, 8 for 64x64 images)
+    config.data.crop = True  # augmentation: random crop after padding with black by an eighth of the side (4 at 32)
 
     ## Partition: which client holds which private images
     config.partition = config_dict.ConfigDict()
-    config.partition.name = "dirichlet"  # dirichlet (reference, equal sizes), label_dirichlet, iid, shards
+    config.partition.name = "dirichlet"  # dirichlet (reference, equal sizes), label_dirichlet, iid, shards, given
     config.partition.alpha = 0.05  # concentration of the Dirichlet partitions; small = more skewed
     config.partition.classes_per_client = 2  # shards: classes each client holds
+    config.partition.file = ""  # given: client of each training image, .npy, .npz or text; empty = in data.private
+    config.partition.seed = config_dict.placeholder(int)  # split and pool are drawn by it (open: seed)
 
     ## Models: mlp, cnn, resnet20 / 32 / 44 / 56 / 110, resnet18, resnet18_64
     config.model = config_dict.ConfigDict()

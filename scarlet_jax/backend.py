@@ -6,7 +6,7 @@ import os
 import resource
 from collections.abc import Mapping, MutableMapping
 
-from scarlet_jax.errors import bad_field
+from scarlet_jax.errors import UserError, bad_field
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 OPEN_FILES = 256

@@ -67,6 +67,7 @@ def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepar
     registry.check(config)
     mesh = targets.target_mesh(target) if target else registry.make_mesh(config)
     data, num_classes = data_shapes(config)
+    registry.check_images(config, data.private_image.shape[1:])
     platform = mesh.devices.flat[0].platform
     config.model.conv = resolve_conv_for(registry.model_names(config), config.model.conv, platform)
     config.clients_per_chunk = registry.choose_chunk(config, mesh)
@@ -83,7 +84,7 @@ def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
     What is not in `KNOWN` is read; what is, is all shapes, and its clients are taken to be of equal size.
     """
     known = KNOWN.get(config.data.private)
-    if known is None or config.data.public == config.data.private:
+    if known is None or config.data.public == config.data.private or config.partition.name == "given":
         loaded = federation.load(config)
         return outline(loaded.data), loaded.num_classes
     train, test = config.data.train_size or known.train, config.data.test_size or known.test

@@ -175,6 +175,7 @@ class _Session:
         with ThreadPoolExecutor(1) as pool:  # a compiler may build the native convolution while images are decoded
             choosing = pool.submit(self._choices)
             federation = hosts.together(lambda: federation_data.load(config))
+            hosts.together(lambda: registry.check_images(config, federation.image_shape))
             choices = hosts.from_first(choosing.result)
         config.clients_per_chunk = choices["clients_per_chunk"]
         self.stop.check()

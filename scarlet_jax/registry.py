@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from scarlet_jax import distillation, fields, fleet
-from scarlet_jax.errors import bad_field
+from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.learner import Augmentation, Learner, Training, kl_divergence, sgd
 from scarlet_jax.methods.centralized import centralized
 from scarlet_jax.methods.cfd import cfd
@@ -24,7 +24,7 @@ from scarlet_jax.methods.feddf import feddf
 from scarlet_jax.methods.individual import individual
 from scarlet_jax.methods.scarlet import scarlet
 from scarlet_jax.methods.selective_fd import selective_fd
-from scarlet_jax.models import build_model
+from scarlet_jax.models import LEAST_SIDE, build_model
 from scarlet_jax.population import Group, Population
 from scarlet_jax.protocol import Settings
 from scarlet_jax.setup import Setup
@@ -46,6 +46,7 @@ OTHERS: dict[str, Callable[..., Algorithm]] = {
     "centralized": centralized,
 }
 METHODS: dict[str, Callable[..., Any]] = DISTILLATION | OTHERS
+SERVERLESS = ("individual",)  # no server model
 ONE_ARCHITECTURE = ("fedavg", "feddf", "centralized")  # one model is averaged, or trained; clients keep none
 NO_DISTILLATION = ("fedavg", "individual", "centralized")
 
@@ -87,6 +88,25 @@ def check(config: config_dict.ConfigDict) -> None:
                 config.model.client,
                 "one architecture, the same in both",
                 f"and config.model.server is {config.model.server!r}, but {name} has a single model for all",
+            )
+
+
+def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
+    """Refuse models that cannot take images of `shape` (H, W, channels), before anything is compiled.
+
+    Raises:
+      UserError: names the field and the least size.
+    """
+    used = [("client", group.name) for group in model_groups(config)]
+    if config.method.name not in SERVERLESS:
+        used.append(("server", config.model.server))
+    for field, name in used:
+        least = LEAST_SIDE[name]
+        if min(shape[:2]) < least:
+            fit = ", ".join(other for other, side in LEAST_SIDE.items() if side <= min(shape[:2]))
+            raise UserError(
+                f"config.model.{field} is {config.model[field]!r}, but {name} needs images of at least {least}x{least} "
+                f"pixels, and those of config.data.private have {shape[0]}x{shape[1]}; allowed is one of {fit}."
             )
 
 

@@ -192,9 +192,11 @@ RULES: dict[str, Rule] = {
     "data.device_budget_mb": _NOT_NEGATIVE,
     "data.flip": _TRUTH,
     "data.crop": _TRUTH,
-    "partition.name": _one_of("dirichlet", "label_dirichlet", "iid", "shards"),
+    "partition.name": _one_of("dirichlet", "label_dirichlet", "iid", "shards", "given"),
     "partition.alpha": _POSITIVE,
     "partition.classes_per_client": _integer(1),
+    "partition.file": _TEXT,
+    "partition.seed": _open_or(_integer(0)),
     "model.client": Rule(_client_models, _client_models_allowed, True),
     "model.server": _one_of_models("MODEL_NAMES"),
     "model.conv": _one_of_models("CONV_NAMES"),
@@ -282,6 +284,15 @@ RELATIONS: tuple[Relation, ...] = (
             v["partition.classes_per_client"],
             f"{DEFAULT_CLASSES}, or shards",
             f"but only config.partition.name = shards reads it, not {v['partition.name']}",
+        ),
+    ),
+    Relation(
+        lambda v: v["partition.name"] == "given" or not v["partition.file"],
+        lambda v: bad_field(
+            "partition.file",
+            v["partition.file"],
+            "nothing, or given",
+            f"but only config.partition.name = given reads it, not {v['partition.name']}",
         ),
     ),
     Relation(

@@ -34,11 +34,13 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     if out is not None:
         _check_out(out)
     backend.load(os.environ)
-    from scarlet_jax.data import describe, federation  # imports jax, which takes seconds
+    from scarlet_jax import registry  # imports jax, which takes seconds
+    from scarlet_jax.data import describe, federation
     from scarlet_jax.validate import validate
 
     validate(config)
     loaded = federation.load(config)
+    registry.check_images(config, loaded.image_shape)
     print(describe.text(loaded), flush=True)
     if out is not None:
         describe.write_partition(loaded, out)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
 import pickle
 import sys
-import tarfile
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from scarlet_jax import names
+from scarlet_jax.data import network, packed, pickles
 from scarlet_jax.data.record import Source
 from scarlet_jax.errors import UserError
 
 BASE_URL = "https://www.cs.toronto.edu/~kriz/"
+_MOST_FILE_BYTES = 1 << 28  # of one unpacked file; the published ones have up to 155 MB
+_MOST_BYTES = 1 << 30  # of an unpacked archive
+_MOST_NAME = 200  # letters of a class name
 
 
 class Published(NamedTuple):
@@ -86,26 +86,29 @@ def read(name: str, files: tuple[Path, ...]) -> Source:
     form = PUBLISHED[name]
     is_archive = len(files) == 1
     try:
-        members = _untar(files[0], form) if is_archive else {file.name: file.read_bytes() for file in files}
-        batches = {file: _unpickle(blob) for file, blob in members.items()}
+        members = (
+            _untar(files[0], form)
+            if is_archive
+            else {file.name: packed.read_file(file, _MOST_FILE_BYTES) for file in files}
+        )
+        batches = {file: pickles.loads(blob) for file, blob in members.items()}
         parts = [_images(batches[file], form) for file in form.train]
         test_image, test_label = _images(batches[form.test], form)
-        names = tuple(_text(value) for value in batches[form.meta][form.names_key])
+        class_names = tuple(pickles.text(value) for value in batches[form.meta][form.names_key])
         train_image = np.concatenate([image for image, _ in parts])
         train_label = np.concatenate([label for _, label in parts])
-        if len(names) != form.num_classes:
-            raise ValueError(f"{len(names)} class names")
-    except (
-        OSError, EOFError, zlib.error, tarfile.TarError, pickle.UnpicklingError,
-        KeyError, ValueError, TypeError, IndexError, AttributeError,
-    ) as error:  # fmt: skip
+        if len(class_names) != form.num_classes or max(map(len, class_names)) > _MOST_NAME:
+            raise ValueError(f"{len(class_names)} class names, or one of more than {_MOST_NAME} letters")
+    except (*packed.DAMAGE, pickle.UnpicklingError, LookupError, TypeError, AttributeError) as error:
         where = files[0] if is_archive else files[0].parent
         raise UserError(
-            f"{where} is damaged or is not the published {name} ({type(error).__name__}: {error}); "
-            "delete it and run again, or fetch it anew"
+            f"{where} is damaged or is not the published {name} ({type(error).__name__}: "
+            f"{names.in_sentence(error)}); delete it and run again, or fetch it anew."
         ) from error
     origin = f"published {'archive' if is_archive else 'folder'} {form.archive if is_archive else form.folder}"
-    return Source(name, "published", origin, train_image, train_label, test_image, test_label, form.num_classes, names)
+    return Source(
+        name, "published", origin, train_image, train_label, test_image, test_label, form.num_classes, class_names
+    )
 
 
 def download(archive: str, directory: Path, base_url: str, md5: str) -> Path:
@@ -129,6 +132,7 @@ def download(archive: str, directory: Path, base_url: str, md5: str) -> Path:
 
     url = base_url.rstrip("/") + "/" + archive
     try:
+        network.reach(url)
         directory.mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK):
             raise PermissionError(f"no write permission for {directory}")
@@ -138,14 +142,16 @@ def download(archive: str, directory: Path, base_url: str, md5: str) -> Path:
             raise ConnectionError(f"{type(error).__name__} for {url}") from error
         raise UserError(
             f"the download of {url} has the wrong checksum and was thrown away; "
-            f"try again, or put a good {archive} into {directory} yourself"
+            f"try again, or put a good {archive} into {directory} yourself."
         ) from error
     except requests.RequestException as error:
         raise ConnectionError(f"{type(error).__name__} for {url}") from error
+    except ConnectionError:
+        raise
     except OSError as error:
         raise UserError(
             f"cannot store {archive} in {directory} ({error.strerror or error}); "
-            "choose another directory with --config.data.dir"
+            "choose another directory with --config.data.dir."
         ) from error
 
 
@@ -153,47 +159,26 @@ def _untar(path: Path, form: Published) -> dict[str, bytes]:
     """The wanted members of the archive, read in one pass and never extracted to disk; all of it, for its checksum."""
     wanted = {f"{form.folder}/{file}": file for file in (*form.train, form.test, form.meta)}
     found: dict[str, bytes] = {}
-    with gzip.open(path) as stored, tarfile.open(fileobj=stored, mode="r|") as archive:
-        for member in archive:
-            file = wanted.get(member.name.removeprefix("./"))
-            stream = archive.extractfile(member) if file else None
-            if file and stream:
-                found[file] = stream.read()
-        while stored.read(1 << 20):
-            pass
+    with packed.tar_stream(path) as stored:
+        for name, offset, size in packed.tar_members(stored, _MOST_BYTES):
+            if file := wanted.get(name.removeprefix("./")):
+                packed.check_size(size, _MOST_FILE_BYTES)
+                stored.seek(offset)
+                found[file] = packed.read_exactly(stored, size)
+        packed.read_to_end(stored, _MOST_BYTES)
     if missing := sorted(set(wanted.values()) - set(found)):
-        raise KeyError(", ".join(missing))
+        raise ValueError(f"no {', '.join(missing)}")
     return found
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Loads containers and arrays only: a pickle can otherwise run any code, and archives are not always ours."""
-
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return np.empty(0).__reduce__()[0]  # type: ignore[return-value]
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
-            return lambda text, encoding: text.encode(encoding)
-        raise pickle.UnpicklingError(f"unexpected {module}.{name}")
-
-
-def _unpickle(blob: bytes) -> dict[str, Any]:
-    """The dict of one batch file; its keys are bytes when Python 2 wrote it."""
-    return {_text(key): value for key, value in _ArrayUnpickler(io.BytesIO(blob), encoding="bytes").load().items()}
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _images(batch: dict[str, Any], form: Published) -> tuple[np.ndarray, np.ndarray]:
     """(u8[n, 32, 32, 3], i32[n]) of one batch; the file holds a row of 3072 bytes per image, colour planes in turn."""
-    rows = np.asarray(batch["data"])
-    label = np.asarray(batch[form.label_key], np.int32)
-    if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072 or len(rows) != len(label):
-        raise ValueError(f"data of shape {rows.shape} and type {rows.dtype} for {len(label)} labels")
-    if len(label) and not 0 <= label.min() <= label.max() < form.num_classes:
+    rows, values = batch["data"], batch[form.label_key]
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 3072:
+        raise ValueError("the images are not rows of 3072 bytes")
+    if not isinstance(values, list) or len(values) != len(rows):
+        raise ValueError("there is not one label for each image")
+    if not all(type(value) is int and 0 <= value < form.num_classes for value in values):
         raise ValueError(f"a label outside 0..{form.num_classes - 1}")
-    return np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), label
+    image = np.ascontiguousarray(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    return image, np.array(values, np.int32)

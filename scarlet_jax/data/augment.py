@@ -11,9 +11,12 @@ def normalize(images: jax.Array) -> jax.Array:
     return (images.astype(jnp.float32) / 255.0 - 0.5) / 0.5
 
 
-def padding(height: int) -> int:
-    """Pixels of black around an image before it is cropped: 8 for images of 64 pixels and more, else 4."""
-    return 8 if height >= 64 else 4
+def padding(height: int, width: int) -> int:
+    """Pixels of black around an image before it is cropped: an eighth of the smaller side, at least 1 and at most 8.
+
+    That is 4 at 32x32 and 8 at 64x64, as in the reference. A fixed 4 would cut half of an 8x8 image away.
+    """
+    return min(8, max(1, round(min(height, width) / 8)))
 
 
 def offsets(key: jax.Array, count: int, pad: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -36,7 +39,7 @@ def augment(key: jax.Array, images: jax.Array, flip: bool, crop: bool) -> jax.Ar
     random place after padding with black (see `padding`). Both must be Python booleans: they choose the program.
     """
     batch, height, width, channels = images.shape
-    pad = padding(height)
+    pad = padding(height, width)
     if not (flip or crop):
         return images
     top, left, mirrored = offsets(key, batch, pad)

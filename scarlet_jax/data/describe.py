@@ -6,13 +6,14 @@ import contextlib
 import csv
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from scarlet_jax import folders, types
+from scarlet_jax import folders, names, types
 from scarlet_jax.data.federation import Federation
 
 _FILES = ("partition.npz", "partition.csv", "partition.png")
@@ -31,11 +32,9 @@ def histogram(split: types.Split, label: np.ndarray, num_classes: int) -> np.nda
 
 def text(federation: Federation) -> str:
     """The data sets, the classes and the clients of a federation, for people."""
-    data, names = federation.data, federation.class_names
+    data, classes = federation.data, federation.class_names
     height, width, channels = federation.image_shape
-    lines = [
-        f"{role}: {source['name']} ({source['origin']})" for role, source in federation.sources.items()
-    ]  # fmt: skip
+    lines = [f"{role}: {names.of_file(of['name'])} ({of['origin']})" for role, of in federation.sources.items()]
     lines += [
         f"images of {height}x{width} pixels, {channels} {'channel' if channels == 1 else 'channels'}, "
         f"{federation.num_classes} classes",
@@ -50,7 +49,9 @@ def text(federation: Federation) -> str:
         "training": held.sum(0),
         "test": np.bincount(data.test_label, minlength=federation.num_classes),
     }
-    rows = [[names[i], *(int(column[i]) for column in columns.values())] for i in range(federation.num_classes)]
+    rows = [
+        [_cell(classes[i]), *(int(column[i]) for column in columns.values())] for i in range(federation.num_classes)
+    ]
     lines += ["", *_table(["class", *columns], rows)]
     clients = np.stack([counts["train"], counts["val"], counts["test"], (held > 0).sum(1), held.max(1)], 1)  # [K, 5]
     head = ["client", "training", "validation", "test", "classes", "largest"]
@@ -58,6 +59,11 @@ def text(federation: Federation) -> str:
     if empty := int((counts["train"] == 0).sum()):
         lines += ["", f"{empty} of {len(clients)} clients have no training images"]
     return "\n".join(lines)
+
+
+def _cell(name: str) -> str:
+    """A class name of any length or form in a table for people."""
+    return names.in_sentence(name, most=40).strip("'\"")
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
@@ -100,7 +106,7 @@ def write_partition(federation: Federation, workdir: str | os.PathLike[str]) -> 
 
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow(["client", "split", "size", *federation.class_names])
+    table.writerow(["client", "split", "size", *map(names.in_csv, federation.class_names)])
     for client in range(len(data.train.size)):
         for name in labels:
             counts = arrays[f"{name}_histogram"][client].tolist()
@@ -144,7 +150,7 @@ def _draw(file: BinaryIO, train: np.ndarray, val_size: np.ndarray, federation: F
     if val_size.any():
         bars.legend(frameon=False, fontsize="small", ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0))
     bars.set_ylabel("images")
-    name = Path(federation.sources["private"]["name"]).name
+    name = names.in_picture(Path(federation.sources["private"]["name"]).name)
     bars.set_title(f"Private images of {clients} clients: {name}, {int(total.sum()):,} for training", loc="left")
 
     # The largest bubble just touches its neighbours: the cell's smaller side, in points, is its diameter.
@@ -155,13 +161,15 @@ def _draw(file: BinaryIO, train: np.ndarray, val_size: np.ndarray, federation: F
         _bubbles(bubbles, train, cell, blue)
     bubbles.set(xlabel="client", ylabel="class", xlim=(-0.7, clients - 0.3), ylim=(classes - 0.4, -0.6))
     if classes <= 20:
-        bubbles.set_yticks(range(classes), federation.class_names)
+        bubbles.set_yticks(range(classes), map(names.in_picture, federation.class_names))
     bubbles.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (bars, bubbles):
         axes.spines[["top", "right"]].set_visible(False)
     bubbles.grid(axis="y", linewidth=0.3, alpha=0.5)
     bubbles.set_axisbelow(True)
-    figure.savefig(file, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a letter that the font lacks is drawn as a box
+        figure.savefig(file, format="png")
 
 
 def _bubbles(axes: Any, train: np.ndarray, diameter: float, colour: str) -> None:

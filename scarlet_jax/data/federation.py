@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scarlet_jax import types
-from scarlet_jax.data import sources
+from scarlet_jax import names, types
+from scarlet_jax.data import clients, sources
 from scarlet_jax.data.partition import PARTITIONERS, Partition, hold_out
 from scarlet_jax.data.record import Source
+from scarlet_jax.data.remarks import remarks
 from scarlet_jax.data.resize import convert
 from scarlet_jax.errors import UserError
 from scarlet_jax.folders import cache_dir
@@ -49,10 +50,10 @@ class Federation(NamedTuple):
 def load(config: Any) -> Federation:
     """Find, decode and divide the data of `config` (the ConfigDict of configs/base.py).
 
-    Everything random follows from `config.seed`: one generator serves, in the reference's order, the training
-    partition, the test partition, each client's validation part, the public pool and its validation part; separate
-    ones choose the random parts of `train_size` and `test_size` and the pool that is carved out of the private data
-    set when `data.public` names the same one.
+    Everything random follows from `config.partition.seed`, or from `config.seed` where that is open: one generator
+    serves, in the reference's order, the training partition, the test partition, each client's validation part, the
+    public pool and its validation part; separate ones choose the random parts of `train_size` and `test_size` and the
+    pool that is carved out of the private data set when `data.public` names the same one.
 
     Raises:
         UserError: unknown or missing data set, or a field that is impossible with it; one sentence.
@@ -60,13 +61,19 @@ def load(config: Any) -> Federation:
     start = time.perf_counter()
     _check_fields(config)
     directory, cache = sources.data_dir(config.data.dir), cache_dir(config.data.cache_dir)
-    private = sources.load_source(config.data.private, directory, cache, field="data.private")
-    if not len(private.train_label):
-        raise UserError(f"data.private={config.data.private!r} has no training images")
+    seed = config.seed if config.partition.seed is None else config.partition.seed
+    by_user = config.partition.name == "given" and not config.partition.file
+    private = sources.load_source(config.data.private, directory, cache, field="config.data.private", clients=by_user)
+    _check_parts(config.data.private, private)
+    for remark in remarks(private):
+        _log.warning(remark)
+    owners = clients.given(config, private)
     shared = sources.same(config.data.private, config.data.public)
-    public = private if shared else sources.load_source(
-        config.data.public, directory, cache, field="data.public", labelled=False, size=private.train_image.shape[1:3]
-    )  # fmt: skip
+    public = private
+    if not shared:
+        size = private.train_image.shape[1:3]
+        pool = config.data.public
+        public = sources.load_source(pool, directory, cache, field="config.data.public", labelled=False, size=size)
     if private.train_image.shape[3] == 1 and public.train_image.shape[3] == 3:
         private = _in_colour(private)
 
@@ -74,15 +81,16 @@ def load(config: Any) -> Federation:
     pool_rows = np.arange(len(public.train_image))
     _check_public_size(config, len(pool_rows), shared)
     if shared:
-        pool_rows = _random_part(config.seed, _CARVE, pool_rows, config.public_size)
+        pool_rows = _random_part(seed, _CARVE, pool_rows, config.public_size)
         private_rows = np.setdiff1d(private_rows, pool_rows)
-    private_rows = _part(config, "train_size", _TRAIN_PART, private_rows)
-    test_rows = _part(config, "test_size", _TEST_PART, np.arange(len(private.test_label)))
+    private_rows = _part(config, "train_size", seed, _TRAIN_PART, private_rows)
+    test_rows = _part(config, "test_size", seed, _TEST_PART, np.arange(len(private.test_label)))
 
     private_label, test_label = private.train_label[private_rows], private.test_label[test_rows]
-    division = divide(
-        config, np.random.default_rng(config.seed), private_label, test_label, private.num_classes, len(pool_rows)
-    )
+    if owners is not None:
+        owners = clients.Clients(owners.train[private_rows], None if owners.test is None else owners.test[test_rows])
+    rng = np.random.default_rng(seed)
+    division = divide(config, rng, private_label, test_label, private.num_classes, len(pool_rows), owners)
     shape = private.train_image.shape[1:]
     public_rows, public_val_rows = pool_rows[division.public], pool_rows[division.public_val]
     data = types.Data(
@@ -96,9 +104,9 @@ def load(config: Any) -> Federation:
         val=_pad(division.val),
         test=_pad(division.test),
     )
+    if not any(len(rows) for rows in division.test):
+        _log.warning("The test images are too few to give each client one: clients are not evaluated.")
     seconds = time.perf_counter() - start
-    for role, source in (("private", private), ("public", public)):
-        _log.debug("%s data: %s (%s)", role, source.name, source.origin)
     return Federation(
         data=data,
         num_classes=private.num_classes,
@@ -120,16 +128,17 @@ def divide(
     test_label: np.ndarray,
     num_classes: int,
     pool_size: int,
+    owners: clients.Clients | None = None,
 ) -> Division:
     """Everything that is drawn from the run's one generator, in the reference's order.
 
     Raises:
-        UserError: unknown `partition.name`, or a partition that is impossible.
+        UserError: a partition that is impossible.
     """
-    if config.partition.name not in PARTITIONERS:
-        raise UserError(f"partition.name={config.partition.name!r} is not one of {', '.join(PARTITIONERS)}")
     partitioner, fields = PARTITIONERS[config.partition.name]
     own = {field: config.partition[field] for field in fields}
+    if owners is not None:
+        own |= {"train_client": owners.train, "test_client": owners.test}
     parts: Partition = partitioner(rng, train_label, test_label, config.num_clients, num_classes, **own)
     held = [hold_out(rng, rows, config.private_val_ratio) for rows in parts.train]
     pool = rng.choice(pool_size, config.public_size, replace=False)
@@ -140,30 +149,54 @@ def divide(
 def _check_fields(config: Any) -> None:
     for field in ("private_val_ratio", "public_val_ratio"):
         if not 0 <= config[field] < 1:
-            raise UserError(f"{field}={config[field]} is not allowed: it must be at least 0 and below 1")
+            raise UserError(f"config.{field} is {config[field]!r}; allowed is a number of at least 0 and below 1.")
     if config.partition.name not in PARTITIONERS:
-        raise UserError(f"partition.name={config.partition.name!r} is not one of {', '.join(PARTITIONERS)}")
-    if config.seed < 0:
-        raise UserError(f"seed={config.seed} is not allowed: it must be 0 or more")
-
-
-def _check_public_size(config: Any, available: int, shared: bool) -> None:
-    # A pool carved out of the private data set must leave at least one image to each client.
-    most = available - config.num_clients if shared else available
-    if not 1 <= config.public_size <= most:
-        why = f", of which each of {config.num_clients} clients needs one" if shared else ""
         raise UserError(
-            f"public_size={config.public_size} is not allowed: data.public={config.data.public!r} has {available} "
-            f"training images{why}; choose 1 to {most}"
+            f"config.partition.name is {names.in_sentence(config.partition.name)}; allowed is one of "
+            f"{', '.join(PARTITIONERS)}."
+        )
+    if config.seed < 0:
+        raise UserError(f"config.seed is {config.seed}; allowed is a whole number of at least 0.")
+
+
+def _check_parts(name: str, private: Source) -> None:
+    """A private data set has images to train on and images to test with."""
+    if not len(private.train_label):
+        raise UserError(f"config.data.private is {names.in_sentence(name)}, which has no training images.")
+    if not len(private.test_label):
+        raise UserError(
+            f"config.data.private is {names.in_sentence(name)}, which has no test images; allowed is a data set with a "
+            "test part, or with two images of some class, so that one can be held out."
         )
 
 
-def _part(config: Any, field: str, stream: int, rows: np.ndarray) -> np.ndarray:
+def _check_public_size(config: Any, available: int, shared: bool) -> None:
+    name = names.in_sentence(config.data.public)
+    if not available:
+        raise UserError(f"config.data.public is {name}, which has no training images.")
+    # A pool carved out of the private data set must leave at least one image to each client.
+    most = available - config.num_clients if shared else available
+    if most < 1 and available == 1:
+        raise UserError(f"config.data.public is {name}, of whose one training image no pool and clients can be made.")
+    if most < 1:
+        raise UserError(
+            f"config.num_clients is {config.num_clients}; allowed is 1 to {available - 1}, since the {available} "
+            f"training images of {name} make the public pool, too, and each client needs one."
+        )
+    if not 1 <= config.public_size <= most:
+        why = f", of which each of {config.num_clients} clients needs one" if shared else ""
+        raise UserError(
+            f"config.public_size is {config.public_size}; allowed is 1 to {most}: config.data.public is {name} with "
+            f"{available} training images{why}."
+        )
+
+
+def _part(config: Any, field: str, seed: int, stream: int, rows: np.ndarray) -> np.ndarray:
     """The random part of `rows` that config.data.<field> asks for; 0 means all of them."""
     size = config.data[field]
     if not 0 <= size <= len(rows):
-        raise UserError(f"data.{field}={size} is not allowed: {len(rows)} images are there; 0 means all of them")
-    return _random_part(config.seed, stream, rows, size) if size else rows
+        raise UserError(f"config.data.{field} is {size}; allowed is 1 to {len(rows)}, or 0 for all that are there.")
+    return _random_part(seed, stream, rows, size) if size else rows
 
 
 def _random_part(seed: int, stream: int, rows: np.ndarray, size: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """How private images are divided among clients.
 
 Every partitioner takes one `np.random.Generator` and returns row numbers, one array per client. No row is given to
-two clients. All but `client_dirichlet` give away every row.
+two clients. All but `client_dirichlet` give away every row. `given` takes the user's own partition beside it.
 """
 
 from __future__ import annotations
@@ -82,17 +82,40 @@ def label_dirichlet(
     _check_alpha(alpha)
     _check_clients(num_clients, len(train_label))
     shares = dirichlet_rows(rng, alpha, num_classes, num_clients)
+    return Partition(_deal(rng, train_label, shares), _deal(rng, test_label, shares))
 
-    def deal(label: np.ndarray) -> tuple[np.ndarray, ...]:
-        hands: list[list[np.ndarray]] = [[] for _ in range(num_clients)]
-        for c in range(num_classes):
-            rows = rng.permutation(np.flatnonzero(label == c))
-            cuts = np.minimum(np.round(shares[c].cumsum()[:-1] * len(rows)).astype(int), len(rows))
-            for hand, part in zip(hands, np.split(rows, cuts), strict=True):
-                hand.append(part)
-        return tuple(np.concatenate(hand) for hand in hands)
 
-    return Partition(deal(train_label), deal(test_label))
+def _deal(rng: np.random.Generator, label: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Divide each class c at random among the clients, in the proportions `shares[c]` f64[C, K]."""
+    hands: list[list[np.ndarray]] = [[] for _ in range(shares.shape[1])]
+    for c, share in enumerate(shares):
+        rows = rng.permutation(np.flatnonzero(label == c))
+        cuts = np.minimum(np.round(share.cumsum()[:-1] * len(rows)).astype(int), len(rows))
+        for hand, part in zip(hands, np.split(rows, cuts), strict=True):
+            hand.append(part)
+    return tuple(np.concatenate(hand) for hand in hands)
+
+
+def given(
+    rng: np.random.Generator,
+    train_label: np.ndarray,
+    test_label: np.ndarray,
+    num_clients: int,
+    num_classes: int,
+    train_client: np.ndarray,
+    test_client: np.ndarray | None,
+) -> Partition:
+    """The user's own partition: `train_client` and `test_client` number the client of each image.
+
+    Without `test_client`, the test images of a class are divided at random in the proportions in which the clients hold
+    training images of that class (equally, if nobody holds any).
+    """
+    train = tuple(np.flatnonzero(train_client == client) for client in range(num_clients))
+    if test_client is not None:
+        return Partition(train, tuple(np.flatnonzero(test_client == client) for client in range(num_clients)))
+    held = np.stack([np.bincount(train_label[rows], minlength=num_classes) for rows in train], axis=1)  # [C, K]
+    held[held.sum(axis=1) == 0] = 1
+    return Partition(train, _deal(rng, test_label, held / held.sum(axis=1, keepdims=True)))
 
 
 def iid(
@@ -122,8 +145,8 @@ def shards(
     least = -(-len(present) // num_clients)  # fewer would leave a class without a client, and its images lost
     if not least <= classes_per_client <= len(present):
         raise UserError(
-            f"partition.classes_per_client={classes_per_client} is impossible with {len(present)} classes and "
-            f"{num_clients} clients: allowed are {least} to {len(present)}, so that every class has a client"
+            f"config.partition.classes_per_client is {classes_per_client}; allowed is {least} to {len(present)} with "
+            f"{len(present)} classes and {num_clients} clients, so that every class has a client."
         )
     holders: list[list[int]] = [[] for _ in present]
     for client in rng.permutation(num_clients).tolist():
@@ -148,6 +171,7 @@ PARTITIONERS: dict[str, tuple[Callable[..., Partition], tuple[str, ...]]] = {
     "label_dirichlet": (label_dirichlet, ("alpha",)),
     "iid": (iid, ()),
     "shards": (shards, ("classes_per_client",)),
+    "given": (given, ()),
 }
 """Name in the config -> partitioner, and the fields of `config.partition` that it takes."""
 
@@ -177,9 +201,12 @@ def hold_out(rng: np.random.Generator, rows: np.ndarray, ratio: float) -> tuple[
 
 def _check_alpha(alpha: float) -> None:
     if not 0 < alpha < float("inf"):  # also refuses NaN
-        raise UserError(f"partition.alpha={alpha} is not allowed: it must be a positive number")
+        raise UserError(f"config.partition.alpha is {alpha}; allowed is a number above 0.")
 
 
 def _check_clients(num_clients: int, images: int) -> None:
     if not 1 <= num_clients <= images:
-        raise UserError(f"num_clients={num_clients} is not allowed with {images} private images: 1 to {images}")
+        raise UserError(
+            f"config.num_clients is {num_clients}; allowed is 1 to {images}, the number of private images: each client "
+            "needs one."
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import io
 import logging
 import os
 import re
@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scarlet_jax import names as names_
+from scarlet_jax.data import description, packed
 from scarlet_jax.data.record import Images, Source, stratified_split
 from scarlet_jax.data.resize import in_size
 from scarlet_jax.errors import UserError
 
 _NAME = re.compile(r"(?P<path>[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?)(:(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
+_MOST_PIXELS = 1 << 26  # of an image that is decoded
 _BLOCK = 2000  # records decoded together, at most: bounds the memory of the encoded images
 _SHARE = 50  # of them that a thread is given at once
 _BLOCK_BYTES = 1 << 25  # of decoded images, about
@@ -30,7 +33,7 @@ _BLOCK_BYTES = 1 << 25  # of decoded images, about
 def locate(name: str, directory: Path) -> Path | None:
     """The folder of the newest prepared version of `name` ("set", "set/config" or "set:1.2.3"), or None."""
     match = _NAME.fullmatch(name)
-    if match is None or ".." in match["path"]:
+    if match is None or not is_name(name):
         return None
     root = directory / match["path"]
     versions = [path.parent for path in root.glob("*/dataset_info.json") if _VERSION.fullmatch(path.parent.name)]
@@ -41,7 +44,7 @@ def locate(name: str, directory: Path) -> Path | None:
 
 def is_name(name: str) -> bool:
     """Whether `name` has the form of a TFDS name."""
-    return _NAME.fullmatch(name) is not None
+    return len(name) <= description.MOST_LETTERS and ".." not in name and _NAME.fullmatch(name) is not None
 
 
 def names(directory: Path) -> list[str]:
@@ -68,9 +71,10 @@ def form(folder: Path, size: tuple[int, int] | None, labelled: bool) -> Form:
         size: (H, W) of the private images if this is the public data set, else None.
         labelled: False for a public pool, which needs no test images.
     """
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # `read` says what is wrong
-        features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
-        splits = [split["name"] for split in json.loads((folder / "dataset_info.json").read_text())["splits"]]
+    # `read` says what is wrong.
+    with contextlib.suppress(UserError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        features = packed.read_json(folder / "features.json")["featuresDict"]["features"]
+        splits = [split["name"] for split in packed.read_json(folder / "dataset_info.json")["splits"]]
         dimensions = tuple(features["image"]["image"]["shape"]["dimensions"][:2])
         size = None if size and dimensions == tuple(map(str, size)) else size
         pool = not labelled and (size is not None or not {"test", "validation"} & set(splits))
@@ -87,7 +91,7 @@ def read(name: str, folder: Path, form: Form = Form()) -> Source:  # noqa: B008 
         UserError: not images of one size (unless `form` gives one) with one label each, or stored as TFRecord, or
             damaged. Decoding the images raises it, too.
     """
-    has_id = "id" in _check(name, folder)
+    has_id = "id" in description.check(name, folder)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _quiet(), _explained(name, folder):
         import tensorflow_datasets as tfds
@@ -96,11 +100,15 @@ def read(name: str, folder: Path, form: Form = Form()) -> Source:  # noqa: B008 
         splits = [split for split in ("train", "test", "validation") if split in builder.info.splits][:2]
         if splits[:1] != ["train"]:
             raise UserError("there is no train split")
-        features = builder.info.features
+        features, num_classes = builder.info.features, builder.info.features["label"].num_classes
+        description.check_classes(num_classes, features["label"].names)
+        channels = features["image"].shape[2] or 3
+        if channels not in (1, 3):
+            raise UserError(f"its images have {channels} channels; images with 1 or 3 can be read")
         raw = tfds.decode.DeserializeMethod.RAW_BYTES  # parsed here: TFDS's own parser took most of the time
         records = [builder.as_data_source(s, deserialize_method=raw) for s in splits[: 1 if form.pool else 2]]
-        index = [_index(part, has_id) for part in records]
-        channels = features["image"].shape[2] or 3
+        stored = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        index = [_index(part, has_id, num_classes, stored) for part in records]
         shape = (*form.size, channels) if form.size else _pixels(_field(records[0][0], "image"), channels).shape
 
     def images(part: int, rows: np.ndarray) -> Images:
@@ -123,7 +131,7 @@ def read(name: str, folder: Path, form: Form = Form()) -> Source:  # noqa: B008 
         train_label=label,
         test_image=images(test_part, test_order),  # type: ignore[arg-type]
         test_label=test_label,
-        num_classes=features["label"].num_classes,
+        num_classes=num_classes,
         class_names=tuple(features["label"].names or ()),
     )
 
@@ -134,33 +142,12 @@ def _explained(name: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"data set {name!r} in {folder} cannot be used: {error}") from error
+        raise UserError(f"data set {name!r} in {folder} cannot be used: {str(error).rstrip('.')}.") from error
     except Exception as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        reason = names_.in_sentence((str(error).strip() or repr(error)).splitlines()[0], 200)[1:-1]
         raise UserError(
-            f"data set {name!r} in {folder} cannot be read ({type(error).__name__}: {reason}); prepare it again"
+            f"data set {name!r} in {folder} cannot be read ({type(error).__name__}: {reason}); prepare it again."
         ) from error
-
-
-def _check(name: str, folder: Path) -> tuple[str, ...]:
-    """The names of the features; refuses, before the slow import of TFDS, what could not be read afterwards."""
-    try:
-        info = json.loads((folder / "dataset_info.json").read_text())
-        features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
-        image, label = features.get("image", {}), features.get("label", {})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"data set {name!r} in {folder} cannot be read ({error}); prepare it again") from error
-    if info.get("fileFormat") != "array_record":
-        raise UserError(
-            f"data set {name!r} in {folder} is stored as {info.get('fileFormat') or 'tfrecord'}, which needs "
-            "TensorFlow to read; prepare it again with file_format='array_record'"
-        )
-    if "image" not in image or "classLabel" not in label:
-        raise UserError(
-            f"data set {name!r} in {folder} has features {', '.join(features)}; "
-            "an 'image' and a class 'label' are needed"
-        )
-    return tuple(features)
 
 
 @contextlib.contextmanager
@@ -177,16 +164,24 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _index(source: Sequence[bytes], has_id: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(row on disk i64[n], label i32[n]) of one split, in the order of `id` where there is one."""
+def _index(source: Sequence[bytes], has_id: bool, num_classes: int, stored: int) -> tuple[np.ndarray, np.ndarray]:
+    """(row on disk i64[n], label i32[n]) of one split, in the order of `id` where there is one.
+
+    `stored` bytes are on disk, which bounds the number of records that there can be.
+    """
+    if len(source) > stored:
+        raise UserError(f"dataset_info.json counts {len(source):,} images, more than its files have bytes")
     ids: list[Any] = []
     label = np.zeros(len(source), np.int32)
     for rows in _blocks(np.arange(len(source)), _BLOCK):
         records = _records(source, rows)
-        label[rows] = [_field(record, "label") for record in records]
+        some = [_field(record, "label") for record in records]
+        if -1 in some:
+            raise UserError("some images have no label (-1)")
+        if some and not 0 <= min(some) <= max(some) < num_classes:
+            raise UserError(f"a label is {max(some)}, and {num_classes} classes are declared")
+        label[rows] = some
         ids += [_field(record, "id") for record in records] if has_id else []
-    if len(label) and label.min() < 0:
-        raise UserError("some images have no label (-1)")
     order = np.argsort(np.array(ids), kind="stable") if has_id else np.arange(len(source))
     return order, label[order]
 
@@ -212,12 +207,28 @@ def _pixels(blob: bytes, channels: int) -> np.ndarray:
     """u8[H, W, channels] of an encoded image; a grayscale one is repeated if channels is 3."""
     import cv2
 
+    width, height = _stated_size(blob)
+    if width * height > _MOST_PIXELS:
+        raise ValueError(f"an image states {width:,}x{height:,} pixels, more than {_MOST_PIXELS:,}")
     decoded = cv2.imdecode(
         np.frombuffer(blob, np.uint8), cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
     )
     if decoded is None:
         raise ValueError("a record holds no readable image")
     return decoded if channels > 1 else decoded[:, :, None]
+
+
+def _stated_size(blob: bytes) -> tuple[int, int]:
+    """Width and height as the header of an encoded image states them."""
+    if blob.startswith(b"\x89PNG") and len(blob) >= 24:
+        return int.from_bytes(blob[16:20]), int.from_bytes(blob[20:24])
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(blob)) as picture:
+            return picture.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError("a record holds no readable image") from error
 
 
 def _decode(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scarlet_jax import names
 from scarlet_jax.errors import UserError
 
 
@@ -32,8 +33,8 @@ def convert(image: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
     height, width, channels = shape
     if {image.shape[3], channels} > {1, 3} or (image.shape[3] != channels and {image.shape[3], channels} != {1, 3}):
         raise UserError(
-            f"data.public={name!r} has images of {image.shape[3]} channels and the private ones have {channels}: "
-            "only 1 and 3 can be converted into each other"
+            f"config.data.public is {names.in_sentence(name)}, whose images have {image.shape[3]} channels while the "
+            f"private ones have {channels}; allowed is {channels}, or 1 with 3, which are converted into each other."
         )
     result = np.empty((len(image), *shape), np.uint8)
     for row, picture in zip(result, image, strict=True):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scarlet_jax import names
 from scarlet_jax.data import archives, builders, npz, prepared, store
 from scarlet_jax.data.record import Source, stratified_split
 from scarlet_jax.errors import UserError
@@ -35,8 +36,9 @@ def load_source(
     directory: Path,
     cache: Path,
     *,
-    field: str = "data.private",
+    field: str = "config.data.private",
     labelled: bool = True,
+    clients: bool = False,
     size: tuple[int, int] | None = None,
     base_url: str = "",
     md5: str | None = None,
@@ -46,18 +48,19 @@ def load_source(
     Tried in this order: "digits" or a path that ends in .npz; what TFDS has prepared in `directory`; the published
     archive or its extracted folder there; a download of the archive into it; a builder of TFDS's catalog. `field` is
     the config field that holds the name, for messages. `labelled=False`, for a public pool, allows an .npz without
-    labels and may leave out test images. `size` (H, W) is the size the images will be brought to: where TFDS has
-    prepared them they are, while they are decoded, and need not have one size before. `base_url` and `md5` choose
-    another place and checksum for the download.
+    labels, and makes all images training images unless the data set is published with test images. `clients` also
+    reads the client of every image where an .npz has it. `size` (H, W) is the size the images will be brought to: where
+    TFDS has prepared them they are, while they are decoded, and need not have one size before. `base_url` and `md5`
+    choose another place and checksum for the download.
 
     Raises:
         UserError: unknown name, nothing found, or what was found is damaged; one sentence.
     """
     if name == "digits":
-        return _digits()
+        return _digits(labelled)
     if name.endswith(".npz"):
         try:
-            return npz.read(expand(name), labelled)
+            return npz.read(expand(name), labelled, clients)
         except UserError as error:
             raise UserError(f"{field}: {error}") from error
     folder = prepared.locate(name, directory)
@@ -86,7 +89,9 @@ def _prepare(name: str, directory: Path, base_url: str, md5: str | None, field: 
             raise UserError(f"{field}: {error}") from error
     folder = prepared.locate(name, directory)
     if folder is None:
-        raise UserError(f"{field}={name!r} is not in {directory} although TFDS has prepared it; give its full name")
+        raise UserError(
+            f"{field} is {name!r}, which is not in {directory} though TFDS has prepared it; give its full name."
+        )
     return folder
 
 
@@ -97,9 +102,9 @@ def _fetch(name: str, directory: Path, base_url: str, md5: str | None, field: st
         return archives.download(form.archive, directory, base_url or form.base_url, md5 or form.md5)
     except ConnectionError as error:
         raise UserError(
-            f"{field}={name!r} is not in {directory}: neither {name}/<version>/ as TFDS prepares it, nor the published "
-            f"{form.archive} or its folder {form.folder}, and downloading the archive failed ({error}); put one of "
-            "them there, or name the directory that has one with --config.data.dir or TFDS_DATA_DIR"
+            f"{field} is {name!r}, which is not in {directory}: neither {name}/<version>/ as TFDS prepares it, nor the "
+            f"published {form.archive} or its folder {form.folder}, and downloading the archive failed ({error}); put "
+            "one of them there, or name the directory that has one with --config.data.dir or TFDS_DATA_DIR."
         ) from error
 
 
@@ -108,21 +113,32 @@ def _unknown(name: str, directory: Path, field: str) -> str:
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}" if close else f"known here: {', '.join(sorted(known))}"
     published = ", ".join((*archives.PUBLISHED, *builders.PUBLISHED))
+    shown = names.in_sentence(name)
     return (
-        f"{field}={name!r} is not a data set that can be found: looked in {directory} for {name}/<version>/ as TFDS "
-        f"prepares it, and in TFDS's catalog (only {published} are also read from published archives); {hint}, or give "
-        "the path of an .npz file"
+        f"{field} is {shown}, which is not a data set that can be found: looked in {directory} for "
+        f"{shown[1:-1]}/<version>/ as TFDS prepares it, and in TFDS's catalog (only {published} are also read from "
+        f"published archives); {hint}, or give the path of an .npz file."
     )
 
 
-def _digits() -> Source:
-    """scikit-learn's 1,797 digits, 8x8 pixels in 17 shades, with a fixed split."""
+def _digits(labelled: bool) -> Source:
+    """scikit-learn's 1,797 digits, 8x8 pixels in 17 shades, with a fixed split; a pool has no use for a test part."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     image = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     label = bunch.target.astype(np.int32)
-    train, test = stratified_split(label)
-    names = tuple(str(digit) for digit in range(10))
-    origin = "scikit-learn's digits"
-    return Source("digits", "1", origin, image[train], label[train], image[test], label[test], 10, names)
+    everything = np.arange(len(label))
+    train, test = stratified_split(label) if labelled else (everything, everything[:0])
+    return Source(
+        name="digits",
+        version="1",
+        origin="scikit-learn's digits",
+        train_image=image[train],
+        train_label=label[train],
+        test_image=image[test],
+        test_label=label[test],
+        num_classes=10,
+        class_names=tuple(str(digit) for digit in range(10)),
+        held_out=(train, test),
+    )

@@ -72,7 +72,7 @@ def _load(folder: Path) -> Source | None:
             path, stated = folder / f"{key}.npy", meta["arrays"][key]
             if path.stat().st_size != stated["bytes"]:  # before mapping it: a short map is a fatal signal
                 raise ValueError(f"{path.name} has the wrong size")
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = np.lib.format.open_memmap(path, mode="r")
             if [array.dtype.str, list(array.shape)] != [stated["dtype"], stated["shape"]]:
                 raise ValueError(f"{path.name} has the wrong shape")
             if _checksum_of_file(path, array.nbytes) != stated["crc32"]:

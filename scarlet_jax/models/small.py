@@ -10,7 +10,7 @@ from scarlet_jax.models.norm import BatchNorm, zero_padding
 
 
 class CNN(nn.Module):
-    """Two times (3x3 convolution, BatchNorm, ReLU, 2x2 maximum), then one linear layer. For 8x8 images and larger.
+    """Two times (3x3 convolution, BatchNorm, ReLU, 2x2 maximum), then one linear layer. For 4x4 images and larger.
 
     Attributes:
         num_classes: length of a row of logits.

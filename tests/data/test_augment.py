@@ -18,10 +18,13 @@ def images_of(count: int, height: int, width: int, channels: int) -> np.ndarray:
     return np.random.default_rng(0).integers(1, 256, (count, height, width, channels), dtype=np.uint8)
 
 
+PADDING = {1: 1, 5: 1, 8: 1, 10: 1, 16: 2, 28: 4, 32: 4, 48: 6, 64: 8, 224: 8}  # smaller side -> pixels of black
+
+
 def by_hand(key, images: np.ndarray, flip: bool, crop: bool) -> np.ndarray:
     """The same, image by image and pixel by pixel, from the same offsets."""
     count, height, width, _ = images.shape
-    pad = 8 if height == 64 else 4
+    pad = PADDING[min(height, width)]
     top, left, mirrored = map(np.asarray, offsets(key, count, pad))
     result = np.zeros_like(images)
     for i in range(count):
@@ -35,7 +38,7 @@ def by_hand(key, images: np.ndarray, flip: bool, crop: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize("flip,crop", [(False, False), (True, False), (False, True), (True, True)])
-@pytest.mark.parametrize("shape", [(12, 8, 8, 1), (9, 32, 32, 3), (5, 64, 64, 3), (6, 10, 14, 2)])
+@pytest.mark.parametrize("shape", [(12, 8, 8, 1), (9, 32, 32, 3), (5, 64, 64, 3), (6, 10, 14, 2), (4, 96, 5, 1)])
 def test_equals_a_plain_loop(shape, flip, crop):
     key, images = jax.random.key(3), images_of(*shape)
     result = jitted(key, images, flip, crop)
@@ -70,7 +73,18 @@ def test_normalize_maps_bytes_to_minus_one_to_one():
     values = normalize(jnp.array([0, 51, 255], jnp.uint8))
     assert values.dtype == jnp.float32
     np.testing.assert_allclose(values, [-1.0, -0.6, 1.0], atol=1e-6)
-    assert [padding(size) for size in (8, 32, 64)] == [4, 4, 8]
+
+
+def test_padding_is_an_eighth_of_the_smaller_side():
+    assert {side: padding(side, side) for side in PADDING} == PADDING
+    assert padding(8, 64) == padding(64, 8) == 1
+
+
+def test_a_crop_keeps_most_of_a_small_image():
+    """At least 7/8 of each side of the image stays in view, whatever is drawn."""
+    image = np.full((200, 8, 8, 1), 255, np.uint8)
+    cut = np.asarray(jitted(jax.random.key(2), image, False, True))
+    assert (cut > 0).mean(axis=(1, 2, 3)).min() == (7 / 8) ** 2
 
 
 def test_costs_little_inside_a_loop():

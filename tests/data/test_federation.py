@@ -138,24 +138,66 @@ def test_empty_clients_are_padded(tmp_path):
 @pytest.mark.parametrize(
     "fields,words",
     [
-        ({"public_size": 5000}, ["public_size=5000", "1438", "choose 1 to 1428"]),
-        ({"public_size": 0}, ["public_size=0", "choose 1 to"]),
-        ({"data.train_size": 1400}, ["data.train_size=1400", "1138 images"]),
-        ({"data.test_size": -1}, ["data.test_size=-1"]),
-        ({"private_val_ratio": 1.0}, ["private_val_ratio=1.0", "below 1"]),
-        ({"public_val_ratio": -0.1}, ["public_val_ratio=-0.1"]),
-        ({"partition.name": "none"}, ["partition.name='none'", "iid"]),
-        ({"num_clients": 1139}, ["public_size=300", "1139 clients"]),
-        ({"num_clients": 0}, ["num_clients=0"]),
-        ({"seed": -1}, ["seed=-1"]),
-        ({"data.private": "digitz"}, ["data.private='digitz'", "did you mean digits"]),
+        ({"public_size": 5000}, ["config.public_size is 5000", "1438", "allowed is 1 to 1428"]),
+        ({"public_size": 0}, ["config.public_size is 0", "allowed is 1 to"]),
+        ({"data.train_size": 1400}, ["config.data.train_size is 1400", "1 to 1138"]),
+        ({"data.test_size": -1}, ["config.data.test_size is -1"]),
+        ({"private_val_ratio": 1.0}, ["config.private_val_ratio is 1.0", "below 1"]),
+        ({"public_val_ratio": -0.1}, ["config.public_val_ratio is -0.1"]),
+        ({"partition.name": "none"}, ["config.partition.name is 'none'", "iid"]),
+        ({"num_clients": 1139}, ["config.public_size is 300", "1139 clients"]),
+        ({"num_clients": 1438}, ["config.num_clients is 1438", "allowed is 1 to 1437"]),
+        ({"num_clients": 2000}, ["config.num_clients is 2000", "allowed is 1 to 1437"]),
+        ({"num_clients": 0}, ["config.num_clients is 0"]),
+        ({"seed": -1}, ["config.seed is -1"]),
+        ({"data.private": "digitz"}, ["config.data.private is 'digitz'", "did you mean digits"]),
         ({"data.public": "gone.npz"}, ["data.public", "there is no file gone.npz"]),
     ],
 )
 def test_the_impossible_is_refused_by_name(tmp_path, fields, words):
     with pytest.raises(UserError) as error:
         load(config_of(tmp_path, **fields))
-    assert all(word in str(error.value) for word in words), error.value
+    sentence = str(error.value)
+    assert all(word in sentence for word in words) and sentence.endswith(".") and "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    "label,pixels,words",
+    [
+        (np.arange(60) % 3 * 1000, 255, ["1,998 of 2,001 classes", "(1 to 999, 1001 to 1999)", "np.unique(label"]),
+        (np.arange(60) % 3 + 1, 255, ["1 of 4 classes", "(0)", "np.unique(label"]),
+        (np.arange(60) % 30 * 2, 255, ["29 of 59 classes", "(1, 3, 5, 7, 9, ...)"]),
+        (np.zeros(60, int), 255, ["all of one class"]),
+        (np.arange(60) % 3, 1, ["pixels are 0 and 1"]),
+        (np.arange(60) % 3, 255, []),
+    ],
+)
+def test_what_is_legal_and_probably_not_meant_is_said_in_a_line(tmp_path, caplog, label, pixels, words):
+    path = tmp_path / "odd.npz"
+    np.savez(path, image=np.random.default_rng(0).integers(0, pixels + 1, (60, 8, 8), dtype=np.uint8), label=label)
+    load(config_of(tmp_path, **{"data.private": str(path), "public_size": 20, "num_clients": 3}))
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * bool(words)
+    for word in words:
+        assert word in caplog.text
+    for record in caplog.records:
+        assert "\n" not in record.getMessage() and record.getMessage().endswith(".")
+
+
+@pytest.mark.parametrize(
+    "count,classes,fields,words",
+    [
+        (6, 6, {}, "config.data.private is .* has no test images; allowed is"),
+        (2, 1, {"data.public": None}, "config.data.public is .* one training image"),
+        (12, 3, {"data.public": None, "num_clients": 20}, r"config.num_clients is 20; allowed is 1 to \d,"),
+        (12, 6, {"num_clients": 11}, r"config.num_clients is 11; allowed is 1 to 10,"),
+    ],
+)
+def test_small_sets_are_told_a_range_that_exists(tmp_path, count, classes, fields, words):
+    path = tmp_path / "small.npz"
+    np.savez(path, image=np.zeros((count, 8, 8), np.uint8) + 9, label=np.arange(count) % classes)
+    fields = {key: str(path) if value is None else value for key, value in fields.items()}
+    with pytest.raises(UserError, match=words):
+        load(config_of(tmp_path, **({"data.private": str(path), "public_size": 3, "num_clients": 1} | fields)))
 
 
 @pytest.mark.needs_data("cifar10")

@@ -38,7 +38,7 @@ def test_the_command_prints_and_writes_and_trains_nothing(tmp_path):
 @pytest.mark.parametrize(
     "args,words",
     [
-        (["--config=configs/digits.py", "--config.data.private=digitz"], "data.private='digitz'"),
+        (["--config=configs/digits.py", "--config.data.private=digitz"], "config.data.private is 'digitz'"),
         (["--config=configs/digits.py", "--out=configs"], "--out is configs"),
     ],
 )

@@ -152,7 +152,7 @@ def test_an_interrupted_download_leaves_nothing_and_can_be_repeated(tmp_path, cu
 def test_no_data_and_no_network_is_one_sentence(tmp_path):
     sentence = refusal("cifar100", tmp_path, field="data.public")
     for word in (
-        "data.public='cifar100'",
+        "data.public is 'cifar100'",
         str(tmp_path / "data"),
         "cifar100/<version>/",
         "cifar-100-python.tar.gz",

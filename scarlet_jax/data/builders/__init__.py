@@ -11,12 +11,14 @@ import importlib
 import io
 import logging
 import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from scarlet_jax.data import store
+from scarlet_jax import names
+from scarlet_jax.data import network, store
 from scarlet_jax.errors import UserError
 
 
@@ -74,10 +76,11 @@ def prepare(name: str, directory: Path) -> None:
     store.sweep(directory / name.partition(":")[0], "incomplete.*")  # TFDS's, which it never looks at again
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
+    before = _there(directory)
     loggers = [logging.getLogger(talker) for talker in ("absl", "urllib3")]
     levels = [logger.level for logger in loggers]
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), network.impatient_tfds():
             warnings.simplefilter("ignore")
             for logger in loggers:
                 logger.setLevel(logging.ERROR)
@@ -89,10 +92,28 @@ def prepare(name: str, directory: Path) -> None:
             config = tfds.download.DownloadConfig(manual_dir=directory)
             builder.download_and_prepare(download_config=config, file_format="array_record")
     except (Exception, SystemExit) as error:  # whatever a builder of the catalog, a network or a disk may raise
+        _tidy(directory, before)
         raise _explained(name, directory, error) from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _there(directory: Path) -> set[Path]:
+    """What TFDS may add to: the data directory's own entries, and everything among its downloads."""
+    if not directory.exists():
+        return set()
+    return {directory, *directory.glob("*"), *(directory / "downloads").rglob("*")}
+
+
+def _tidy(directory: Path, before: set[Path]) -> None:
+    """Remove what a failed preparation left: unfinished downloads and empty folders. Whole downloads serve again."""
+    for path in (directory / "downloads").rglob("*.tmp.*"):
+        if path not in before:
+            shutil.rmtree(path, ignore_errors=True)
+    for path in sorted(_there(directory) - before, reverse=True):  # a folder behind what is in it
+        with contextlib.suppress(OSError):  # a file, or not empty
+            path.rmdir()
 
 
 def _explained(name: str, directory: Path, error: BaseException) -> UserError:
@@ -103,10 +124,9 @@ def _explained(name: str, directory: Path, error: BaseException) -> UserError:
             return cause
         cause = cause.__cause__ or cause.__context__
     needs = "tensorflow" in str(error).lower()
-    reason = (
-        "TensorFlow is needed to write its images" if needs else (str(error).strip() or repr(error)).splitlines()[0]
-    )
+    said = (str(error).strip() or repr(error)).splitlines()[0]
+    reason = "TensorFlow is needed to write its images" if needs else names.in_sentence(said, 300)[1:-1]
     return UserError(
         f"data set {name!r} could not be prepared in {directory} ({reason}); where TensorFlow is installed, "
-        f"`tfds build {name} --file_format=array_record --data_dir={directory}` prepares it, and it is read without"
+        f"`tfds build {name} --file_format=array_record --data_dir={directory}` prepares it, and it is read without."
     )

@@ -7,18 +7,19 @@ import functools
 import hashlib
 import io
 import logging
-import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from scarlet_jax.data import builders
+from scarlet_jax import names
+from scarlet_jax.data import builders, packed
 from scarlet_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
-_DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+_MOST_FILE_BYTES = 1 << 26  # of one file in it
+_MOST_BYTES = 1 << 33  # of an unpacked archive
+_LISTING = 1 << 25  # bytes of the list of members of a zip archive
 
 
 class Files:
@@ -29,18 +30,18 @@ class Files:
       readers: what reads each file, in the order in which reading them is fast: that of the archive.
     """
 
-    def __init__(self, where: Path, readers: dict[str, Callable[[], bytes]]):
+    def __init__(self, where: Path, readers: Mapping[str, Callable[[], bytes]]):
         self.where, self._readers = where, readers
         self.names = list(readers)
 
     def read(self, name: str) -> bytes:
         """The content of one file; UserError, naming it, if it is missing or damaged."""
         if name not in self._readers:
-            raise UserError(f"{self.where} has no file {name}; it is not the published data set, or not all of it")
+            raise UserError(f"{self.where} has no file {name}; it is not the published data set, or not all of it.")
         try:
             return self._readers[name]()
-        except _DAMAGE as error:
-            raise UserError(f"{name} in {self.where} is damaged ({_first_line(error)}); fetch it anew") from error
+        except packed.DAMAGE as error:
+            raise UserError(f"{name} in {self.where} is damaged ({_first_line(error)}); fetch it anew.") from error
 
     def image(self, name: str) -> bytes:
         """The same for a picture, which must be one that can be decoded to its end."""
@@ -52,7 +53,7 @@ class Files:
                 picture.load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise UserError(
-                f"{name} in {self.where} is not a whole image ({_first_line(error)}); fetch it anew"
+                f"{name} in {self.where} is not a whole image ({_first_line(error)}); fetch it anew."
             ) from error
         return blob
 
@@ -62,6 +63,8 @@ def find(dl_manager: Any, name: str) -> Path:
     form = builders.PUBLISHED[name]
     with contextlib.suppress(AssertionError):  # no manual_dir, or an empty one
         if found := builders.locate(name, Path(dl_manager.manual_dir)):
+            if not found.is_dir():
+                packed.check_regular(found)
             if found.name == form.archive and _md5(found) != form.md5:
                 _log.warning("%s is not the published file, or is damaged: its MD5 is not %s", found, form.md5)
             return found
@@ -77,32 +80,32 @@ def opened(path: Path, folder: str) -> Iterator[Files]:
     """
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        found = {file.relative_to(path).as_posix(): file.read_bytes for file in files}
+        found = {
+            file.relative_to(path).as_posix(): functools.partial(packed.read_file, file, _MOST_FILE_BYTES)
+            for file in files
+        }
         yield Files(path, found)
         return
     with contextlib.ExitStack() as stack:
         readers: dict[str, Callable[[], bytes]] = {}
         try:
+            packed.check_regular(path)
             if zipfile.is_zipfile(path):
-                archive = stack.enter_context(zipfile.ZipFile(path))
-                for entry in archive.infolist():
-                    if not entry.is_dir():
-                        readers[entry.filename] = functools.partial(archive.read, entry)
+                for name, member in stack.enter_context(packed.zip_members(path, _LISTING)).items():
+                    readers[name] = functools.partial(member.read, _MOST_FILE_BYTES)
             else:
-                tar = stack.enter_context(tarfile.open(path, "r:*"))
-                for member in tar:
-                    if member.isfile():
-                        readers[member.name.removeprefix("./")] = functools.partial(_extract, tar, member)
-                while tar.fileobj and tar.fileobj.read(1 << 20):  # to the end, where gzip compares its checksum
-                    pass
-        except _DAMAGE as error:
+                tar = stack.enter_context(packed.tar_stream(path))
+                for name, offset, size in packed.tar_members(tar, _MOST_BYTES):
+                    readers[name.removeprefix("./")] = functools.partial(_extract, tar, offset, size)
+                packed.read_to_end(tar, _MOST_BYTES)
+        except packed.DAMAGE as error:
             reason = _first_line(error)
-            raise UserError(f"{path} is damaged or is no zip or tar archive ({reason}); fetch it anew") from error
+            raise UserError(f"{path} is damaged or is no zip or tar archive ({reason}); fetch it anew.") from error
         inside = {
             name.removeprefix(folder + "/"): read for name, read in readers.items() if name.startswith(folder + "/")
         }
         if not inside:
-            raise UserError(f"{path} has no folder {folder}; it is not the published archive")
+            raise UserError(f"{path} has no folder {folder}; it is not the published archive.")
         yield Files(path, inside)
 
 
@@ -112,12 +115,10 @@ def _md5(path: Path) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(":")
+    return names.in_sentence((str(error).strip() or repr(error)).splitlines()[0].rstrip(":."))[1:-1]
 
 
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = tar.extractfile(member)
-    blob = stream.read() if stream else b""
-    if len(blob) != member.size:
-        raise EOFError(f"{len(blob)} of {member.size} bytes")
-    return blob
+def _extract(tar: packed.Stream, offset: int, size: int) -> bytes:
+    packed.check_size(size, _MOST_FILE_BYTES)
+    tar.seek(offset)
+    return packed.read_exactly(tar, size)
