@@ -167,7 +167,8 @@ def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
     if not os.path.isfile(file):  # of a name that no file can have, too
         meant = experiments.meant(file)
         hint = f" (did you mean {meant}{path[len(file) :]}?)" if meant else f"; {experiments.offered()}"
-        raise UserError(f"There is no config {shown(file).strip("'")}{hint}.")
+        named = shown(file).strip("'")
+        raise UserError(f"There is no config {named}{hint}.")
     folder = Path(file).resolve().parent
     root = next(parent for parent in (folder, *folder.parents) if not (parent / "__init__.py").exists())
     if root != folder and str(root) not in sys.path:
