@@ -24,18 +24,16 @@ from absl import app, flags, logging
 from absl.logging.converter import absl_to_standard
 from ml_collections import config_dict, config_flags
 
-from scarlet_jax import boundary, cli_help, streams
+from scarlet_jax import boundary, cli_help, experiments, streams
 from scarlet_jax import fields as config_fields
 from scarlet_jax.errors import UserError, bad_field, shown
+from scarlet_jax.experiments import CONFIGS
 from scarlet_jax.validate import RULES, may_be_open, validate_quickly
-
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 _HELP = re.compile(r"--?(h|help|helpshort|helpfull)$")
 _OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<field>[^=]*)(?:=(?P<value>.*))?$", re.DOTALL)
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _OPEN = "open"  # what is typed to leave a field to the method or the program
-_SHARED_PARTS = ("base", "common")  # names of files that experiments start from, and that are none themselves
 
 Main = Callable[[config_dict.ConfigDict, str, flags.FlagValues], Any]
 DefineFlags = Callable[[flags.FlagValues], None]
@@ -98,7 +96,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
         raise UserError(_one_line(error).removeprefix("ERROR:: ") + ".") from None
     path, rest = take_config(argv[1:])
     if path is None:
-        raise UserError(f"No config: add --config=FILE; {_offered()}.")
+        raise UserError(f"No config: add --config=FILE; {experiments.offered()}.")
     methods = [value for field, value in overrides(rest) if field == "method.name"]
     config = load_config(path, methods[-1] if methods else None)
     known = config_fields.types(config)
@@ -150,7 +148,7 @@ def take_config(args: Sequence[str]) -> tuple[str | None, list[str]]:
             if value:
                 rest.remove(value)
         if not value:
-            raise UserError(f"--config needs a file; {_offered()}.")
+            raise UserError(f"--config needs a file; {experiments.offered()}.")
         path = value
     return path, rest
 
@@ -162,10 +160,11 @@ def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
     `FILE.py --config.method.name=dsfl` are the same, though a config may set other fields for one method than another.
     """
     file, *argument = path.split(":", 1)
-    if not Path(file).is_file():
-        meant = _meant_config(file)
-        hint = f" (did you mean {meant}{path[len(file) :]}?)" if meant else f"; {_offered()}"
-        raise UserError(f"There is no config {shown(file)[1:-1]}{hint}.")
+    if not os.path.isfile(file):  # of a name that no file can have, too
+        meant = experiments.meant(file)
+        hint = f" (did you mean {meant}{path[len(file) :]}?)" if meant else f"; {experiments.offered()}"
+        named = shown(file).strip("'")
+        raise UserError(f"There is no config {named}{hint}.")
     folder = Path(file).resolve().parent
     root = next(parent for parent in (folder, *folder.parents) if not (parent / "__init__.py").exists())
     if root != folder and str(root) not in sys.path:
@@ -309,35 +308,6 @@ def _take_open(args: Sequence[str], config: config_dict.ConfigDict) -> tuple[lis
             opened.discard(field)
             at += 1
     return [*rest, *behind], opened
-
-
-def _experiments() -> list[str]:
-    """The config files of experiments, as paths from the working directory."""
-    folder = Path("configs") if Path("configs").is_dir() else CONFIGS
-    files = sorted(f for f in folder.rglob("*.py") if not f.name.startswith("_") and f.stem not in _SHARED_PARTS)
-    return [min(os.path.relpath(file), str(file), key=len) for file in files]
-
-
-def _offered() -> str:
-    """What a user can name, for the end of a sentence."""
-    return f"there are {', '.join(_experiments())}" if _experiments() else "there is none in the folder configs"
-
-
-def _meant_config(file: str) -> str | None:
-    """The experiment whose path, name or end of a path is this, or is spelt like it."""
-    if Path(file).is_dir():
-        return None
-    wanted = Path(file).with_suffix("").as_posix().casefold()
-    paths = {Path(path).with_suffix("").as_posix().casefold(): path for path in reversed(_experiments())}
-    for path in paths:
-        if path == wanted or path.endswith(f"/{wanted}"):
-            return min((paths[p] for p in paths if p == wanted or p.endswith(f"/{wanted}")), key=len)
-    near = difflib.get_close_matches(wanted, list(paths), 1)
-    if near:
-        return paths[near[0]]
-    names = {path.rpartition("/")[2]: paths[path] for path in sorted(paths, key=len, reverse=True)}
-    near = difflib.get_close_matches(wanted.rpartition("/")[2], list(names), 1)
-    return names[near[0]] if near else None
 
 
 def _one_line(error: BaseException) -> str:

@@ -15,7 +15,8 @@ from tests.end_to_end.harness import tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-MODEL = {"num_clients": 12, "clients_per_chunk": 12}
+# A hundred images a client: batches are full, and most of the memory.
+MODEL = {"num_clients": 12, "clients_per_chunk": 12, "data.train_size": 1200}
 
 
 @pytest.fixture(scope="module")
