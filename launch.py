@@ -1,7 +1,7 @@
 """Train a federation: `python launch.py --config=configs/<name>.py`; `--help` lists every field."""
 
 # ruff: noqa: E402 - what is imported below takes a third of a second
-from scarlet_jax import interrupts
+from scarlet_jax.runtime import interrupts
 
 if __name__ == "__main__":
     interrupts.exit_at_once()
@@ -11,8 +11,9 @@ import os
 from absl import flags
 from ml_collections import config_dict
 
-from scarlet_jax import backend, cli, hosts
+from scarlet_jax.commands import command_line as cli
 from scarlet_jax.errors import UserError
+from scarlet_jax.runtime import backend, hosts
 
 EXAMPLES = (
     ("python launch.py --config=configs/digits.py", "a minute on a laptop, no download"),
@@ -56,16 +57,16 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
         if cluster is not None:
             raise UserError(f"--dry_run is for one process, and a coordinator is named ({cluster.coordinator}).")
         backend.find_devices()
-        from scarlet_jax import dry_run
+        from scarlet_jax.preview import dry_run
 
         dry_run.run(config, flag_values.target)
         return
     workdir = flag_values.workdir or cli.default_workdir(config_path, config)
-    from scarlet_jax import experiment  # imports jax, which takes seconds: not before the flags are known to be right
+    from scarlet_jax.runtime import run  # imports jax, which takes seconds: not before the flags are known to be right
 
     hosts.connect(cluster)
     backend.find_devices()
-    experiment.run(config, workdir)
+    run.run(config, workdir)
 
 
 if __name__ == "__main__":

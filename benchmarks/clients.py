@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from scarlet_jax import fleet
-from scarlet_jax.learner import Augmentation, Learner, Training, sgd
+from scarlet_jax.engine import fleet
+from scarlet_jax.engine.learner import Augmentation, Learner, Training, sgd
 from scarlet_jax.models import build_model
 
 CLIENTS = 4

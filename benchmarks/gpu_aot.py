@@ -24,9 +24,10 @@ from jax.sharding import NamedSharding
 
 from benchmarks.hlo_bytes import accessed
 from configs import cifar10
-from scarlet_jax import dry_run, fleet, phases, programs, targets
-from scarlet_jax.learner import Augmentation, Learner, Training, sgd
+from scarlet_jax.engine import fleet, phases
+from scarlet_jax.engine.learner import Augmentation, Learner, Training, sgd
 from scarlet_jax.models import build_model
+from scarlet_jax.preview import cards, compiled, dry_run
 
 TARGETS = ("H100", "A100", "H100x8")
 FORMS = (  # convolution, computed in, blocks computed again for the gradient
@@ -40,9 +41,9 @@ BATCH, CLASSES = 50, 10
 RESULT = Path(__file__).parent / "results" / "gpu_aot.json"
 
 
-def training_step(target: str, conv: str, dtype: str, remat: bool, chunk: int) -> programs.Program:
+def training_step(target: str, conv: str, dtype: str, remat: bool, chunk: int) -> compiled.Program:
     """One step of all clients of a chunk, on every device of the target, through the fleet that runs in training."""
-    mesh = targets.target_mesh(target)  # first: before JAX looks for devices
+    mesh = cards.target_mesh(target)  # first: before JAX looks for devices
     training = Training(1, BATCH, sgd(0.1, 0.0, 0.0))
     model = build_model("resnet20", CLASSES, conv, dtype, remat)
     learner = Learner(model, training, training, Augmentation(True, True, True, True))
@@ -60,7 +61,7 @@ def training_step(target: str, conv: str, dtype: str, remat: bool, chunk: int) -
     with phases.recording() as calls:
         fleet.Fleet(client, layout, "step")(models, shape((layout.capacity,), "int32", sharding=stacked), *images)
     (call,) = [call for call in calls if call.name == "step"]
-    return programs.compile_phase(call)
+    return compiled.compile_phase(call)
 
 
 def step_row(target: str, conv: str, dtype: str, remat: bool, chunk: int) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def phase_rows(target: str) -> list[dict[str, Any]]:
     for call in plan.calls:
         if call.name not in PHASES:
             continue
-        program = programs.compile_phase(call)
+        program = compiled.compile_phase(call)
         rows.append(
             {
                 "target": target,
@@ -98,7 +99,7 @@ def phase_rows(target: str) -> list[dict[str, Any]]:
                 "largest_window": max(program.windows, default="-"),
                 "arguments_mb": round(program.arguments / 1e6, 1),
                 "temporary_mb": round(program.temporary / 1e6, 1),
-                "peak_mb": round(programs.peak(plan.resident, [program])[0] / 1e6, 1),
+                "peak_mb": round(compiled.peak(plan.resident, [program])[0] / 1e6, 1),
             }
         )
     return rows

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.common import alternate, seconds, write
-from scarlet_jax import cache as caching
-from scarlet_jax import comm, fleet
-from scarlet_jax.protocol import Protocol, Settings
-from scarlet_jax.sharpen import enhanced_era, masked_mean
+from scarlet_jax.engine import fleet
+from scarlet_jax.protocol import cache as caching
+from scarlet_jax.protocol import ledger
+from scarlet_jax.protocol.round import Protocol, Settings
+from scarlet_jax.protocol.sharpen import enhanced_era, masked_mean
 from scarlet_jax.types import Labels
 
 PUBLIC, PER_ROUND, DURATION, BETA = 2_000, 1_000, 2, 2.0
@@ -32,8 +33,8 @@ class Ours:
         layout = fleet.make_layout(fleet.make_mesh(jax.devices()[:1]), clients, participants, 1)
         settings = Settings(0, clients, PER_ROUND, classes, DURATION, "drop", 1.0, 32)
         self.protocol = Protocol(settings, (layout,), PUBLIC)
-        self.codec = comm.soft_label(comm.Channel(classes, 32, False))
-        self.format = comm.make_format(self.codec, self.codec, True)
+        self.codec = ledger.soft_label(ledger.Channel(classes, 32, False))
+        self.format = ledger.make_format(self.codec, self.codec, True)
         self.classes = classes
         empty = self.protocol.empty_broadcast(jnp.zeros((PER_ROUND, classes)))
         self.start = caching.init(PUBLIC, classes), self.protocol.init_held(), empty
@@ -57,7 +58,7 @@ class Ours:
             drawn.append((ids, draw))
             counted.append(counts)
         billed = [
-            (comm.reference_bytes(counts, self.format, self.classes), comm.wire_bytes(counts, self.format))
+            (ledger.reference_bytes(counts, self.format, self.classes), ledger.wire_bytes(counts, self.format))
             for counts in jax.device_get(counted)
         ]
         return jax.block_until_ready(state), drawn, billed

@@ -18,9 +18,11 @@ from jax.sharding import NamedSharding
 from benchmarks import sides
 from benchmarks.common import alternate, seconds, write
 from configs import cifar10_small
-from scarlet_jax import backend, fleet, phases, registry
+from scarlet_jax import build
 from scarlet_jax.data import federation as federation_data
+from scarlet_jax.engine import fleet, phases
 from scarlet_jax.models import resolve_conv
+from scarlet_jax.runtime import backend
 
 CLIENTS, IMAGES, BATCH, PUBLIC, TEST = 10, 500, 50, 200, 1_000
 
@@ -33,8 +35,8 @@ def make(conv: str):
     config.model.conv = resolve_conv(conv)
     federation = federation_data.load(config)
     assert config.num_clients == CLIENTS and federation.data.private_image.shape[0] == CLIENTS * IMAGES
-    mesh = registry.make_mesh(config)
-    algorithm = registry.make_algorithm(config, federation.data, federation.num_classes, mesh)
+    mesh = build.make_mesh(config)
+    algorithm = build.make_algorithm(config, federation.data, federation.num_classes, mesh)
     return algorithm, federation.data, mesh
 
 

@@ -31,9 +31,11 @@ def one(model: str, clients: int) -> dict[str, object]:
     from jax.sharding import NamedSharding
 
     from configs import digits
-    from scarlet_jax import backend, fleet, registry
+    from scarlet_jax import build
     from scarlet_jax.data import federation as federation_data
+    from scarlet_jax.engine import fleet
     from scarlet_jax.models import resolve_conv
+    from scarlet_jax.runtime import backend
 
     backend.prepare(os.environ, False)  # as launch.py does
     config = digits.get_config()
@@ -44,8 +46,8 @@ def one(model: str, clients: int) -> dict[str, object]:
     config.model.client = config.model.server = model
     config.model.conv = resolve_conv("auto")
     federation = federation_data.load(config)
-    mesh = registry.make_mesh(config)
-    algorithm = registry.make_algorithm(config, federation.data, federation.num_classes, mesh)
+    mesh = build.make_mesh(config)
+    algorithm = build.make_algorithm(config, federation.data, federation.num_classes, mesh)
     data = jax.device_put(federation.data, NamedSharding(mesh, fleet.REPLICATED))
     state = algorithm.init(data)
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))

@@ -8,10 +8,14 @@ from __future__ import annotations
 TYPE_CHECKING = False  # as in `typing`, which takes long to import before a signal handler is there
 if TYPE_CHECKING:
     from scarlet_jax.errors import UserError as UserError
-    from scarlet_jax.experiment import run as run
-    from scarlet_jax.predictor import load_server as load_server
+    from scarlet_jax.runtime.predictor import load_server as load_server
+    from scarlet_jax.runtime.run import run as run
 
-_EXPORTS = {"run": "scarlet_jax.experiment", "load_server": "scarlet_jax.predictor", "UserError": "scarlet_jax.errors"}
+_EXPORTS = {
+    "run": "scarlet_jax.runtime.run",
+    "load_server": "scarlet_jax.runtime.predictor",
+    "UserError": "scarlet_jax.errors",
+}
 
 __all__ = list(_EXPORTS)
 

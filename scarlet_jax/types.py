@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from scarlet_jax import comm
+from scarlet_jax.protocol import ledger
 
 Array = Any  # a jax.Array or a NumPy array
 PyTree = Any
@@ -72,8 +72,8 @@ class Method(NamedTuple):
     sends: Callable[..., Array] | None = None
     answers: bool = False
     # comm.Channel -> comm.Codec: how labels travel, each way.
-    uplink: Callable[..., comm.Codec] = comm.soft_label
-    downlink: Callable[..., comm.Codec] = comm.soft_label
+    uplink: Callable[..., ledger.Codec] = ledger.soft_label
+    downlink: Callable[..., ledger.Codec] = ledger.soft_label
     # Outputs f32[P, C] of the server model, in training mode during its last distillation epoch -> payload f32[P, ...];
     # for methods that broadcast something else than the target or what `aggregate` made.
     publish: Callable[..., Array] | None = None
@@ -106,7 +106,7 @@ class RoundReport(NamedTuple):
     participants: Array  # i32[M]
     fit_loss: Array  # f32[M]
     fit_accuracy: Array  # f32[M]
-    counts: comm.Counts | None = None
+    counts: ledger.Counts | None = None
     kd_loss: Array | None = None  # f32[M] of the clients, 0 where the broadcast was empty
     server_kd_loss: Array | None = None  # f32[]
     target_entropy: Array | None = None  # f32[] mean over the list, nats

@@ -21,7 +21,7 @@ os.environ["XDG_CACHE_HOME"] = os.environ["SCARLET_TEST_CACHE"]
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
-from tests.compiling import compiling_quickly  # noqa: E402
+from tests.support.compiling import compiling_quickly  # noqa: E402
 
 # Derandomized: a suite that is green stays green. Deadlines make no sense where an example may compile something.
 hypothesis.settings.register_profile(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scarlet_jax import folders
+from scarlet_jax import paths
 
 SOMEBODY, ELSE = 54321, 65432  # users who are neither this one nor root
 
@@ -17,7 +17,7 @@ def place(tmp_path):
     path = tmp_path.resolve() / "folder" / "file"
     path.parent.mkdir(mode=0o700)
     path.touch(mode=0o600)
-    assert folders.not_private(path) is None
+    assert paths.not_private(path) is None
     return path
 
 
@@ -26,12 +26,12 @@ def place(tmp_path):
     ("mode", "words"), [(0o707, "everybody may write to"), (0o770, "another group"), (0o755, None), (0o1777, None)]
 )
 def test_permissions(place, which, mode, words, monkeypatch):
-    monkeypatch.setattr(folders.os, "getegid", lambda: ELSE)
+    monkeypatch.setattr(paths.os, "getegid", lambda: ELSE)
     opened = {"file": place, "folder": place.parent, "above": place.parent.parent}[which]
     opened.chmod(mode)
     if which == "file" and mode == 0o1777:
         words = "everybody may write to"  # the sticky bit protects the entries of a folder, and no file
-    found = folders.not_private(place)
+    found = paths.not_private(place)
     if words is None:
         assert found is None
     else:
@@ -39,27 +39,27 @@ def test_permissions(place, which, mode, words, monkeypatch):
 
 
 def test_the_users_own_group_may_write(place, monkeypatch):
-    monkeypatch.setattr(folders.os, "getegid", lambda: place.stat().st_gid)
+    monkeypatch.setattr(paths.os, "getegid", lambda: place.stat().st_gid)
     place.parent.chmod(0o770)
-    assert folders.not_private(place) is None
+    assert paths.not_private(place) is None
 
 
 def test_another_users_files_are_refused_and_roots_are_not(place, monkeypatch):
     if os.geteuid() == 0:
         os.chown(place.parent, SOMEBODY, -1)
-    monkeypatch.setattr(folders.os, "geteuid", lambda: ELSE)
-    assert "belongs to another user" in folders.not_private(place)
-    assert folders.not_private(Path("/usr")) is None
+    monkeypatch.setattr(paths.os, "geteuid", lambda: ELSE)
+    assert "belongs to another user" in paths.not_private(place)
+    assert paths.not_private(Path("/usr")) is None
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o027, 0o002])
 def test_what_is_written_beside_its_place_has_the_permissions_of_any_other_file(tmp_path, umask):
     before = os.umask(umask)
     try:
-        with folders.beside(tmp_path / "file") as aside:
+        with paths.beside(tmp_path / "file") as aside:
             aside.write_text("whole")
             aside.rename(tmp_path / "file")
-        with folders.beside(tmp_path / "folder") as aside:
+        with paths.beside(tmp_path / "folder") as aside:
             aside.mkdir()
             aside.rename(tmp_path / "folder")
     finally:
@@ -70,7 +70,7 @@ def test_what_is_written_beside_its_place_has_the_permissions_of_any_other_file(
 
 @pytest.mark.parametrize("made", [Path.touch, Path.mkdir])
 def test_what_is_not_finished_is_removed(tmp_path, made):
-    with pytest.raises(ZeroDivisionError), folders.beside(tmp_path / "file") as aside:
+    with pytest.raises(ZeroDivisionError), paths.beside(tmp_path / "file") as aside:
         made(aside)
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())

@@ -5,7 +5,8 @@ import logging
 
 import pytest
 
-from scarlet_jax import records, row_files
+from scarlet_jax import row_files
+from scarlet_jax.runtime import writers
 
 ROUNDS = 4
 FILES = ("metrics.jsonl", "metrics.csv", "clients.csv")
@@ -62,7 +63,7 @@ def test_a_damaged_line_costs_nothing_wherever_it_is(whole, name, how):
     before = held(whole)
     for number in range(ROUNDS + (name == "metrics.csv")):
         spoil(whole / name, number, how)
-        records.mend(whole, ROUNDS)
+        writers.mend(whole, ROUNDS)
         assert held(whole) == before, number
 
 
@@ -71,7 +72,7 @@ def test_a_damaged_line_costs_nothing_wherever_it_is(whole, name, how):
 def test_a_whole_file_comes_back(whole, name, content, caplog):
     before = held(whole)
     (whole / name).unlink() if content is None else (whole / name).write_bytes(content)
-    records.mend(whole, ROUNDS)
+    writers.mend(whole, ROUNDS)
     assert held(whole) == before
     other = "metrics.csv" if name == "metrics.jsonl" else "metrics.jsonl"
     assert f"{whole / name} had lost rounds 0, 1, 2, 3: restored from {other}" in caplog.text
@@ -81,7 +82,7 @@ def test_each_restores_the_other(whole, caplog):
     before = held(whole)
     spoil(whole / "metrics.jsonl", 0, "text")
     spoil(whole / "metrics.csv", 3, "cut")
-    records.mend(whole, ROUNDS)
+    writers.mend(whole, ROUNDS)
     assert held(whole) == before
     assert "metrics.jsonl had lost round 0: restored from metrics.csv" in caplog.text
     assert "metrics.csv had lost round 2: restored from metrics.jsonl" in caplog.text
@@ -91,13 +92,13 @@ def test_what_neither_has_is_kept_beside_and_said(whole, caplog):
     spoil(whole / "metrics.jsonl", 1, "text")
     spoil(whole / "metrics.csv", 2, "cut")
     before = held(whole)
-    records.mend(whole, ROUNDS)
+    writers.mend(whole, ROUNDS)
     assert (whole / "metrics.jsonl.damaged-1").read_bytes() == before["metrics.jsonl"]
     assert (whole / "metrics.csv.damaged-1").read_bytes() == before["metrics.csv"]
     assert [r["round"] for r in row_files.read_metrics(whole).rows] == [0, 2, 3]
     assert "lack round 1, which cannot be restored; the damaged files are kept as" in caplog.text
     after = held(whole)
-    records.mend(whole, ROUNDS)  # it is said again, and nothing more is kept
+    writers.mend(whole, ROUNDS)  # it is said again, and nothing more is kept
     assert held(whole) == after and caplog.text.count("cannot be restored") == 2
 
 
@@ -106,7 +107,7 @@ def test_lost_clients_are_kept_beside_and_said(whole, how, caplog):
     before = held(whole)
     spoil(whole / "clients.csv", 5, how)
     spoilt = held(whole)
-    records.mend(whole, ROUNDS)
+    writers.mend(whole, ROUNDS)
     lost = [5, 6] if how == "joined" else [5]
     lines = before["clients.csv"].splitlines(keepends=True)
     assert (whole / "clients.csv").read_bytes() == b"".join(x for i, x in enumerate(lines) if i not in lost)
@@ -117,7 +118,7 @@ def test_lost_clients_are_kept_beside_and_said(whole, how, caplog):
 def test_clients_whose_lines_are_gone_are_missed(whole, caplog):
     spoil(whole / "clients.csv", 5, "gone")
     before = held(whole)
-    records.mend(whole, ROUNDS)
+    writers.mend(whole, ROUNDS)
     assert held(whole) == before
     assert "clients.csv lacks clients of round 2, which cannot be restored\n" in caplog.text
 
@@ -126,7 +127,7 @@ def test_clients_whose_lines_are_gone_are_missed(whole, caplog):
 def test_garbage_between_the_clients_costs_nothing(whole, number, caplog):
     before = held(whole)
     spoil(whole / "clients.csv", number, "inserted")
-    records.mend(whole, ROUNDS)
+    writers.mend(whole, ROUNDS)
     assert held(whole) == before and f"line {number + 1} is no row and is left out; nothing is missing" in caplog.text
 
 
@@ -135,7 +136,7 @@ def test_a_damaged_header_comes_back(whole):
     for how in WAYS:
         spoil(whole / "clients.csv", 0, how)
         if how != "joined":  # that takes a client's line with it
-            records.mend(whole, ROUNDS)
+            writers.mend(whole, ROUNDS)
             assert (whole / "clients.csv").read_bytes() == before["clients.csv"], how
         (whole / "clients.csv").write_bytes(before["clients.csv"])
 
@@ -146,7 +147,7 @@ def test_a_kill_in_the_middle_of_a_line_is_no_damage(whole, caplog):
         text = (whole / name).read_bytes()
         (whole / name).write_bytes(text[:-5])
     with caplog.at_level(logging.WARNING):
-        records.mend(whole, 2)
+        writers.mend(whole, 2)
     assert not caplog.records and sorted(held(whole)) == sorted(FILES)
     assert [r["round"] for r in row_files.read_metrics(whole).rows] == [0, 1]
     assert set(row_files.read_clients(whole).rows) == {0}
@@ -154,7 +155,7 @@ def test_a_kill_in_the_middle_of_a_line_is_no_damage(whole, caplog):
 
 def test_rows_that_are_whole_are_not_written_again(whole):
     before = {p: p.stat().st_mtime_ns for p in whole.iterdir()}
-    records.mend(whole, ROUNDS)
+    writers.mend(whole, ROUNDS)
     assert before == {p: p.stat().st_mtime_ns for p in whole.iterdir()}
 
 
@@ -162,7 +163,7 @@ def test_rows_of_two_versions_of_the_program_share_a_table(whole):
     lines = (whole / "metrics.jsonl").read_text().splitlines()
     newer = json.dumps(row(3) | {"entropy": 0.5})
     (whole / "metrics.jsonl").write_text("".join(f"{line}\n" for line in [*lines[:3], newer]))
-    records.mend(whole, ROUNDS)
+    writers.mend(whole, ROUNDS)
     table = (whole / "metrics.csv").read_text().splitlines()
     assert table[0].endswith(",seconds,entropy") and table[1].endswith(",0.0,") and table[4].endswith(",0.75,0.5")
     assert (whole / "metrics.jsonl").read_text().splitlines() == [*lines[:3], newer]

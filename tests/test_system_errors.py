@@ -11,7 +11,7 @@ import pytest
 
 from scarlet_jax.errors import UserError
 from scarlet_jax.system_errors import SystemFault, fault_of, sentence
-from tests.end_to_end import harness
+from tests.support import harness
 
 # Each refusal is provoked through TensorStore, in a process whose limits and rights may be spoilt.
 PROVOKING = """

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from scarlet_jax import folders, names, types
+from scarlet_jax import names, types
+from scarlet_jax import paths as folders
 from scarlet_jax.data.federation import Federation
 
 _FILES = ("partition.npz", "partition.csv", "partition.png")

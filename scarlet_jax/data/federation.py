@@ -15,7 +15,7 @@ from scarlet_jax.data.record import Source
 from scarlet_jax.data.remarks import remarks
 from scarlet_jax.data.resize import convert
 from scarlet_jax.errors import UserError
-from scarlet_jax.folders import cache_dir
+from scarlet_jax.paths import cache_dir
 
 _log = logging.getLogger(__name__)
 # Streams beside the one of the partition, which is left exactly as the reference draws it.

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scarlet_jax import fields
 from scarlet_jax.errors import UserError
+from scarlet_jax.options import fields
 
 
 class Partition(NamedTuple):

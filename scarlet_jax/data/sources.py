@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from scarlet_jax import names
-from scarlet_jax.data import archives, builders, npz, prepared, store
+from scarlet_jax.data import archives, builders, disk_cache, npz, prepared
 from scarlet_jax.data.record import Source, stratified_split
 from scarlet_jax.errors import UserError
-from scarlet_jax.folders import expand
+from scarlet_jax.paths import expand
 
 _log = logging.getLogger(__name__)
 
@@ -66,12 +66,12 @@ def load_source(
     folder = prepared.locate(name, directory)
     if folder is None and name in archives.PUBLISHED:
         found = archives.locate(name, directory) or (_fetch(name, directory, base_url, md5, field),)
-        return store.cached(cache, name, "published", found, functools.partial(archives.read, name, found))
+        return disk_cache.cached(cache, name, "published", found, functools.partial(archives.read, name, found))
     folder = folder or _prepare(name, directory, base_url, md5, field)
     files = tuple(sorted(path for path in folder.iterdir() if path.is_file()))
     form = prepared.form(folder, size, labelled)
     decode = functools.partial(prepared.read, name, folder, form)
-    return store.cached(cache, name, f"{folder.name}{form}", files, decode)
+    return disk_cache.cached(cache, name, f"{folder.name}{form}", files, decode)
 
 
 def _prepare(name: str, directory: Path, base_url: str, md5: str | None, field: str) -> Path:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scarlet_jax import phases
+from scarlet_jax.engine import phases
 from scarlet_jax.keys import Purpose, derive
-from scarlet_jax.setup import Setup
+from scarlet_jax.methods.setup import Setup
 from scarlet_jax.types import Algorithm, Array, Data, ModelState, RoundReport
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scarlet_jax import comm
 from scarlet_jax.errors import bad_field
-from scarlet_jax.sharpen import masked_mean
+from scarlet_jax.protocol import ledger
+from scarlet_jax.protocol.sharpen import masked_mean
 from scarlet_jax.types import Labels, Method
 
 BITS = (8, 16, 32)
@@ -32,12 +32,14 @@ def cfd(uplink_bits: int = 1, downlink_bits: int | None = None) -> Method:
         del constants, key, round_
         return Labels(masked_mean(probs, sent))
 
-    def uplink(channel: comm.Channel) -> comm.Codec:
+    def uplink(channel: ledger.Channel) -> ledger.Codec:
         return (
-            comm.hard_label(channel) if uplink_bits == 1 else comm.soft_label(channel._replace(label_bits=uplink_bits))
+            ledger.hard_label(channel)
+            if uplink_bits == 1
+            else ledger.soft_label(channel._replace(label_bits=uplink_bits))
         )
 
-    def downlink(channel: comm.Channel) -> comm.Codec:
-        return comm.soft_label(channel._replace(label_bits=downlink_bits or channel.label_bits))
+    def downlink(channel: ledger.Channel) -> ledger.Codec:
+        return ledger.soft_label(channel._replace(label_bits=downlink_bits or channel.label_bits))
 
     return Method(aggregate, uplink=uplink, downlink=downlink, publish=lambda outputs: outputs)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from scarlet_jax import comm
+from scarlet_jax.engine.learner import kl_divergence
 from scarlet_jax.errors import bad_field
-from scarlet_jax.learner import kl_divergence
-from scarlet_jax.sharpen import masked_mean
+from scarlet_jax.protocol import ledger
+from scarlet_jax.protocol.sharpen import masked_mean
 from scarlet_jax.types import Labels, Method
 
 ITERATIONS = 20  # of Lloyd's algorithm; the assignment of a handful of rows settles in a few
@@ -34,8 +34,8 @@ def comet(num_clusters: int = 2, weight: float = 1.0) -> Method:
         del constants, key, round_
         return Labels(masked_mean(probs, sent), payload=kmeans(probs, sent, num_clusters))
 
-    def downlink(channel: comm.Channel) -> comm.Codec:
-        row = comm.soft_label(channel)
+    def downlink(channel: ledger.Channel) -> ledger.Codec:
+        row = ledger.soft_label(channel)
         # With full participation the reference divides its centroid tensor by the number of clusters.
         billed = 1 if channel.full_participation else num_clusters
         return row._replace(bits=num_clusters * row.bits, bytes=billed * row.bytes)

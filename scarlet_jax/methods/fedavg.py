@@ -8,8 +8,8 @@ from __future__ import annotations
 import jax
 import optax
 
-from scarlet_jax import weights
-from scarlet_jax.setup import Setup
+from scarlet_jax.methods import averaging
+from scarlet_jax.methods.setup import Setup
 from scarlet_jax.types import Algorithm
 
 
@@ -21,7 +21,7 @@ def fedavg(setup: Setup, prox_mu: float = 0.0) -> Algorithm:
       prox_mu: factor, not negative, of FedProx's term |w - w_server|^2 / 2; 0 is FedAvg.
     """
     setup = setup.only_server()
-    return weights.make(setup.with_gradient(proximal(prox_mu)) if prox_mu else setup)
+    return averaging.make(setup.with_gradient(proximal(prox_mu)) if prox_mu else setup)
 
 
 def proximal(mu: float) -> optax.GradientTransformation:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from scarlet_jax import weights
 from scarlet_jax.keys import Purpose, derive
-from scarlet_jax.setup import Setup
+from scarlet_jax.methods import averaging
+from scarlet_jax.methods.setup import Setup
 from scarlet_jax.types import Algorithm
 
 
@@ -25,4 +25,4 @@ def feddf(setup: Setup) -> Algorithm:
         server, kd = learner.distil(learner.restart(server), key, data.public_image, draw, target, jnp.int32(draw.size))
         return server, kd.loss
 
-    return weights.make(setup, refine)
+    return averaging.make(setup, refine)

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from scarlet_jax import comm, fleet
+from scarlet_jax.engine import fleet
+from scarlet_jax.engine.phases import Phase
+from scarlet_jax.engine.population import Group, client_id
 from scarlet_jax.keys import Purpose, derive
-from scarlet_jax.phases import Phase
-from scarlet_jax.population import Group, client_id
-from scarlet_jax.setup import Setup
+from scarlet_jax.methods.setup import Setup
+from scarlet_jax.protocol import ledger
 from scarlet_jax.types import Algorithm, Data, ModelState, RoundReport
 
 
@@ -59,5 +60,5 @@ def individual(setup: Setup) -> Algorithm:
     return setup.algorithm(
         init=lambda clients, server: State(jnp.int32(0), clients),
         round=round_,
-        bill=lambda report: dict.fromkeys(comm.LEDGERS, comm.Bytes(0, 0)),
+        bill=lambda report: dict.fromkeys(ledger.LEDGERS, ledger.Bytes(0, 0)),
     )

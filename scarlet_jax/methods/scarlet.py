@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scarlet_jax.errors import bad_field
-from scarlet_jax.sharpen import enhanced_era, masked_mean
+from scarlet_jax.protocol.sharpen import enhanced_era, masked_mean
 from scarlet_jax.types import Labels, Method
 
 

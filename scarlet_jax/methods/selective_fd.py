@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scarlet_jax.engine.phases import is_abstract
 from scarlet_jax.errors import bad_field
-from scarlet_jax.phases import is_abstract
-from scarlet_jax.sharpen import masked_mean
+from scarlet_jax.protocol.sharpen import masked_mean
 from scarlet_jax.types import Data, Labels, Method
 
 SIDE = 32  # pixels: density is estimated on images of at most this size

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import flax.linen as nn
 
 from scarlet_jax.errors import UserError
-from scarlet_jax.models.conv import CONV_NAMES, conv, resolve_conv
+from scarlet_jax.models.conv.api import CONV_NAMES, conv, resolve_conv
 from scarlet_jax.models.resnet import cifar_resnet, resnet18
 from scarlet_jax.models.small import CNN, MLP
 

@@ -16,9 +16,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scarlet_jax.models import build_model, conv, winograd
-from scarlet_jax.models.conv import resolve_conv, shape_name
-from scarlet_jax.models.conv_forms import Geometry, Shape
+from scarlet_jax.models import build_model
+from scarlet_jax.models.conv import winograd
+from scarlet_jax.models.conv.api import conv, resolve_conv, shape_name
+from scarlet_jax.models.conv.forms import Geometry, Shape
 from scarlet_jax.models.layers import Conv
 
 _log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def choose(
         measure: `seconds`: of a candidate, for a shape, number of clients and dtype.
 
     Returns:
-        What `scarlet_jax.models.conv.conv` takes: "grouped", or "grouped 32x32x3-3x3x16-1-1=gemm".
+        What `scarlet_jax.models.conv.api.conv` takes: "grouped", or "grouped 32x32x3-3x3x16-1-1=gemm".
     """
     default = resolve_conv("auto")
     chosen: dict[str, str] = {}

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scarlet_jax.models.conv import conv
+from scarlet_jax.models.conv.api import conv
 
 # He-normal, fan-in, not truncated: PyTorch's kaiming_normal_ (Flax's he_normal draws from a truncated normal).
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -19,7 +19,7 @@ class Conv(nn.Module):
         features: output channels.
         size: height and width of the kernel.
         stride: step of the windows.
-        implementation: as in `scarlet_jax.models.conv.conv`.
+        implementation: as in `scarlet_jax.models.conv.api.conv`.
     """
 
     features: int

@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 import cv2
-import data_fakes as fakes
 import numpy as np
-import published_fakes as published
 import pytest
-from data_fakes import load, refusal
 
 from scarlet_jax.data import builders, prepared
+from tests.support import data_fakes as fakes
+from tests.support import published_fakes as published
+from tests.support.data_fakes import load, refusal
 
 FOLDERS = {"tiny_imagenet": published.write_tiny_imagenet, "caltech256": published.write_caltech256}
 

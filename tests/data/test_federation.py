@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import threading
 
-import data_fakes as fakes
 import numpy as np
 import pytest
 
@@ -13,6 +12,7 @@ from configs import base
 from scarlet_jax.data import describe, resize, sources
 from scarlet_jax.data.federation import load
 from scarlet_jax.errors import UserError
+from tests.support import data_fakes as fakes
 
 
 def config_of(tmp_path, **fields):

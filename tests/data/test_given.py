@@ -9,7 +9,7 @@ import pytest
 
 from configs import base
 from configs import digits as card
-from scarlet_jax import registry
+from scarlet_jax import build
 from scarlet_jax.data.federation import Federation, load
 from scarlet_jax.errors import UserError
 
@@ -159,4 +159,4 @@ def test_one_split_meets_several_model_seeds():
 def test_weights_and_draws_still_follow_the_runs_seed():
     config = card.get_config()
     config.seed, config.partition.seed = 4, 9
-    assert registry.settings(config, registry.make_method(config), 10).seed == 4
+    assert build.settings(config, build.make_method(config), 10).seed == 4

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import data_fakes as fakes
 import numpy as np
-import published_fakes as published
 import pytest
-from data_fakes import load, refusal
 
 from scarlet_jax.data import builders, pickles, prepared
+from tests.support import data_fakes as fakes
+from tests.support import published_fakes as published
+from tests.support.data_fakes import load, refusal
 
 BOUND = 48 << 20  # bytes; far more than any of these files needs, far less than any of them asks for
 

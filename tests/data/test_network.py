@@ -6,9 +6,9 @@ import socket
 import time
 
 import pytest
-from data_fakes import refusal
 
 from scarlet_jax.data import archives, network
+from tests.support.data_fakes import refusal
 
 
 @pytest.fixture(autouse=True)

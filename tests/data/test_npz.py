@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_fakes import load, refusal
+
+from tests.support.data_fakes import load, refusal
 
 
 def an_npz(tmp_path: Path, **arrays) -> str:

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import cv2
-import data_fakes as fakes
 import numpy as np
 import pytest
-from data_fakes import load, refusal
 
 from scarlet_jax.data import prepared, resize, sources
-from scarlet_jax.folders import cache_dir
+from scarlet_jax.paths import cache_dir
+from tests.support import data_fakes as fakes
+from tests.support.data_fakes import load, refusal
 
 REAL = sources.data_dir("")
 

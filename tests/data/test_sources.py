@@ -9,15 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import data_fakes as fakes
 import numpy as np
 import pytest
-from data_fakes import load, refusal
 
 from scarlet_jax.data import sources
 from scarlet_jax.data.archives import PUBLISHED
 from scarlet_jax.data.record import stratified_split
-from scarlet_jax.folders import cache_dir
+from scarlet_jax.paths import cache_dir
+from tests.support import data_fakes as fakes
+from tests.support.data_fakes import load, refusal
 
 
 @pytest.fixture(autouse=True)

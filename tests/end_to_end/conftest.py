@@ -6,12 +6,13 @@ import shutil
 import pytest
 
 import scarlet_jax
-from scarlet_jax import registry, workdir
-from tests.compiling import compiling_quickly
-from tests.end_to_end import harness
+from scarlet_jax import build
+from scarlet_jax.runtime import workdir
+from tests.support import harness
+from tests.support.compiling import compiling_quickly
 
 _PROGRAMS: dict = {}
-_make_algorithm = registry.make_algorithm
+_make_algorithm = build.make_algorithm
 
 
 def _share(patch):
@@ -27,7 +28,7 @@ def _share(patch):
             _PROGRAMS[key] = _make_algorithm(config, data, num_classes, mesh)
         return _PROGRAMS[key]
 
-    patch.setattr(registry, "make_algorithm", make)
+    patch.setattr(build, "make_algorithm", make)
 
 
 @pytest.fixture

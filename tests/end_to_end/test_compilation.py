@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import scarlet_jax
-from tests.end_to_end.harness import assert_same_bits, compilations, rows, saved, tiny
+from tests.support.harness import assert_same_bits, compilations, rows, saved, tiny
 
 PHASES = ("_plan_phase", "_sharded_block", "_server_phase", "_finish_phase")
 

@@ -10,9 +10,10 @@ import subprocess
 import pytest
 
 import scarlet_jax
-from scarlet_jax import checkpoint, checkpoint_record, experiment, records, registry
-from tests.end_to_end import harness
-from tests.end_to_end.harness import assert_same_run, command, rows, tiny
+from scarlet_jax import build
+from scarlet_jax.runtime import checkpoint, checkpoint_record, run, writers
+from tests.support import harness
+from tests.support.harness import assert_same_run, command, rows, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -80,7 +81,7 @@ def test_one_garbage_line_costs_nothing(unfinished, finished, name):
 
 
 def test_a_finished_run_restores_its_rows_without_loading_data(again, finished, monkeypatch):
-    monkeypatch.setattr(experiment.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(run.federation_data, "load", lambda _: pytest.fail("data were loaded"))
     (again / "metrics.jsonl").write_text("garbage\n")
     scarlet_jax.run(tiny(), again)
     assert_same_run(again, finished)
@@ -136,7 +137,7 @@ def test_choices_of_the_checkpoint_are_used_where_the_environment_is_gone(unfini
     (place / "record" / "metadata").write_text(json.dumps(checkpoint_record.seal(record)))
     (unfinished / "environment.json").unlink()
     chosen = []
-    monkeypatch.setattr(registry, "make_algorithm", lambda config, *_: chosen.append(config) or pytest.skip())
+    monkeypatch.setattr(build, "make_algorithm", lambda config, *_: chosen.append(config) or pytest.skip())
     with pytest.raises(pytest.skip.Exception):
         scarlet_jax.run(tiny(), unfinished)
     assert (chosen[0].model.conv, chosen[0].clients_per_chunk) == ("winograd", 3)
@@ -221,7 +222,7 @@ def test_another_version_of_the_program_is_refused_and_not_called_damaged(unfini
 
 def _during_round(monkeypatch, at, act):
     """Let `act` happen while round `at` is under way."""
-    make = registry.make_algorithm
+    make = build.make_algorithm
 
     def acting(*args):
         algorithm, calls = make(*args), []
@@ -234,7 +235,7 @@ def _during_round(monkeypatch, at, act):
 
         return algorithm._replace(round=round_)
 
-    monkeypatch.setattr(registry, "make_algorithm", acting)
+    monkeypatch.setattr(build, "make_algorithm", acting)
 
 
 def _empty(path):
@@ -284,7 +285,7 @@ def test_another_failure_is_not_taken_for_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("at", [0, 5])
 def test_a_disk_that_is_full_in_the_middle_of_a_row_is_not_taken_for_it(tmp_path, monkeypatch, finished, at):
-    append, calls = records._append, []
+    append, calls = writers._append, []
 
     def half(path, text):
         calls.append(path)
@@ -294,7 +295,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_row_is_not_taken_for_it(tmp_path
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(records, "_append", half)
+        patch.setattr(writers, "_append", half)
         with pytest.raises(scarlet_jax.UserError, match="No space left|the disk is full"):
             scarlet_jax.run(tiny(), tmp_path)
     scarlet_jax.run(tiny(), tmp_path)
@@ -317,8 +318,8 @@ def test_a_run_stops_where_its_workdir_is_taken_away(tmp_path, monkeypatch, how,
 
 
 def test_a_workdir_taken_away_while_data_are_loaded_is_not_made_again(tmp_path, monkeypatch):
-    path, load = tmp_path / "run", experiment.federation_data.load
-    monkeypatch.setattr(experiment.federation_data, "load", lambda config: shutil.rmtree(path) or load(config))
+    path, load = tmp_path / "run", run.federation_data.load
+    monkeypatch.setattr(run.federation_data, "load", lambda config: shutil.rmtree(path) or load(config))
     with pytest.raises(scarlet_jax.UserError, match=r"was deleted, moved or changed .* \(\.lock, config\.json\)"):
         scarlet_jax.run(tiny(), path)
     assert not path.exists()

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-from tests.end_to_end import harness
-from tests.end_to_end.harness import assert_same_run
+from tests.support import harness
+from tests.support.harness import assert_same_run
 
 # 8 clients: two for each of four devices. With participation 0.75 six take part, and four devices hold two places each.
 RUNS = {
@@ -18,7 +18,7 @@ PROGRAM = """
 import sys
 import jax, pytest, scarlet_jax
 from tests.end_to_end import conftest
-from tests.end_to_end.harness import tiny
+from tests.support.harness import tiny
 from tests.end_to_end.test_devices import RUNS
 assert jax.device_count() == int(sys.argv[1])
 with pytest.MonkeyPatch.context() as patch:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import scarlet_jax
-from scarlet_jax import metrics
-from scarlet_jax.learner import Scores
-from tests.end_to_end.harness import saved, tiny
+from scarlet_jax.engine.learner import Scores
+from scarlet_jax.runtime import metrics
+from tests.support.harness import saved, tiny
 
 GROUPS = {"num_clients": 7, "participation": 0.5, "model.client": "mlp:5,cnn:2", "rounds": 2, "eval_every": 2}
 

@@ -10,9 +10,9 @@ import sys
 import pytest
 
 import scarlet_jax
-from scarlet_jax import records, workdir
-from tests.end_to_end import harness
-from tests.end_to_end.harness import assert_same_run, command, tiny
+from scarlet_jax.runtime import workdir, writers
+from tests.support import harness
+from tests.support.harness import assert_same_run, command, tiny
 
 FILES = [name for name in workdir.WRITTEN if "." in name and "partition" not in name]
 LIMITED = """
@@ -59,7 +59,7 @@ def full(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize(("where", "what"), [(records, "_append"), (workdir, "write_json"), (os, "fsync")])
+@pytest.mark.parametrize(("where", "what"), [(writers, "_append"), (workdir, "write_json"), (os, "fsync")])
 def test_a_disk_that_is_full_names_a_path(tmp_path, monkeypatch, shared_programs, finished, where, what):
     """Python says no path where a file is open already."""
     with monkeypatch.context() as patch:

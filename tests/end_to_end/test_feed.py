@@ -1,8 +1,8 @@
 """Images that stay on the host: the bits of a run whose images lie on the devices; test_devices has more of it."""
 
 import scarlet_jax
-from scarlet_jax import evaluation
-from tests.end_to_end.harness import assert_same_run, compilations, tiny
+from scarlet_jax.engine import evaluation
+from tests.support.harness import assert_same_run, compilations, tiny
 
 # Clients of unequal size, more than a block holds, not all of which take part; and validation images.
 FEDERATION = {

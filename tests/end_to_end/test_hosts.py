@@ -9,10 +9,10 @@ import sys
 import jax
 import pytest
 
-from scarlet_jax import checkpoint, hosts
 from scarlet_jax.errors import UserError
-from tests.end_to_end import harness
-from tests.end_to_end.harness import assert_same_run, command, wait_for
+from scarlet_jax.runtime import checkpoint, hosts
+from tests.support import harness
+from tests.support.harness import assert_same_run, command, wait_for
 
 # 6 clients do not divide by 4 devices; half of them take part. Equality is of bits: sums have one order on any mesh.
 FIELDS = {"num_clients": 6, "participation": 0.5, "batch_size": 10, "clients_per_chunk": 1, "checkpoint.every": 10**6}
@@ -114,7 +114,9 @@ def test_flags_come_before_the_environment():
 
 
 def test_a_process_whose_others_do_not_come_ends_with_a_sentence():
-    lone = "from scarlet_jax import hosts; hosts.PATIENCE = 1; hosts.connect(hosts.Cluster('127.0.0.1:1', 2, 1))"
+    lone = (
+        "from scarlet_jax.runtime import hosts; hosts.PATIENCE = 1; hosts.connect(hosts.Cluster('127.0.0.1:1', 2, 1))"
+    )
     ended = subprocess.run([sys.executable, "-c", lone], cwd=harness.ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("the processes of 127.0.0.1:1 did not all come within 1 s")

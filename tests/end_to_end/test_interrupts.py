@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from scarlet_jax import checkpoint
-from tests.end_to_end import harness
-from tests.end_to_end.harness import assert_same_run, command, start, wait_for
+from scarlet_jax.runtime import checkpoint
+from tests.support import harness
+from tests.support.harness import assert_same_run, command, start, wait_for
 
 # A command that gets a signal in the middle of an import; what follows would take it seconds.
 IMPORTING = """
@@ -74,7 +74,7 @@ def test_a_main_thread_that_is_inside_a_long_call_ends_at_once():
 def test_importing_installs_no_handler():
     program = (
         "import signal\nbefore = [signal.getsignal(n) for n in (1, 2, 15)]\n"
-        "import launch, scarlet_jax.experiment, scarlet_jax.sweep\n"
+        "import launch, scarlet_jax.runtime.run, scarlet_jax.sweep\n"
         "assert before == [signal.getsignal(n) for n in (1, 2, 15)] and signal.set_wakeup_fd(-1) == -1\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=harness.ROOT, capture_output=True, text=True, timeout=60)

@@ -2,7 +2,7 @@
 
 import scarlet_jax
 from configs import digits
-from tests.end_to_end.harness import rows
+from tests.support.harness import rows
 
 
 def test_digits_learn(tmp_path):

@@ -7,13 +7,14 @@ import pytest
 
 import scarlet_jax
 from configs import digits
-from scarlet_jax import experiment, registry
+from scarlet_jax import build
 from scarlet_jax.errors import UserError
-from tests.end_to_end.harness import assert_same_run, compilations, rows, tiny
+from scarlet_jax.runtime import run
+from tests.support.harness import assert_same_run, compilations, rows, tiny
 
 CASES = [
-    *((name, duration, share) for name in registry.DISTILLATION for duration, share in ((0, 1.0), (1, 0.5))),
-    *((name, None, share) for name in registry.OTHERS for share in (1.0, 0.5) if (name, share) != ("centralized", 0.5)),
+    *((name, duration, share) for name in build.DISTILLATION for duration, share in ((0, 1.0), (1, 0.5))),
+    *((name, None, share) for name in build.OTHERS for share in (1.0, 0.5) if (name, share) != ("centralized", 0.5)),
 ]
 ROUNDS = 3
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
-    monkeypatch.setattr(experiment, "write_partition", lambda federation, path: None)
+    monkeypatch.setattr(run, "write_partition", lambda federation, path: None)
 
 
 def of(name, duration, participation, **fields):
@@ -63,7 +64,7 @@ def check_bytes(name, duration, history):
         assert set(volume) == ({0} if name == "individual" else {None})
         assert history[0]["requested"] is None
         return
-    if name in registry.OTHERS:
+    if name in build.OTHERS:
         assert len(set(volume)) == 1 and volume == [row["downlink_bytes_reference"] for row in history]
         return
     hits = [row["hit"] for row in history]
@@ -98,11 +99,11 @@ def refused(name, **fields):
         {"method.name": name} | {key.replace("__", "."): value for key, value in fields.items()}
     )
     with pytest.raises(UserError) as error:
-        registry.check(config)
+        build.check(config)
     return str(error.value)
 
 
-@pytest.mark.parametrize("name", registry.OTHERS)
+@pytest.mark.parametrize("name", build.OTHERS)
 def test_methods_without_soft_labels_refuse_a_cache(name):
     sentence = refused(name, cache__duration=5)
     assert "cache.duration is 5" in sentence and name in sentence
@@ -114,13 +115,13 @@ def test_a_run_without_a_server_has_no_predictor(tmp_path):
         scarlet_jax.load_server(tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", registry.ONE_ARCHITECTURE)
+@pytest.mark.parametrize("name", build.ONE_ARCHITECTURE)
 def test_methods_of_one_model_refuse_several_architectures(name):
     assert "one architecture" in refused(name, model__client="mlp:5,cnn:5")
     assert "one architecture" in refused(name, model__client="mlp")
 
 
-@pytest.mark.parametrize("name", registry.METHODS)
+@pytest.mark.parametrize("name", build.METHODS)
 def test_methods_refuse_fields_of_others(name):
     field, value = ("beta", 1.0) if name != "scarlet" else ("temperature", 0.1)
     sentence = refused(name, **{f"method__{field}": value})

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from scarlet_jax.models.native import build
-from tests.end_to_end.harness import ROOT, command, environment
+from scarlet_jax.models.conv.native import build
+from tests.support.harness import ROOT, command, environment
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o002])

@@ -6,7 +6,7 @@ import json
 import pytest
 
 import scarlet_jax
-from tests.end_to_end.harness import assert_same_run, tiny
+from tests.support.harness import assert_same_run, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 

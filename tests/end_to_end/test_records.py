@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import scarlet_jax
-from scarlet_jax import experiment, metrics, opening, registry, signals, workdir
-from tests.end_to_end.harness import rows, scalars, tiny
+from scarlet_jax import build
+from scarlet_jax.runtime import metrics, opening, run, signals, workdir
+from tests.support.harness import rows, scalars, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -31,7 +32,7 @@ def test_the_workdir_holds_what_was_promised(finished):
 
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(run.federation_data, "load", lambda _: pytest.fail("data were loaded"))
     (tmp_path / "metrics.csv").write_text("mine")
     with pytest.raises(scarlet_jax.UserError, match=r"is not the directory of a run, and holds metrics\.csv, which"):
         scarlet_jax.run(tiny(), tmp_path)
@@ -107,7 +108,7 @@ def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
 def test_choices_are_kept_unless_the_user_asks_otherwise(again):
     def choices(before, **fields):
         opened = opening.Opened(bool(before), None, None, before, [])
-        return experiment._Session(tiny(**fields), again, signals.Stop(), opened)._choices()
+        return run._Session(tiny(**fields), again, signals.Stop(), opened)._choices()
 
     recorded = {"conv": "winograd", "clients_per_chunk": 3}
     assert choices(recorded) == recorded
@@ -155,7 +156,7 @@ def test_a_stopped_run_is_summarised_by_its_latest_evaluation():
 
 def _spoilt(monkeypatch, spoil, at):
     """Let `spoil(state, report)` act on what round `at` returns."""
-    make = registry.make_algorithm
+    make = build.make_algorithm
 
     def spoiling(*args):
         algorithm, calls = make(*args), []
@@ -166,7 +167,7 @@ def _spoilt(monkeypatch, spoil, at):
 
         return algorithm._replace(round=round_)
 
-    monkeypatch.setattr(registry, "make_algorithm", spoiling)
+    monkeypatch.setattr(build, "make_algorithm", spoiling)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import threading
 import pytest
 
 import scarlet_jax
-from scarlet_jax import checkpoint, experiment, registry, signals, workdir
-from tests.end_to_end.harness import assert_same_run, scalars, tiny
+from scarlet_jax import build
+from scarlet_jax.runtime import checkpoint, run, signals, workdir
+from tests.support.harness import assert_same_run, scalars, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -51,7 +52,7 @@ def test_a_run_killed_between_its_last_checkpoint_and_its_summary_is_finished(ag
 
 def test_a_stop_in_every_round_changes_nothing(finished, tmp_path, monkeypatch):
     """Each start does one round: the signal comes while the round is in flight."""
-    make = registry.make_algorithm
+    make = build.make_algorithm
 
     def interrupted(*args):
         algorithm = make(*args)
@@ -64,7 +65,7 @@ def test_a_stop_in_every_round_changes_nothing(finished, tmp_path, monkeypatch):
         return algorithm._replace(round=round_)
 
     stops = []
-    monkeypatch.setattr(registry, "make_algorithm", interrupted)
+    monkeypatch.setattr(build, "make_algorithm", interrupted)
     monkeypatch.setattr(signals, "Stop", lambda stop=signals.Stop: stops.append(stop()) or stops[-1])
     for done in (1, 2, 3):
         with pytest.raises(SystemExit) as stopped:
@@ -78,10 +79,10 @@ def test_a_stop_in_every_round_changes_nothing(finished, tmp_path, monkeypatch):
 
 
 def test_a_stop_during_set_up_ends_before_training(tmp_path, monkeypatch, capsys):
-    load = experiment.federation_data.load
+    load = run.federation_data.load
     stops = []
     monkeypatch.setattr(signals, "Stop", lambda stop=signals.Stop: stops.append(stop()) or stops[-1])
-    monkeypatch.setattr(experiment.federation_data, "load", lambda c: stops[-1].handle(2, None) or load(c))
+    monkeypatch.setattr(run.federation_data, "load", lambda c: stops[-1].handle(2, None) or load(c))
     with pytest.raises(SystemExit) as stopped:
         scarlet_jax.run(tiny(), tmp_path)
     assert stopped.value.code == 130
@@ -102,7 +103,7 @@ def test_fewer_rounds_than_done_are_refused(again):
 
 
 def test_a_raised_run_is_not_complete_until_it_is(again, monkeypatch):
-    make = registry.make_algorithm
+    make = build.make_algorithm
     seen = []
 
     def watching(*args):
@@ -114,7 +115,7 @@ def test_a_raised_run_is_not_complete_until_it_is(again, monkeypatch):
 
         return algorithm._replace(round=round_)
 
-    monkeypatch.setattr(registry, "make_algorithm", watching)
+    monkeypatch.setattr(build, "make_algorithm", watching)
     scarlet_jax.run(tiny(rounds=5), again)
     assert seen == [False]
     assert json.loads((again / "summary.json").read_text())["complete"]
@@ -122,8 +123,8 @@ def test_a_raised_run_is_not_complete_until_it_is(again, monkeypatch):
 
 def test_a_finished_run_prints_its_summary_and_loads_nothing(again, monkeypatch, capsys):
     before = {p: p.stat().st_mtime_ns for p in again.rglob("*") if p.name != ".lock" and p.is_file()}
-    monkeypatch.setattr(experiment.federation_data, "load", lambda _: pytest.fail("data were loaded"))
-    monkeypatch.setattr(registry, "make_algorithm", lambda *_: pytest.fail("something was built"))
+    monkeypatch.setattr(run.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(build, "make_algorithm", lambda *_: pytest.fail("something was built"))
     summary = scarlet_jax.run(tiny(), again)
     assert summary == json.loads((again / "summary.json").read_text())
     out = capsys.readouterr().out
@@ -152,7 +153,7 @@ def test_a_damaged_newest_checkpoint_is_named_put_aside_and_skipped(again, finis
 
 
 def test_with_all_checkpoints_damaged_the_run_is_refused_and_stays_as_it_is(again, monkeypatch):
-    monkeypatch.setattr(experiment.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(run.federation_data, "load", lambda _: pytest.fail("data were loaded"))
     for path in (again / "checkpoints").glob("*/record/*"):
         path.write_text("{")
     (again / "summary.json").unlink()
@@ -165,7 +166,7 @@ def test_with_all_checkpoints_damaged_the_run_is_refused_and_stays_as_it_is(agai
 @pytest.mark.parametrize("rounds", [6, 3])
 @pytest.mark.parametrize("left", ["no folder", "an empty folder", "nothing but records"])
 def test_a_run_whose_checkpoints_are_gone_is_refused_and_its_records_stay(again, monkeypatch, rounds, left):
-    monkeypatch.setattr(experiment.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(run.federation_data, "load", lambda _: pytest.fail("data were loaded"))
     shutil.rmtree(again / "checkpoints")
     if left == "an empty folder":
         (again / "checkpoints").mkdir()
@@ -217,7 +218,7 @@ def test_a_config_that_trained_nothing_binds_nobody(tmp_path):
 
 
 def test_other_data_are_refused_and_the_checkpoint_stays(unfinished, monkeypatch):
-    load = experiment.federation_data.load
+    load = run.federation_data.load
 
     def other(config):
         federation = load(config)
@@ -225,7 +226,7 @@ def test_other_data_are_refused_and_the_checkpoint_stays(unfinished, monkeypatch
         image[0, 0, 0, 0] ^= 1
         return federation._replace(data=federation.data._replace(private_image=image))
 
-    monkeypatch.setattr(experiment.federation_data, "load", other)
+    monkeypatch.setattr(run.federation_data, "load", other)
     with pytest.raises(scarlet_jax.UserError, match="the data differ"):
         scarlet_jax.run(tiny(), unfinished)
     assert checkpoint.steps(unfinished) == [2]

@@ -5,18 +5,21 @@ import numpy as np
 import pytest
 
 import scarlet_jax
-from scarlet_jax import experiment, fleet, phases, programs, registry
+from scarlet_jax import build
 from scarlet_jax.data import federation
-from scarlet_jax.feed import Feed
-from tests.end_to_end.harness import tiny
-from tests.test_phases import shapes
+from scarlet_jax.engine import fleet, phases
+from scarlet_jax.engine.feed import Feed
+from scarlet_jax.preview import compiled
+from scarlet_jax.runtime import run
+from tests.engine.test_phases import shapes
+from tests.support.harness import tiny
 
 
 def test_a_round_is_read_when_the_next_is_on_its_way(finished, tmp_path, monkeypatch, shared_programs):
     """But for rounds that are saved: a checkpoint never runs ahead of the record. (That nothing is read inside a round
     is seen where rounds run on shapes, which have no values: tests/test_dry_run.py.)"""
-    events, make = [], registry.make_algorithm
-    read, save = experiment._Session._read, experiment._Session._save
+    events, make = [], build.make_algorithm
+    read, save = run._Session._read, run._Session._save
 
     def recording(*args):
         algorithm, count = make(*args), iter(range(100))
@@ -35,9 +38,9 @@ def test_a_round_is_read_when_the_next_is_on_its_way(finished, tmp_path, monkeyp
         events.append(f"save {rounds}")
         save(self, state, rounds)
 
-    monkeypatch.setattr(registry, "make_algorithm", recording)
-    monkeypatch.setattr(experiment._Session, "_read", reading)
-    monkeypatch.setattr(experiment._Session, "_save", saving)
+    monkeypatch.setattr(build, "make_algorithm", recording)
+    monkeypatch.setattr(run._Session, "_read", reading)
+    monkeypatch.setattr(run._Session, "_save", saving)
     scarlet_jax.run(tiny(**{"rounds": 5, "checkpoint.every": 3}), tmp_path / "run")
     assert ", ".join(events) == (
         "send 0, send 1, read 0, send 2, read 1, read 2, save 3, send 3, send 4, read 3, read 4, save 5"
@@ -53,7 +56,7 @@ def test_the_state_of_the_round_before_gives_its_buffers_to_the_next(method, dur
     config.method.name, config.cache.duration = method, duration
     mesh = fleet.make_mesh(jax.devices()[:1])
     loaded = federation.load(config)
-    algorithm = registry.make_algorithm(config, loaded.data, loaded.num_classes, mesh)
+    algorithm = build.make_algorithm(config, loaded.data, loaded.num_classes, mesh)
     feed = Feed(loaded.data, algorithm.schedule, 0, mesh)
     state = algorithm.init(feed.training(0))
     kept = state._replace(broadcast=()) if hasattr(state, "broadcast") else state
@@ -72,10 +75,10 @@ def test_memory_beyond_the_stacked_state_does_not_grow_with_the_clients():
     def need(clients):
         config = tiny(**{"num_clients": clients, "public_size": 40, "clients_per_chunk": 2})
         data = phases.abstract(shapes(clients, train=4), sharding)
-        algorithm = registry.make_algorithm(config, data, 10, mesh)
+        algorithm = build.make_algorithm(config, data, 10, mesh)
         calls = [c for c in phases.record(algorithm, data, data) if c.name in ("train mlp", "server", "evaluate mlp")]
         state = phases.shapes(algorithm.init, data).clients
-        return {c.name: programs.compile_phase(c).temporary for c in calls}, programs.device_bytes(state)
+        return {c.name: compiled.compile_phase(c).temporary for c in calls}, compiled.device_bytes(state)
 
     (few, small), (many, large) = need(64), need(256)
     assert len(few) == 3 and large > 3.9 * small

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 import scarlet_jax
-from scarlet_jax.models.native import build
-from tests.end_to_end.harness import ROOT, command, environment, flags, tiny
+from scarlet_jax.models.conv.native import build
+from tests.support.harness import ROOT, command, environment, flags, tiny
 
 
 def shown(arguments, cache, **variables):
@@ -63,7 +63,7 @@ def test_a_quiet_run_prints_nothing(tmp_path, capfd, quick_compilation):
 
 
 def test_a_quiet_run_still_warns(monkeypatch, caplog):
-    conv = importlib.import_module("scarlet_jax.models.conv")  # the package has a function of this name
+    conv = importlib.import_module("scarlet_jax.models.conv.api")  # the package has a function of this name
     monkeypatch.setattr(build, "problem", lambda: "it is not there")
     conv._native_works.cache_clear()
     with caplog.at_level(logging.WARNING, logger="scarlet_jax"):

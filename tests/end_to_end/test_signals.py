@@ -11,9 +11,9 @@ import time
 import pytest
 
 import scarlet_jax
-from scarlet_jax import checkpoint, workdir
-from tests.end_to_end import harness
-from tests.end_to_end.harness import assert_same_run, command, start, tiny, wait_for
+from scarlet_jax.runtime import checkpoint, workdir
+from tests.support import harness
+from tests.support.harness import assert_same_run, command, start, tiny, wait_for
 
 # launch.py, telling when the first block of a round is under way.
 TELLING = """

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 import scarlet_jax
-from tests.end_to_end import harness
-from tests.end_to_end.harness import assert_same_run, command, start, tiny
+from tests.support import harness
+from tests.support.harness import assert_same_run, command, start, tiny
 
 FULL = "standard output: the disk is full, while writing to it; make room.\n"
 

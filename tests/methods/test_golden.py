@@ -5,15 +5,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scarlet_jax import comm
-from scarlet_jax.learner import Augmentation, Learner, Training, sgd
+from scarlet_jax.engine.learner import Augmentation, Learner, Training, sgd
 from scarlet_jax.methods import selective_fd
 from scarlet_jax.methods.cfd import cfd
 from scarlet_jax.methods.comet import comet, kmeans, nearest
+from scarlet_jax.protocol import ledger
 from scarlet_jax.types import ModelState
-from tests.golden_files import golden
+from tests.support.golden_files import golden
 
-CHANNEL = comm.Channel(10, 32, full_participation=True)
+CHANNEL = ledger.Channel(10, 32, full_participation=True)
 MEAN = {"rtol": 1e-6, "atol": 1e-7}  # a mean of at most 8 float32 rows
 
 

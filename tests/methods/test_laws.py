@@ -9,10 +9,12 @@ import optax
 import pytest
 
 from configs import digits
-from scarlet_jax import fleet, registry, weights
+from scarlet_jax import build as registry
 from scarlet_jax.data import federation as federation_data
+from scarlet_jax.engine import fleet
+from scarlet_jax.methods import averaging
 from scarlet_jax.methods.fedavg import proximal
-from tests.end_to_end.harness import TINY
+from tests.support.harness import TINY
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -121,11 +123,11 @@ def test_weighted_mean_by_hand():
     stacked = {"a": rng.normal(size=(3, 2, 4)).astype(np.float32), "b": rng.normal(size=(3,)).astype(np.float32)}
     old = {"a": np.ones((2, 4), np.float32), "b": np.float32(1)}
     weight = np.array([1, 0, 3])
-    mean = weights.weighted_mean(stacked, jnp.asarray(weight), old)
+    mean = averaging.weighted_mean(stacked, jnp.asarray(weight), old)
     for name in stacked:
         by_hand = (stacked[name][0] + 3 * stacked[name][2]) / 4
         np.testing.assert_allclose(mean[name], by_hand, rtol=1e-6)
-    same_bits(weights.weighted_mean(stacked, jnp.zeros(3, int), old), old)
+    same_bits(averaging.weighted_mean(stacked, jnp.zeros(3, int), old), old)
 
 
 def test_fedprox_adds_its_gradient_and_holds_clients_back():

@@ -8,8 +8,8 @@ import pytest
 
 import scarlet_jax
 from configs import digits
-from scarlet_jax import registry
-from tests.end_to_end.harness import rows, tiny
+from scarlet_jax import build
+from tests.support.harness import rows, tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -20,8 +20,8 @@ def confident(monkeypatch):
     section = README.split("## Your own method")[1]
     module = types.ModuleType("confident")
     exec(re.search(r"```python\n(.*?)```", section, re.DOTALL)[1], module.__dict__)
-    monkeypatch.setitem(registry.DISTILLATION, "confident", module.confident)
-    monkeypatch.setitem(registry.METHODS, "confident", module.confident)
+    monkeypatch.setitem(build.DISTILLATION, "confident", module.confident)
+    monkeypatch.setitem(build.METHODS, "confident", module.confident)
     return module.confident
 
 
@@ -37,8 +37,8 @@ def test_its_parameter_is_a_field(confident):
     config = digits.get_config("confident")
     with config.unlocked():
         config.method.power = 0.0
-    method = registry.make_method(config)
+    method = build.make_method(config)
     assert method.duration == 0
     config.method.beta = 2.0
     with pytest.raises(scarlet_jax.errors.UserError, match="confident has method.power"):
-        registry.make_method(config)
+        build.make_method(config)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import scarlet_jax
-from scarlet_jax import workdir
 from scarlet_jax.errors import UserError
 from scarlet_jax.models import MODEL_NAMES, build_model, conv_timing, resolve_conv, resolve_conv_for
-from scarlet_jax.models.conv import conv
+from scarlet_jax.models.conv.api import conv
 from scarlet_jax.models.conv_timing import choose, seconds, shapes, wanted
-from tests.end_to_end import harness
+from scarlet_jax.runtime import workdir
+from tests.support import harness
 
 DIGITS = (8, 8, 1)
 FIRST, SECOND = "8x8x1-3x3x16-1-1", "4x4x16-3x3x32-1-1"  # the two convolutions of the small CNN on digits
@@ -114,7 +114,7 @@ def test_a_run_records_its_choice_and_keeps_it(tmp_path, monkeypatch):
 
 def test_a_run_without_a_convolution_looks_for_none(monkeypatch):
     """What has one is asked of the modules themselves."""
-    module = importlib.import_module("scarlet_jax.models.conv")  # the package has a function of this name
+    module = importlib.import_module("scarlet_jax.models.conv.api")  # the package has a function of this name
     monkeypatch.setattr(module, "_native_works", lambda: pytest.fail("looked for the native convolution"))
     sizes = {"resnet18": 64, "resnet18_64": 64}
     without = [m for m in MODEL_NAMES if not shapes(build_model(m, 10, "xla"), (sizes.get(m, 32),) * 2 + (3,), 2)]

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from scarlet_jax.models import build_model
-from tests.compiling import compiling_quickly
-from tests.torch_layout import images, resnet_variables
+from tests.support.compiling import compiling_quickly
+from tests.support.torch_layout import images, resnet_variables
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "resnet20.npz"
 

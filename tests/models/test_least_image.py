@@ -9,10 +9,11 @@ import pytest
 
 import scarlet_jax
 from configs import digits
-from scarlet_jax import dry_run, registry
-from scarlet_jax.data import __main__ as look
+from scarlet_jax import build
+from scarlet_jax.commands import data as look
 from scarlet_jax.errors import UserError
 from scarlet_jax.models import LEAST_SIDE, MODEL_NAMES, build_model
+from scarlet_jax.preview import dry_run
 
 DEEPER = ("resnet32", "resnet44", "resnet56", "resnet110")
 
@@ -72,7 +73,7 @@ def test_too_small_images_are_refused_before_anything_is_compiled(tmp_path, monk
     def never(*_, **__):
         raise AssertionError("an algorithm was built")
 
-    monkeypatch.setattr(registry, "make_algorithm", never)
+    monkeypatch.setattr(build, "make_algorithm", never)
 
     class Flags:
         out = None
@@ -91,4 +92,4 @@ def test_too_small_images_are_refused_before_anything_is_compiled(tmp_path, monk
 def test_a_server_model_that_a_method_does_not_have_is_not_checked(tmp_path):
     config = config_of(tmp_path, (3, 3), **{"method.name": "individual", "model.client": "mlp"})
     config.cache.duration = None
-    registry.check_images(config, (3, 3, 1))
+    build.check_images(config, (3, 3, 1))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scarlet_jax import folders
-from scarlet_jax.models.native import build
+from scarlet_jax import paths
+from scarlet_jax.models.conv.native import build
 
 pytestmark = pytest.mark.skipif(build.find_compiler() is None, reason="needs a C++ compiler")
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(build.find_compiler() is None, reason="needs a C
 @pytest.fixture
 def compiler(tmp_path):
     assert build.problem() is None
-    [built] = (folders.cache_dir() / "native").glob("conv-*.so")
+    [built] = (paths.cache_dir() / "native").glob("conv-*.so")
     script = tmp_path / "compiler"
     script.write_text(f"#!/bin/sh\n[ $1 = --version ] && exit\nfor last; do :; done\ncp {built} $last\n")
     script.chmod(0o755)
@@ -58,9 +58,9 @@ def by_another_user(path):
 )
 def test_a_library_that_others_can_have_planted_is_not_loaded(planted, compiler, change, words, monkeypatch, caplog):
     change(planted)
-    monkeypatch.setattr(folders.os, "getegid", lambda: 65432)
+    monkeypatch.setattr(paths.os, "getegid", lambda: 65432)
     if "user" in words and os.geteuid() != 0:
-        monkeypatch.setattr(folders.os, "geteuid", lambda: 65432)
+        monkeypatch.setattr(paths.os, "geteuid", lambda: 65432)
     before = planted.stat().st_mtime_ns
     with caplog.at_level(logging.WARNING, logger="scarlet_jax"):
         if "user" in words and os.geteuid() == 65432:  # this user's temporary folder is then another user's, too

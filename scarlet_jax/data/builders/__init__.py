@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scarlet_jax import names
-from scarlet_jax.data import network, store
+from scarlet_jax.data import disk_cache, network
 from scarlet_jax.errors import UserError
 
 
@@ -73,7 +73,7 @@ def prepare(name: str, directory: Path) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow_datasets as tfds
 
-    store.sweep(directory / name.partition(":")[0], "incomplete.*")  # TFDS's, which it never looks at again
+    disk_cache.sweep(directory / name.partition(":")[0], "incomplete.*")  # TFDS's, which it never looks at again
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     before = _there(directory)

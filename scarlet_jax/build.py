@@ -1,0 +1,292 @@
+"""Config -> Algorithm. The only module beside `experiment` and `plan` that sees a ConfigDict."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import config_dict
+
+from scarlet_jax.engine import fleet
+from scarlet_jax.engine.learner import Augmentation, Learner, Training, kl_divergence, sgd
+from scarlet_jax.engine.population import Group, Population
+from scarlet_jax.errors import UserError, bad_field
+from scarlet_jax.methods import distillation
+from scarlet_jax.methods.centralized import centralized
+from scarlet_jax.methods.cfd import cfd
+from scarlet_jax.methods.comet import comet
+from scarlet_jax.methods.dsfl import dsfl
+from scarlet_jax.methods.fedavg import fedavg
+from scarlet_jax.methods.feddf import feddf
+from scarlet_jax.methods.individual import individual
+from scarlet_jax.methods.scarlet import scarlet
+from scarlet_jax.methods.selective_fd import selective_fd
+from scarlet_jax.methods.setup import Setup
+from scarlet_jax.models import LEAST_SIDE, build_model
+from scarlet_jax.options import fields
+from scarlet_jax.protocol.round import Settings
+from scarlet_jax.types import Algorithm, Data, Method
+
+# One line per method: its builder, whose parameters are its fields under config.method, with their defaults.
+DISTILLATION: dict[str, Callable[..., Method]] = {
+    "scarlet": scarlet,
+    "dsfl": dsfl,
+    "cfd": cfd,
+    "comet": comet,
+    "selective_fd": selective_fd,
+}
+# These are given the run's Setup first, and make an Algorithm of their own.
+OTHERS: dict[str, Callable[..., Algorithm]] = {
+    "fedavg": fedavg,
+    "feddf": feddf,
+    "individual": individual,
+    "centralized": centralized,
+}
+METHODS: dict[str, Callable[..., Any]] = DISTILLATION | OTHERS
+SERVERLESS = ("individual",)  # no server model
+ONE_ARCHITECTURE = ("fedavg", "feddf", "centralized")  # one model is averaged, or trained; clients keep none
+NO_DISTILLATION = ("fedavg", "individual", "centralized")
+
+
+class ModelGroup(NamedTuple):
+    """Clients of one architecture."""
+
+    name: str
+    clients: int
+    participants: int
+
+
+def check(config: config_dict.ConfigDict) -> None:
+    """Refuse what the chosen method does not allow, before anything is loaded.
+
+    Raises:
+      UserError: unknown method, a field it does not have, a cache or groups where there can be none, groups that do not
+        add up.
+    """
+    name = config.method.name
+    build = _builder(config)
+    if name in DISTILLATION:
+        build()
+        if name == "cfd" and config.kd_epochs == 0:
+            raise bad_field(
+                "kd_epochs", 0, "at least 1", "but cfd broadcasts what the server's model predicts while it distils"
+            )
+    elif config.cache.duration:
+        why = f"but method {name} sends no soft labels to cache"
+        raise bad_field("cache.duration", config.cache.duration, "open, or 0", why)
+    if name == "centralized" and config.participation != 1:
+        raise bad_field("participation", config.participation, "1", "but centralized trains on the images of all")
+    groups = model_groups(config)
+    if name in ONE_ARCHITECTURE:
+        names = {group.name for group in groups} | {config.model.server}
+        if len(names) > 1:
+            raise bad_field(
+                "model.client",
+                config.model.client,
+                "one architecture, the same in both",
+                f"and config.model.server is {config.model.server!r}, but {name} has a single model for all",
+            )
+
+
+def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
+    """Refuse models that cannot take images of `shape` (H, W, channels), before anything is compiled.
+
+    Raises:
+      UserError: names the field and the least size.
+    """
+    used = [("client", group.name) for group in model_groups(config)]
+    if config.method.name not in SERVERLESS:
+        used.append(("server", config.model.server))
+    for field, name in used:
+        least = LEAST_SIDE[name]
+        if min(shape[:2]) < least:
+            fit = ", ".join(other for other, side in LEAST_SIDE.items() if side <= min(shape[:2]))
+            raise UserError(
+                f"config.model.{field} is {config.model[field]!r}, but {name} needs images of at least {least}x{least} "
+                f"pixels, and those of config.data.private have {shape[0]}x{shape[1]}; allowed is one of {fit}."
+            )
+
+
+def make_method(config: config_dict.ConfigDict) -> Method:
+    """The distillation method a config names, with the fields the user set.
+
+    Raises:
+      UserError: unknown name, a field that this method does not have, or not a distillation method.
+    """
+    if config.method.name in OTHERS:
+        raise bad_field("method.name", config.method.name, _listed(DISTILLATION), "which sends no soft labels")
+    return _builder(config)()
+
+
+def cache_duration(config: config_dict.ConfigDict, method: Method) -> int:
+    """D: the config's, or the method's own where the config leaves it open."""
+    return method.duration if config.cache.duration is None else config.cache.duration
+
+
+def durations(config: config_dict.ConfigDict) -> dict[str, int]:
+    """D as the run has it ("duration"), and the method's own, which an open `cache.duration` takes ("own")."""
+    if config.method.name in OTHERS:
+        return {"duration": 0, "own": 0}
+    method = make_method(config)
+    return {"duration": cache_duration(config, method), "own": method.duration}
+
+
+def settings(config: config_dict.ConfigDict, method: Method, num_classes: int) -> Settings:
+    """The protocol's numbers."""
+    return Settings(
+        seed=config.seed,
+        num_clients=config.num_clients,
+        public_per_round=config.public_per_round,
+        num_classes=num_classes,
+        duration=cache_duration(config, method),
+        on_expiry=config.cache.on_expiry,
+        cache_ratio=config.cache.ratio,
+        label_bits=config.comm.label_bits,
+    )
+
+
+def num_participants(config: config_dict.ConfigDict) -> int:
+    """M."""
+    return fields.participants(config.num_clients, config.participation)
+
+
+def evaluates_all(config: config_dict.ConfigDict) -> bool:
+    """Whether an evaluation is of all clients, be it that all take part."""
+    return config.eval_clients == "all" or num_participants(config) == config.num_clients
+
+
+def method_fields(config: config_dict.ConfigDict) -> list[str]:
+    """The fields of a config that its method reads, as in "method.beta"."""
+    return [f"method.{name}" for name in inspect.signature(METHODS[config.method.name]).parameters if name != "setup"]
+
+
+def make_mesh(config: config_dict.ConfigDict) -> Mesh:
+    """Over all devices; over the first where one model is all there is, which the others could only train as well."""
+    alone = config.num_clients == 1 or config.method.name == "centralized"
+    return fleet.make_mesh(jax.devices()[:1] if alone and jax.process_count() == 1 else None)
+
+
+def model_groups(config: config_dict.ConfigDict) -> list[ModelGroup]:
+    """Groups of `model.client` ("resnet20", or "resnet20:60,cnn:40") with their shares of the participants.
+
+    Shares are stratified: by the largest remainder, the earlier group first on ties.
+
+    Raises:
+      UserError: not of this form, counts that do not sum to num_clients, or a group without participants.
+    """
+    text, clients, total = config.model.client, config.num_clients, num_participants(config)
+    parts = [[word.strip() for word in part.split(":")] for part in text.split(",")]
+    if len(parts) == 1 and len(parts[0]) == 1:
+        return [ModelGroup(parts[0][0], clients, total)]
+    if not all(len(part) == 2 and fields.whole(part[1]) for part in parts):
+        raise bad_field("model.client", text, "a name, or groups such as resnet20:60,cnn:40")
+    names, sizes = [name for name, _ in parts], [int(size) for _, size in parts]
+    if len(set(names)) < len(names):
+        raise bad_field("model.client", text, "each architecture once")
+    if sum(sizes) != clients:
+        why = f"whose groups have {sum(sizes)} clients"
+        raise bad_field("model.client", text, f"groups of config.num_clients = {clients} together", why)
+    shares = [size * total // clients for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: (-(sizes[i] * total % clients), i))
+    for i in by_remainder[: total - sum(shares)]:
+        shares[i] += 1
+    groups = [ModelGroup(*group) for group in zip(names, sizes, shares, strict=True)]
+    for group in groups:
+        if not group.participants:
+            raise bad_field(
+                "participation",
+                config.participation,
+                "a larger share, or a larger group",
+                f"which leaves no participant to the group {group.name}:{group.clients} of config.model.client",
+            )
+    return groups
+
+
+def model_names(config: config_dict.ConfigDict) -> set[str]:
+    """Architectures that the run trains: the groups', and the server's where the method has a server model."""
+    own = {group.name for group in model_groups(config)}
+    return own if config.method.name == "individual" else own | {config.model.server}
+
+
+def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int, mesh: Mesh) -> Algorithm:
+    """Everything a run computes, for a validated config and NumPy data (or, to record its phases, their shapes)."""
+    build = _builder(config)
+    method = build() if config.method.name in DISTILLATION else None
+    learners = functools.partial(_learner, config, num_classes)
+    groups, first = [], 0
+    for group in model_groups(config):
+        chunk = bounded_chunk(config.clients_per_chunk or default_chunk(group.clients, mesh), [group])
+        layout = fleet.make_layout(mesh, group.clients, group.participants, chunk, first)
+        loss = (method.kd_loss if method else None) or kl_divergence
+        groups.append(Group(group.name, learners(group.name, loss), layout))
+        first += group.clients
+    population = Population(
+        config.seed,
+        groups,
+        learners(config.model.server, kl_divergence),
+        tuple(data.private_image.shape[1:]),
+        config.same_init,
+        mesh,
+        evaluate_all=config.eval_clients == "all",
+    )
+    setup = Setup(config.seed, config.num_clients, num_classes, config.public_per_round, population, data)
+    if method is None:
+        return build(setup)
+    return distillation.make(method, setup, settings(config, method, num_classes))
+
+
+def choose_chunk(config: config_dict.ConfigDict, mesh: Mesh, before: int = 0) -> int:
+    """Clients trained together on a device: the config's number, else that of an earlier start, else the default."""
+    wanted = config.clients_per_chunk or before or default_chunk(config.num_clients, mesh)
+    return bounded_chunk(wanted, model_groups(config))
+
+
+def bounded_chunk(chunk: int, groups: Sequence[ModelGroup]) -> int:
+    """At most the clients of a group: more are places in which nothing is trained. Devices do not count."""
+    return min(chunk, max(group.clients for group in groups))
+
+
+def default_chunk(num_clients: int, mesh: Mesh) -> int:
+    """Clients trained together on a device: one on a CPU, where batching clients only spreads the working set; on an
+    accelerator up to 32, in chunks of equal size."""
+    if mesh.devices.flat[0].platform == "cpu":
+        return 1
+    own = -(-num_clients // mesh.size)
+    return -(-own // -(-own // 32))
+
+
+def _learner(config, num_classes: int, name: str, kd_loss) -> Learner:
+    augmentation = Augmentation(config.private_augment, config.public_augment, config.data.flip, config.data.crop)
+    fit = Training(config.epochs, config.batch_size, sgd(config.lr, config.momentum, config.weight_decay))
+    kd = Training(config.kd_epochs, config.kd_batch_size, sgd(config.kd_lr, config.kd_momentum, config.kd_weight_decay))
+    return Learner(
+        build_model(name, num_classes, config.model.conv, config.model.dtype, config.remat),
+        fit,
+        kd,
+        augmentation,
+        kd_loss,
+    )
+
+
+def _builder(config: config_dict.ConfigDict) -> Callable[..., Any]:
+    """The method's builder with the fields that the user set."""
+    name = config.method.name
+    if name not in METHODS:
+        near = difflib.get_close_matches(str(name), METHODS, 1)
+        raise bad_field("method.name", name, _listed(METHODS), f"(did you mean {near[0]}?)" if near else "")
+    allowed = [field.removeprefix("method.") for field in method_fields(config)]
+    given = {key: value for key, value in config.method.items() if key != "name" and value is not None}
+    for field, value in given.items():
+        if field not in allowed:
+            has = ", ".join(f"method.{key}" for key in allowed) or "no field of its own"
+            raise bad_field(f"method.{field}", value, "open", f"but method {name} does not have it ({name} has {has})")
+    return functools.partial(METHODS[name], **given)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return f"one of {', '.join(names)}"

@@ -1,0 +1,254 @@
+"""Plan a communication budget: `python -m scarlet_jax.plan --config=configs/<name>.py [--config.FIELD=VALUE]`.
+
+Runs the protocol of a config without data and without training, and prints what it would send: for the config itself,
+and as a table over cache duration, participation and expiry policy.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from absl import flags
+from ml_collections import config_dict
+
+from scarlet_jax.commands import command_line as cli
+from scarlet_jax.errors import UserError
+from scarlet_jax.options import fields
+from scarlet_jax.runtime import backend
+
+if TYPE_CHECKING:  # jax takes seconds to import: not before the flags are known to be right
+    from scarlet_jax.protocol.planner import Planner, PlanResult
+
+CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "tiny_imagenet": 200, "caltech256": 257}
+DURATIONS = (0, 10, 25, 50, 100, 200)
+PARTICIPATIONS = (0.1, 0.3, 0.5, 1.0)
+POLICIES = ("drop", "refresh")
+UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
+
+EXAMPLES = (
+    ("python -m scarlet_jax.plan --config=configs/cifar10.py", "what the CIFAR-10 experiment sends"),
+    ("python -m scarlet_jax.plan --config=configs/cifar10.py --config.cache.duration=20 --notable", "one plan, fast"),
+    ("python -m scarlet_jax.plan --config=configs/digits.py --csv=plan.csv", "also every round's bytes, to a file"),
+)
+
+
+def class_count(config: config_dict.ConfigDict, given: int | None) -> int:
+    """C: what the user gave, else what is known of the private data set.
+
+    Raises:
+      UserError: the data set is not known here, or the number is impossible.
+    """
+    if given is not None:
+        if given < 2:
+            raise UserError(f"--num_classes is {given}; allowed is a whole number of at least 2.")
+        return given
+    name = config.data.private.partition(":")[0]
+    if name not in CLASSES:
+        raise UserError(
+            f"How many classes {config.data.private!r} has is not known without reading it: add --num_classes=C."
+        )
+    return CLASSES[name]
+
+
+def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner, result: PlanResult) -> str:
+    """The setting of a plan and what is assumed, for people."""
+    policy = f"expiry policy {result.on_expiry}, ratio {config.cache.ratio:g}" if result.duration else "no cache"
+    form, shares = planner.label_format(result), planner.shares
+    assumed = "every participant answers every request"
+    if planner.selects:
+        assumed = (
+            f"assumed: each participant answers {shares.inlier:g} of the requests (--inlier_share), and the server "
+            f"keeps {shares.kept:g} of the requested samples (--kept_share)"
+        )
+    lines = [
+        f"{config.rounds:,} rounds of {config.method.name}: D = {result.duration} rounds, {policy}",
+        f"K = {config.num_clients:,} clients, M = {result.participants:,} in a round; N = {result.public_size:,} "
+        f"public samples, P = {config.public_per_round:,} in a round; C = {num_classes} classes",
+        f"one label costs {form.uplink_bytes} B up and {form.downlink_bytes} B down in the reference ledger, "
+        f"{form.uplink_bits} and {form.downlink_bits} bits on the wire",
+        assumed,
+        "MB = 10^6 bytes, GB = 10^9 bytes; bytes are summed over the participants; the last broadcast is never sent",
+    ]
+    return "\n".join(lines)
+
+
+def own_table(result: PlanResult, no_cache: PlanResult) -> str:
+    """Bytes of a plan: per round, in total, and against the same federation without a cache."""
+    head = ["ledger", "direction", "first round", "mean", "largest", "last round", "total", "of no cache"]
+    rows = []
+    for ledger in result.uplink_bytes:
+        up, down = result.uplink_bytes[ledger], result.downlink_bytes[ledger]
+        base_up, base_down = no_cache.uplink_bytes[ledger], no_cache.downlink_bytes[ledger]
+        for name, volume, base in (
+            ("up", up, base_up),
+            ("down", down, base_down),
+            ("both", up + down, base_up + base_down),
+        ):
+            total = sum(volume.tolist())
+            cells = [volume[0], total / len(volume), max(volume), volume[-1], total]
+            rows.append([ledger, name, *map(_bytes, cells), _ratio(total, sum(base.tolist()))])
+    lines = [f"requested: {result.requested_share:.3f} of the labels drawn; the others are served from the cache"]
+    caught_up = int(result.caught_up.sum())
+    if caught_up:
+        each = caught_up / len(result.caught_up) / result.participants
+        lines.append(f"caught up: {each:,.1f} cache entries per participant and round, {caught_up:,} in total")
+    return "\n".join([*lines, "", *_aligned(head, rows, left=2)])
+
+
+def variants_table(planner: Planner) -> str:
+    """Totals over D, participation and expiry policy, one part for each ledger; the config's own values are marked."""
+    clients = planner.num_clients
+    shares = {fields.participants(clients, share): None for share in PARTICIPATIONS} | {planner.participants: None}
+    participants = sorted(m for m in shares if m)
+    cases = [(d, p) for d in sorted({*DURATIONS, planner.duration}) for p in (POLICIES if d else POLICIES[:1])]
+    results = {case: planner.variants(*case, participants) for case in cases}
+    head = ["D", "expiry", "requested"]
+    head += [f"M = {m:,}" + ("*" if m == planner.participants else "") for m in participants]
+    blocks = []
+    for ledger in results[0, POLICIES[0]][0].uplink_bytes:
+        no_cache = [sum(r.total(ledger)) for r in results[0, POLICIES[0]]]
+        rows = []
+        for (duration, policy), row in results.items():
+            own = duration == planner.duration and (not duration or policy == planner.on_expiry)
+            totals = [sum(r.total(ledger)) for r in row]
+            cells = [f"{_bytes(t)} ({_ratio(t, base)})" for t, base in zip(totals, no_cache, strict=True)]
+            name = f"{duration}{'*' if own else ' '}"
+            rows.append([name, policy if duration else "-", f"{row[0].requested_share:.3f}", *cells])
+        blocks.append("\n".join([f"{ledger} ledger", *_aligned(head, rows, left=0)]))
+    title = (
+        f"Bytes up and down in {planner.rounds:,} rounds (in brackets: as a share of no cache, D = 0), over cache "
+        f"duration D,\nexpiry policy and participants M of {clients:,} clients; * marks the config's own"
+    )
+    return "\n\n".join([title, *blocks])
+
+
+def csv_text(result: PlanResult) -> str:
+    """Every round of a plan, in columns named as in metrics.csv."""
+    columns = {name: getattr(result, name).tolist() for name in ("requested", "hit", "stale", "caught_up")}
+    for ledger in result.uplink_bytes:
+        columns[f"uplink_bytes_{ledger}"] = result.uplink_bytes[ledger].tolist()
+        columns[f"downlink_bytes_{ledger}"] = result.downlink_bytes[ledger].tolist()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["round", *columns])
+    writer.writerows(zip(range(len(result.requested)), *columns.values(), strict=True))
+    return text.getvalue()
+
+
+def check_new(path: Path) -> None:
+    """Refuse a file that exists, or whose folder does not.
+
+    Raises:
+      UserError: one sentence.
+    """
+    if path.exists():
+        raise UserError(f"--csv: {path} exists, and is not overwritten; name another file, or remove it.")
+    if not path.parent.is_dir():
+        raise UserError(f"--csv: there is no directory {path.parent}.")
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that does not exist yet.
+
+    Raises:
+      UserError: it exists by now, or cannot be written.
+    """
+    try:
+        with open(path, "x") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"--csv: {path} cannot be written: {os.strerror(error.errno or 0)}.") from error
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Define the flags that this command has beside --config."""
+    flags.DEFINE_integer(
+        "num_classes",
+        None,
+        f"C, classes of the private data (known for {', '.join(CLASSES)})",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_string(
+        "csv",
+        None,
+        "also write every round's counts and bytes to this file, which must be new",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_float(
+        "inlier_share",
+        1.0,
+        "selective_fd: assumed share of the requests that each participant answers",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_float(
+        "kept_share",
+        1.0,
+        "selective_fd: assumed share of the requested samples that the server keeps",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_boolean(
+        "table", True, "print the table over D, participation and expiry (--notable: not)", flag_values=flag_values
+    )
+
+
+def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.FlagValues) -> None:
+    """Print the plan of a config."""
+    del config_path
+    num_classes = class_count(config, flag_values.num_classes)
+    path = Path(flag_values.csv) if flag_values.csv else None
+    if path is not None:
+        check_new(path)
+
+    backend.load(os.environ)
+    import jax
+
+    # Many tiny steps: no accelerator is faster, and planning must not take memory from a training run on one.
+    jax.config.update("jax_platforms", "cpu")
+    from scarlet_jax.protocol import planner as simulation
+
+    shares = simulation.Shares(flag_values.inlier_share, flag_values.kept_share)
+    planner = simulation.Planner(config, num_classes, shares)
+    result = planner.run()
+    no_cache = planner.variants(0, result.on_expiry, [result.participants])[0]
+    print(describe(config, num_classes, planner, result), end="\n\n", flush=True)
+    print(own_table(result, no_cache), flush=True)
+    if path is not None:
+        write_new(path, csv_text(result))
+        print(f"\nwritten: {path}", flush=True)
+    if flag_values.table:
+        print(f"\n{variants_table(planner)}", flush=True)
+
+
+def _aligned(head: list[str], rows: list[list[str]], left: int) -> list[str]:
+    """Lines of a table; the first `left` columns are aligned to the left, all others to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(cells: list[str]) -> str:
+        parts = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        return "  " + "  ".join(parts).rstrip()
+
+    return [line(head), line(["-" * width for width in widths]), *map(line, rows)]
+
+
+def _bytes(value: float) -> str:
+    scale, unit = next((pair for pair in UNITS if value >= pair[0]), UNITS[-1])
+    return f"{value / scale:.4g} {unit}" if scale == 1 else f"{value / scale:.3f} {unit}"
+
+
+def _ratio(value: int, base: int) -> str:
+    return f"{value / base:.3f}" if base else "-"
+
+
+def run() -> NoReturn:
+    """Parse the command line, do what it says, exit."""
+    cli.run(
+        main,
+        define_flags,
+        command="python -m scarlet_jax.plan",
+        description="Plan the bytes of a federation without training it.",
+        examples=EXAMPLES,
+    )

@@ -1,0 +1,150 @@
+"""The evaluation phase: server on the test set, clients on their own parts, both on validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from scarlet_jax.engine import fleet, windows
+from scarlet_jax.engine.learner import Learner, Scores, kl_divergence
+from scarlet_jax.engine.phases import Phase
+from scarlet_jax.types import Data, Evaluation, ModelState, PublicValidation, PyTree
+
+SERVER_BATCH = 250
+PIECE = 4  # batches of each device that are fed together where the test images stay on the host
+
+
+class Part(NamedTuple):
+    """Clients that are evaluated together: of each group at most as many as take part in a round.
+
+    One compiled program, and memory for M models, then serve the participants of a round as well as all clients.
+    """
+
+    number: int  # part 0 holds clients of all groups, later ones of those whose clients are not done yet
+    local_ids: list[jax.Array]  # per group i32[capacity], numbered inside the group and padded
+    ids: np.ndarray | None  # i32, ascending; None: the participants of the round
+
+
+class Evaluator:
+    """The compiled evaluation of a federation.
+
+    Args:
+      groups: of clients, each with `learner`, `layout` and `first`.
+      server: the server's learner, or None where there is no server model.
+      mesh: server evaluation is spread over its devices by sample.
+      own_models: whether clients are evaluated with models of their own, or with the server's.
+    """
+
+    def __init__(self, groups, server: Learner | None, mesh: Mesh, own_models: bool = True):
+        self.groups, self.server, self.mesh, self._own_models = groups, server, mesh, own_models
+        self._fleets = [fleet.Fleet(self._one_client(g), g.layout, f"evaluate {g.name}", updates=False) for g in groups]
+        self._piece = Phase("evaluate server: piece", self._piece_phase)
+        self._finish = Phase("evaluate server", self._finish_phase, out_shardings=NamedSharding(mesh, fleet.REPLICATED))
+
+    def __call__(
+        self, clients: tuple[ModelState, ...], server: ModelState | None, parts: Sequence[Part], data: Data
+    ) -> Evaluation:
+        """Scores of the server, and of the clients in `parts`, each group's one after another."""
+        stacked = clients if self._own_models else ((),) * len(self._fleets)
+        shared = None if self._own_models else server
+        outputs: list[list[PyTree]] = [[] for _ in self._fleets]
+        for part in parts:
+            read = windows.reading(data, part.ids)
+            for number, run in enumerate(self._fleets):
+                if part.number * run.layout.participants < run.layout.num_clients:
+                    outputs[number].append(run(stacked[number], part.local_ids[number], shared, read)[1])
+        return self._finish(server, outputs, data, self._pieces(server, data))
+
+    def _one_client(self, group):
+        learner = group.learner
+
+        def client(own, local_id, active, shared, data: Data):
+            model = own if self._own_models else shared
+            client_id = jnp.minimum(local_id, group.layout.num_clients - 1) + group.first
+
+            def score(image, label, split):
+                size = jnp.where(active, split.size[client_id], 0)
+                return learner.evaluate(model, image, label, split.rows[client_id], size)
+
+            test = score(data.test_image, data.test_label, data.test)
+            val = score(data.private_image, data.private_label, data.val)
+            everything = jnp.arange(data.public_val_image.shape[0])
+            probs = learner.predict(model, data.public_val_image, everything) if everything.size else None
+            return own, (test, val, probs)
+
+        return client
+
+    def _pieces(self, server: ModelState | None, data: Data) -> list[Scores] | None:
+        """Scores of the server's batches, piece by piece, where the test images stay on the host."""
+        store, devices = data.test_image, self.mesh.size
+        if self.server is None or not isinstance(store, windows.HostStore):
+            return None
+        size, own, scores = store.shape[0], piece_size(store.shape[0], devices), []
+        for start in range(0, size, devices * own):
+            parts = [np.arange(first, first + own) % size for first in range(start, start + devices * own, own)]
+            images = store.window(parts, own)
+            scores.append(self._piece(server, images, data.test_label, jnp.int32(start)))
+            store.flight.launched(scores[-1])
+        return scores
+
+    def _piece_phase(self, server, images, labels, start) -> Scores:
+        """Sums [batches] of the batches of a piece, which begins with image `start`."""
+        size = labels.shape[0]
+        rows = jnp.arange(self.mesh.size * piece_size(size, self.mesh.size)).reshape(-1, min(SERVER_BATCH, size))
+        return self._batch_scores(server, images, labels, start + rows)
+
+    def _finish_phase(self, server, outputs, data: Data, pieces: list[Scores] | None) -> Evaluation:
+        real = [_joined(g.layout, parts) for g, parts in zip(self.groups, outputs, strict=True)]
+        test, val, probs = jax.tree.map(lambda *parts: jnp.concatenate(parts), *real)
+        validation = None
+        if probs is not None and self.server is not None:
+            probs = jax.lax.with_sharding_constraint(probs, NamedSharding(self.mesh, fleet.REPLICATED))
+            own = self.server.predict(server, data.public_val_image, jnp.arange(probs.shape[1]))
+            mean = jnp.mean(probs, 0)
+            agree = jnp.argmax(mean, -1) == jnp.argmax(own, -1)
+            # log-probabilities are logits; zero probabilities stay finite at the smallest float.
+            logits = jnp.log(jnp.maximum(own, jnp.finfo(own.dtype).tiny))
+            validation = PublicValidation(jnp.mean(kl_divergence(logits, mean)), jnp.mean(agree.astype(jnp.float32)))
+        scores = None if self.server is None else self._server_scores(server, data, pieces)
+        return Evaluation(scores, test, val, validation)
+
+    def _server_scores(self, server: ModelState, data: Data, pieces: list[Scores] | None) -> Scores:
+        """The whole test set, by batches over the devices; batch sums are added in one fixed order."""
+        size, batch = data.test_label.shape[0], min(SERVER_BATCH, data.test_label.shape[0])
+        batches = -(-size // batch)
+        if pieces is None:
+            rows = jnp.arange(-(-batches // self.mesh.size) * self.mesh.size * batch).reshape(-1, batch)
+            scores = self._batch_scores(server, data.test_image, data.test_label, rows)
+        else:
+            scores = jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)
+        scores = jax.lax.with_sharding_constraint(scores, NamedSharding(self.mesh, fleet.REPLICATED))
+        return jax.tree.map(lambda a: jnp.sum(a[:batches]), scores)
+
+    def _batch_scores(self, server: ModelState, images, labels, rows) -> Scores:
+        """Sums [batches] over rows i32[batches, B] of the test store; what lies beyond its end does not count."""
+        learner, size = self.server, labels.shape[0]
+        assert learner is not None
+
+        def local(server, images, labels, rows):
+            return jax.lax.map(lambda r: learner.score(server, images, labels, r % size, r < size), rows)
+
+        specs = (*windows.specs((server, images, labels)), fleet.CLIENTS)
+        spread = jax.shard_map(local, mesh=self.mesh, in_specs=specs, out_specs=fleet.CLIENTS, check_vma=False)
+        return spread(server, images, labels, rows)
+
+
+def _joined(layout: fleet.Layout, parts: Sequence[PyTree]) -> PyTree:
+    """Outputs [capacity, ...] of the parts of a group, without padding, one after another."""
+    real = [jax.tree.map(lambda a: a[: layout.participants], part) for part in parts]
+    return jax.tree.map(lambda *a: jnp.concatenate(a)[: layout.num_clients], *real)
+
+
+def piece_size(size: int, devices: int) -> int:
+    """Images of each device in a piece of a test set of `size`: whole batches, as few as there are."""
+    batch = min(SERVER_BATCH, size)
+    return batch * min(PIECE, -(-size // (batch * devices)))

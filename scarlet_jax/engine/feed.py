@@ -1,0 +1,153 @@
+"""Where the images of a run lie: all on the devices, or on the host, from where each block of clients is fed its own.
+
+Who takes part in a round, and what it draws from the public pool, follow from seed and round alone: the host knows them
+ahead and gathers rows while the devices work, without asking them anything.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from scarlet_jax.engine import fleet, phases, windows
+from scarlet_jax.engine.evaluation import piece_size
+from scarlet_jax.engine.population import draw_participants
+from scarlet_jax.preview import compiled
+from scarlet_jax.protocol.round import draw_public
+from scarlet_jax.types import Data, Split
+
+IMAGES = ("private_image", "test_image", "public_image", "public_val_image")
+
+
+class Schedule:
+    """Participants and public samples of every round, on the host.
+
+    Args:
+      seed: of the run.
+      layouts: of the groups.
+      public_size: N.
+      public_per_round: P.
+      whole: whether every round reads all private images, so that they cannot be fed by clients.
+    """
+
+    SPAN = 64  # rounds computed together: the devices are asked once for all of them
+
+    def __init__(
+        self, seed: int, layouts: Sequence[fleet.Layout], public_size: int, public_per_round: int, whole: bool = False
+    ):
+        self.layouts, self.public_size, self.public_per_round = tuple(layouts), public_size, public_per_round
+        self.whole = whole
+        self._spans: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+        def draw(round_):
+            return draw_participants(seed, round_, layouts), draw_public(seed, round_, public_size, public_per_round)
+
+        self._draw = jax.jit(lambda first: jax.lax.map(draw, first + jnp.arange(self.SPAN)))
+
+    def participants(self, round_: int) -> np.ndarray:
+        """i32[M] ascending."""
+        return self._round(round_)[0]
+
+    def public(self, round_: int) -> np.ndarray:
+        """i32[P] the samples a round draws."""
+        return self._round(round_)[1]
+
+    def _round(self, round_: int) -> tuple[np.ndarray, np.ndarray]:
+        span, place = divmod(round_, self.SPAN)
+        if span not in self._spans:
+            before = {span - 1: self._spans[span - 1]} if span - 1 in self._spans else {}
+            self._spans = before | {span: jax.device_get(self._draw(np.int32(span * self.SPAN)))}
+        participants, public = self._spans[span]
+        return participants[place], public[place]
+
+
+class Feed:
+    """The data of a run, as its rounds and evaluations are given them.
+
+    Images that together take more than the budget stay on the host, but for `public_val_image`, which every client
+    predicts whole; the private ones where every round reads them all (`Schedule.whole`); and a pool that two rounds may
+    draw completely. Of any other pool, a round's samples are put on the devices once a round.
+
+    Args:
+      data: NumPy arrays, also memory maps; or shapes instead of the images (see `outline`), or of everything.
+      schedule: of the algorithm.
+      budget_mb: MB of images that may lie on each device; 0: any number.
+      mesh: of the run.
+    """
+
+    def __init__(self, data: Data, schedule: Schedule, budget_mb: float, mesh: Mesh):
+        self._data, self._schedule, self._budget_mb, self._mesh = data, schedule, budget_mb, mesh
+        self._flight = windows.Flight()
+        self.on_host = bool(budget_mb) and image_bytes(data) > budget_mb * 1e6
+        self._fed: tuple[str, ...] = ()
+        if self.on_host:
+            private = () if schedule.whole else ("private_image",)
+            public = ("public_image",) if 2 * schedule.public_per_round < schedule.public_size else ()
+            self._fed = (*private, *public, "test_image")
+        none: dict[str, Any] = dict.fromkeys(self._fed, ())
+        resident = data._replace(**none)
+        self._resident = phases.put(resident, NamedSharding(mesh, fleet.REPLICATED))
+
+    def training(self, round_: int) -> Data:
+        """What `Algorithm.round` is given in a round."""
+        data = self._around({"private_image": self._data.train}, round_)
+        if "public_image" in self._fed:
+            data = data._replace(public_image=self._public(round_))
+        return data
+
+    def evaluation(self, round_: int) -> Data:
+        """What `Algorithm.evaluate` is given after a round."""
+        return self._around({"private_image": self._data.val, "test_image": self._data.test}, round_)
+
+    @property
+    def device_bytes(self) -> int:
+        """Most bytes of data on a device: what stays, what two dispatches read, the public samples of two rounds."""
+        total = compiled.device_bytes(self._resident)
+        if not self.on_host:
+            return total
+        shapes = Feed(outline(self._data), self._schedule, self._budget_mb, self._mesh)
+        reads = []
+        for data in (shapes.training(0), shapes.evaluation(0)):
+            fed = [getattr(data, name) for name in self._fed if name != "public_image"]
+            reads += [compiled.device_bytes(windows.fetch(fed, layout, 0)) for layout in self._schedule.layouts]
+        test = shapes.evaluation(0).test_image
+        reads.append(compiled.device_bytes(test.window([], piece_size(test.shape[0], self._mesh.size))))
+        public = compiled.device_bytes(shapes.training(0).public_image) if "public_image" in self._fed else 0
+        return total + 2 * max(reads) + 2 * public
+
+    def _around(self, read: dict[str, Split], round_: int) -> Data:
+        """What stays on the devices, and the stores that do not; of those named, clients read the rows of a split."""
+        participants = functools.partial(self._schedule.participants, round_)
+
+        def store(name: str) -> windows.HostStore:
+            needs = windows.Needs(read[name], participants) if name in read else None
+            return windows.HostStore(getattr(self._data, name), self._mesh, self._flight, needs)
+
+        return self._resident._replace(**{name: store(name) for name in self._fed})
+
+    def _public(self, round_: int) -> windows.Window:
+        """The samples of the last list and of this draw. The loop has read round r - 1 before it comes to r + 1, so
+        that no more than two rounds' are there without waiting."""
+        pool, size = self._data.public_image, 2 * self._schedule.public_per_round
+        rows = np.zeros(0, np.int32)
+        if not phases.is_abstract(pool):
+            rows = np.concatenate([self._schedule.public(r) for r in (round_ - 1, round_) if r >= 0])
+        return windows.window(pool, self._mesh, [rows], size, spread=False)
+
+
+def image_bytes(data: Data) -> int:
+    """Bytes of all image stores."""
+    return sum(math.prod(getattr(data, name).shape) for name in IMAGES)
+
+
+def outline(data: Data) -> Data:
+    """The same with shapes instead of images."""
+    images: dict[str, Any] = {name: jax.ShapeDtypeStruct(getattr(data, name).shape, np.uint8) for name in IMAGES}
+    return data._replace(**images)

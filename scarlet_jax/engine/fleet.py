@@ -1,0 +1,183 @@
+"""Runs a one-client function over stacked clients: blocks, chunks, devices; gather and scatter.
+
+Clients are stacked on a leading axis that is sharded over the mesh axis `clients`. A *block* is what one dispatch works
+on; on a device, the clients of a block run in *chunks*: one after another between chunks (`lax.map`), together inside
+(`vmap`). Every block has one static size; clients that only fill it up are inactive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from scarlet_jax.engine import windows
+from scarlet_jax.engine.layout import AXIS, CLIENTS, REPLICATED
+from scarlet_jax.engine.phases import Phase
+from scarlet_jax.types import PyTree
+
+# f(model, client id i32[], active bool[], *shared) -> (model, output)
+OneClient = Callable[..., tuple[PyTree, PyTree]]
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """One axis named `clients` over the given devices, by default all."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
+
+
+class Layout(NamedTuple):
+    """How the participants of one group of clients lie on the devices."""
+
+    mesh: Mesh
+    num_clients: int  # K of the group
+    participants: int  # M of the group
+    chunk: int  # clients trained together on a device
+    block: int  # clients per device and block, a multiple of chunk
+    blocks: int  # dispatches per round
+    first: int = 0  # id of the group's first client
+
+    @property
+    def full(self) -> bool:
+        """Whether all clients take part, so that nothing is gathered."""
+        return self.participants == self.num_clients
+
+    @property
+    def capacity(self) -> int:
+        """Participants with padding: what the blocks hold."""
+        return self.mesh.size * self.block * self.blocks
+
+    @property
+    def stored(self) -> int:
+        """Clients with padding: what the state holds."""
+        return self.capacity if self.full else -(-self.num_clients // self.mesh.size) * self.mesh.size
+
+    def places(self, block: int) -> np.ndarray:
+        """Places among the participants, padding included, of a block: i64[devices, block]."""
+        device = np.arange(self.mesh.size)[:, None]
+        return (device * self.blocks + block) * self.block + np.arange(self.block)
+
+
+def make_layout(mesh: Mesh, num_clients: int, participants: int, clients_per_chunk: int, first: int = 0) -> Layout:
+    """Choose blocks: about 16 a round for progress and prompt signals, at most 5 % more clients than there are.
+
+    At least two chunks per device and block where there are two: XLA unrolls a loop of one trip and fuses it
+    differently, which would make bits depend on the number of devices.
+    """
+    chunks = -(-participants // (mesh.size * clients_per_chunk))  # per device
+    for size in range(max(2, -(-chunks // 16)), chunks):
+        if -(-chunks // size) * size <= 1.05 * chunks:
+            break
+    else:
+        size = chunks
+    block, blocks = size * clients_per_chunk, -(-chunks // size)
+    return Layout(mesh, num_clients, participants, clients_per_chunk, block, blocks, first)
+
+
+def pad_clients(stacked: PyTree, size: int) -> PyTree:
+    """Lengthen the client axis to `size` by repeating client 0."""
+    return jax.tree.map(lambda a: jnp.concatenate([a, jnp.repeat(a[:1], size - a.shape[0], 0)]), stacked)
+
+
+def participant_ids(layout: Layout, ids: jax.Array) -> jax.Array:
+    """i32[M] sorted client ids -> i32[capacity], filled with an id beyond every stored client."""
+    return jnp.pad(ids, (0, layout.capacity - ids.size), constant_values=layout.stored)
+
+
+class Fleet:
+    """A one-client function, compiled for a layout.
+
+    Args:
+      one_client: `f(model, client_id, active, *shared) -> (model, output)` on unbatched arrays.
+      layout: of the group.
+      name: of the phase, see `Phase`.
+      updates: whether the model it returns replaces the client's; otherwise only the output counts.
+    """
+
+    def __init__(self, one_client: OneClient, layout: Layout, name: str, updates: bool = True):
+        self.layout, self._updates, self._one_client = layout, updates, one_client
+        stacked, replicated = (NamedSharding(layout.mesh, spec) for spec in (CLIENTS, REPLICATED))
+        self._stacked = stacked
+        self._block = Phase(
+            name,
+            self._sharded_block,
+            donate_argnums=(0, 1) if updates else (1,),
+            out_shardings=(stacked if updates else None, stacked, replicated),
+        )
+        self._gather = Phase(
+            f"{name}: gather",
+            lambda models, ids: jax.tree.map(lambda a: a.at[ids].get(mode="clip"), models),
+            out_shardings=stacked,
+        )
+        self._scatter = Phase(
+            f"{name}: scatter",
+            lambda models, ids, new: jax.tree.map(lambda a, n: a.at[ids].set(n, mode="drop"), models, new),
+            donate_argnums=0,
+            out_shardings=stacked,
+        )
+        self._empty = Phase(f"{name}: room", self._empty_output, out_shardings=stacked)
+
+    def __call__(
+        self, models: PyTree, ids: jax.Array, *shared: PyTree, progress: Callable[[jax.Array], None] | None = None
+    ) -> tuple[PyTree, PyTree]:
+        """Run the function for the participants.
+
+        Args:
+          models: [stored, ...] every client of the group; donated when the fleet updates.
+          ids: i32[capacity], see `participant_ids`.
+          *shared: replicated arguments. Of a `stores.HostStore` in them each block is given its clients' rows, which
+            are gathered and sent while the devices work on the block before.
+          progress: receives, after each dispatch, an array that is ready when that block is done.
+
+        Returns:
+          The models with the participants' updates, and the outputs [capacity, ...] in the order of `ids`.
+        """
+        full = self.layout.full
+        active = models if full else self._gather(models, ids)
+        output = None
+        for block in range(self.layout.blocks):
+            own = windows.fetch(shared, self.layout, block)
+            output = self._empty(active, ids, *own) if output is None else output
+            new, output, done = self._block(active, output, ids, jnp.int32(block), *own)
+            windows.launched(shared, done)
+            active = new if self._updates else active
+            if progress is not None:
+                progress(done)
+        if not self._updates:
+            return models, output
+        return (active if full else self._scatter(models, ids, active)), output
+
+    def _empty_output(self, models, ids, *shared):
+        model, client_id = jax.eval_shape(lambda m, i: (jax.tree.map(lambda a: a[0], m), i[0]), models, ids)
+        shape = jax.eval_shape(self._one_client, model, client_id, jax.ShapeDtypeStruct((), bool), *shared)[1]
+        return jax.tree.map(lambda s: jnp.zeros((self.layout.capacity, *s.shape), s.dtype), shape)
+
+    def _sharded_block(self, models, output, ids, block, *shared):
+        specs = (CLIENTS, CLIENTS, CLIENTS, REPLICATED, *windows.specs(shared))
+        out_specs = (CLIENTS if self._updates else REPLICATED, CLIENTS)
+        local = jax.shard_map(
+            self._local_block, mesh=self.layout.mesh, in_specs=specs, out_specs=out_specs, check_vma=False
+        )
+        return *local(models, output, ids, block, *shared), block
+
+    def _local_block(self, models, output, ids, block, *shared):
+        size, chunk = self.layout.block, self.layout.chunk
+        start = block * size
+
+        def take(a):
+            part = jax.lax.dynamic_slice_in_dim(a, start, size)
+            return part.reshape(size // chunk, chunk, *a.shape[1:]) if chunk > 1 else part
+
+        def put(whole, part):
+            return jax.lax.dynamic_update_slice_in_dim(whole, part.reshape(size, *whole.shape[1:]), start, 0)
+
+        def one(xs):
+            model, client_id = xs
+            return self._one_client(model, client_id, client_id < self.layout.stored, *shared)
+
+        new, rows = jax.lax.map(jax.vmap(one) if chunk > 1 else one, jax.tree.map(take, (models, ids)))
+        return jax.tree.map(put, models, new) if self._updates else 0, jax.tree.map(put, output, rows)

@@ -1,0 +1,191 @@
+"""The models of a federation: groups of clients and a server, as every algorithm needs them.
+
+Starting weights, who takes part, padding for the devices, evaluation; nothing about what is learnt from whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from scarlet_jax.engine import fleet
+from scarlet_jax.engine.evaluation import Evaluator, Part
+from scarlet_jax.engine.learner import Learner
+from scarlet_jax.engine.phases import Phase
+from scarlet_jax.keys import Purpose, derive
+from scarlet_jax.types import Data, Evaluation, ModelState, PyTree
+
+
+class Group(NamedTuple):
+    """Clients of one architecture, with consecutive ids."""
+
+    name: str  # of the architecture
+    learner: Learner
+    layout: fleet.Layout
+
+    @property
+    def first(self) -> int:
+        """Id of the first."""
+        return self.layout.first
+
+
+class Population:
+    """Clients in groups, and the server's learner. Holds no arrays.
+
+    Args:
+      seed: of the run.
+      groups: with consecutive ids.
+      server: None where there is no server model.
+      image_shape: [H, W, channels].
+      same_init: all models of one architecture start from the same weights.
+      mesh: of devices.
+      own_models: whether clients keep models of their own; otherwise they are evaluated with the server's.
+      evaluate_all: whether all clients are evaluated, not only the participants.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        groups: Sequence[Group],
+        server: Learner | None,
+        image_shape: tuple[int, ...],
+        same_init: bool,
+        mesh: Mesh,
+        own_models: bool = True,
+        evaluate_all: bool = False,
+    ):
+        self._given: dict[str, Any] = dict(
+            seed=seed, groups=groups, server=server, image_shape=image_shape, same_init=same_init, mesh=mesh,
+            own_models=own_models, evaluate_all=evaluate_all,
+        )  # fmt: skip
+        self.seed, self.groups, self.server, self.mesh = seed, tuple(groups), server, mesh
+        self.layouts = tuple(group.layout for group in groups)
+        self._image_shape, self._same_init, self._own_models = image_shape, same_init, own_models
+        self.stacked, self.replicated = (NamedSharding(mesh, spec) for spec in (fleet.CLIENTS, fleet.REPLICATED))
+        self._evaluator = Evaluator(self.groups, server, mesh, own_models)
+        self._local_ids = Phase("participants", self.local_ids, out_shardings=self.replicated)
+        self._evaluate_all = evaluate_all and not all(layout.full for layout in self.layouts)
+        self._part_ids = Phase("clients evaluated", self._local_part, out_shardings=self.replicated)
+
+    def copy(self, **changes) -> Population:
+        """The same population but for some of the arguments it was made with."""
+        return Population(**self._given | changes)
+
+    @property
+    def blocks(self) -> int:
+        """Dispatches of one round."""
+        return sum(layout.blocks for layout in self.layouts)
+
+    def init(self, build) -> Phase:
+        """A phase that returns `build(clients, server)` of the starting models, padded and laid out on the devices."""
+
+        def everything():
+            clients = ()
+            if self._own_models:
+                clients = tuple(
+                    jax.lax.map(lambda i, g=g: self.start(g.learner, i + 1), g.first + jnp.arange(g.layout.num_clients))
+                    for g in self.groups
+                )
+            # The server's number is 0: the common start, or one of its own.
+            server = None if self.server is None else self.start(self.server, 0)
+            return self.pad(build(clients, server))
+
+        # It runs once, in milliseconds: LLVM's full optimisation of its draws takes three times as long as this.
+        options = {"xla_backend_optimization_level": 1}
+        out = self.shardings(jax.eval_shape(everything))
+        return Phase("init", everything, out_shardings=out, compiler_options=options)
+
+    def participants(self, round_: jax.Array) -> jax.Array:
+        """Participants of a round, i32[M] ascending: each group sends its own static number."""
+        return draw_participants(self.seed, round_, self.layouts)
+
+    def local_ids(self, participants: jax.Array) -> list[jax.Array]:
+        """i32[M] -> per group i32[capacity], numbered inside the group and padded."""
+        ids, start = [], 0
+        for group in self.groups:
+            own = participants[start : start + group.layout.participants] - group.first
+            ids.append(fleet.participant_ids(group.layout, own))
+            start += group.layout.participants
+        return ids
+
+    def in_client_order(self, outputs: Sequence[PyTree]) -> PyTree:
+        """Outputs [capacity, ...] of the groups -> [M, ...] on every device: reductions have one fixed order."""
+        real = [
+            jax.tree.map(lambda a, m=layout.participants: a[:m], output)
+            for layout, output in zip(self.layouts, outputs, strict=True)
+        ]
+        joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), *real)
+        return jax.lax.with_sharding_constraint(joined, self.replicated)
+
+    def evaluate(
+        self, clients: tuple[ModelState, ...], server: ModelState | None, data: Data, participants: jax.Array
+    ) -> Evaluation:
+        """Server on the whole test set; participants i32[M], or all clients, on their own parts."""
+        ids: Any
+        if not self._evaluate_all:
+            parts, ids = [Part(0, self._local_ids(participants), None)], participants
+        else:
+            number = max(-(-layout.num_clients // layout.participants) for layout in self.layouts)
+            parts = [Part(n, self._part_ids(jnp.int32(n)), self._part(n)) for n in range(number)]
+            ids = np.arange(sum(layout.num_clients for layout in self.layouts), dtype=np.int32)
+        return self._evaluator(clients, server, parts, data)._replace(ids=ids)
+
+    def _part(self, number: int) -> np.ndarray:
+        """Ids, ascending, of the clients in part `number` of an evaluation of all."""
+        places = [np.arange(number * x.participants, (number + 1) * x.participants) for x in self.layouts]
+        pairs = zip(self.layouts, places, strict=True)
+        return np.concatenate([layout.first + own[own < layout.num_clients] for layout, own in pairs])
+
+    def _local_part(self, number: jax.Array) -> list[jax.Array]:
+        """The same per group, numbered inside the group and padded."""
+        ids = []
+        for layout in self.layouts:
+            own = number * layout.participants + jnp.arange(layout.participants, dtype=jnp.int32)
+            ids.append(fleet.participant_ids(layout, jnp.where(own < layout.num_clients, own, layout.stored)))
+        return ids
+
+    def shardings(self, state: PyTree) -> PyTree:
+        """Clients over the devices, everything else on all of them. `state` has a field `clients`."""
+        return jax.tree.map(lambda _: self.replicated, state)._replace(
+            clients=jax.tree.map(lambda _: self.stacked, state.clients)
+        )
+
+    def pad(self, state: PyTree) -> PyTree:
+        """Lengthen every group from K to the clients stored on this number of devices."""
+        pairs = zip(state.clients, self.layouts, strict=self._own_models)
+        return state._replace(clients=tuple(fleet.pad_clients(c, layout.stored) for c, layout in pairs))
+
+    def strip(self, state: PyTree) -> PyTree:
+        """Undo `pad`: exactly K clients."""
+        pairs = zip(state.clients, self.layouts, strict=self._own_models)
+        return state._replace(
+            clients=tuple(jax.tree.map(lambda a, k=layout.num_clients: a[:k], c) for c, layout in pairs)
+        )
+
+    def start(self, learner: Learner, number: jax.Array | int) -> ModelState:
+        """Starting weights number `number`, which is 0 for all with `same_init`."""
+        number = 0 if self._same_init else number
+        return learner.init(derive(self.seed, Purpose.INIT, number), self._image_shape)
+
+
+def draw_participants(seed: int, round_: jax.Array, layouts: Sequence[fleet.Layout]) -> jax.Array:
+    """Participants of a round, i32[M] ascending."""
+    ids, first = [], 0
+    for number, layout in enumerate(layouts):
+        key = derive(seed, Purpose.PARTICIPANTS, round_, number)
+        chosen = jnp.arange(layout.num_clients, dtype=jnp.int32)
+        if not layout.full:
+            chosen = jnp.sort(jax.random.permutation(key, chosen)[: layout.participants])
+        ids.append(chosen + first)
+        first += layout.num_clients
+    return jnp.concatenate(ids)
+
+
+def client_id(group: Group, local_id: jax.Array) -> jax.Array:
+    """The federation-wide id of a client; an inactive one gets the group's last."""
+    return jnp.minimum(local_id, group.layout.num_clients - 1) + group.first

@@ -1,0 +1,204 @@
+"""Image stores that stay on the host, and the windows on them that are put on the devices.
+
+What computes indexes a `Window` as it would the whole store, by the same rows: no program, no key and no row number
+knows where the images lie.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from scarlet_jax.engine.layout import CLIENTS, REPLICATED
+from scarlet_jax.types import Array, PyTree, Split
+
+if TYPE_CHECKING:
+    from scarlet_jax.engine.fleet import Layout
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Window:
+    """Some rows of an image store of n images, indexed like the store; a row that is not there reads as row 0.
+
+    Padding of batches names row 0, so that masked places, too, read what they would read of the whole store. Where each
+    device has a window of its own (`spread`), it is indexed inside `shard_map`.
+    """
+
+    image: Array  # u8[windows x m, H, W, channels] row 0 of the store, the rows that are there, room up to a fixed m
+    position: Array  # i32[windows, n] where in its m each row of the store lies
+    spread: bool = dataclasses.field(metadata={"static": True})
+
+    def __getitem__(self, rows: jax.Array) -> jax.Array:
+        return self.image[self.position[0, rows]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the whole store."""
+        return (self.position.shape[1], *self.image.shape[1:])
+
+
+class Flight:
+    """Dispatches that may still read their windows. Two windows at most are on the devices: read, and on its way."""
+
+    def __init__(self) -> None:
+        self._readers: collections.deque[PyTree] = collections.deque()
+
+    def wait(self) -> None:
+        """Until all dispatches but the last have ended: there is room for one more window."""
+        while len(self._readers) > 1:
+            jax.block_until_ready(self._readers.popleft())
+
+    def launched(self, done: PyTree) -> None:
+        """A window is read by a dispatch that has ended when `done` is ready."""
+        self._readers.append(done)
+
+
+class Needs(NamedTuple):
+    """The rows that each client of a block reads."""
+
+    split: Split  # NumPy arrays, or their shapes
+    participants: Callable[[], np.ndarray]  # i32[M] ids, ascending
+
+
+@jax.tree_util.register_static
+class HostStore:
+    """An image store u8[n, H, W, channels] on the host. In the arguments of a program it has a shape and no bytes.
+
+    Args:
+      images: NumPy array, also a memory map; or its shape.
+      mesh: the devices that windows are put on.
+      flight: shared by all stores that are fed in turn.
+      needs: what `block` puts there; None: no client reads this store.
+    """
+
+    def __init__(self, images: Array, mesh: Mesh, flight: Flight, needs: Needs | None = None):
+        self.images, self.mesh, self.flight, self.needs = images, mesh, flight, needs
+        self.shape = tuple(images.shape)
+
+    # Two stores of one shape are the same to a program that reads neither: it is compiled once.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HostStore) and self.shape == other.shape
+
+    def __hash__(self) -> int:
+        return hash(self.shape)
+
+    def block(self, layout: Layout, block: int) -> HostStore | Window:
+        """The rows of the clients whose turn it is on each device; itself, if no client reads this store."""
+        if self.needs is None:
+            return self
+        size = most_rows(self.needs.split, layout)
+        if isinstance(self.images, jax.ShapeDtypeStruct):
+            return self.window([], size)
+        ids, split = self.needs.participants(), self.needs.split
+        own = ids[(ids >= layout.first) & (ids < layout.first + layout.num_clients)]
+        parts = []
+        for places in layout.places(block):
+            clients = own[places[places < own.size]]
+            rows = [split.rows[client, : split.size[client]] for client in clients]
+            parts.append(np.concatenate([np.zeros(0, np.int32), *rows]))
+        return self.window(parts, size)
+
+    def read_by(self, participants: np.ndarray) -> HostStore:
+        """The same store, read by other clients."""
+        needs = None if self.needs is None else self.needs._replace(participants=lambda: participants)
+        return HostStore(self.images, self.mesh, self.flight, needs)
+
+    def window(self, parts: Sequence[np.ndarray], size: int) -> Window:
+        """`window` on this store for each device, put there in its turn."""
+        return window(self.images, self.mesh, parts, size, spread=True, ready=self.flight.wait)
+
+
+def window(
+    images: Array,
+    mesh: Mesh,
+    parts: Sequence[np.ndarray],
+    size: int,
+    spread: bool,
+    ready: Callable[[], None] = lambda: None,
+) -> Window:
+    """Put rows of a store on the devices.
+
+    Args:
+      images: the store, or its shape.
+      mesh: of devices.
+      parts: row numbers for each device, or, unless `spread`, one list for all; of a shape: anything.
+      size: rows that there is room for in each part, whatever their number.
+      spread: whether each device gets its own.
+      ready: called when the rows have been gathered and not yet sent: returns when there is room for them.
+    """
+    count, own = (mesh.size if spread else 1), (size + 1, *images.shape[1:])
+    sharding = NamedSharding(mesh, CLIENTS if spread else REPLICATED)
+    image_shape, position_shape = (count * own[0], *own[1:]), (count, images.shape[0])
+    if isinstance(images, jax.ShapeDtypeStruct):
+        return Window(
+            jax.ShapeDtypeStruct(image_shape, np.uint8, sharding=sharding),
+            jax.ShapeDtypeStruct(position_shape, np.int32, sharding=sharding),
+            spread,
+        )
+
+    def fill(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        image, position = np.zeros(own, np.uint8), np.zeros((1, images.shape[0]), np.int32)
+        image[0] = images[0]
+        np.take(images, rows, axis=0, out=image[1 : len(rows) + 1], mode="clip")  # other modes make a copy more
+        position[0, rows] = np.arange(1, len(rows) + 1)
+        return image, position
+
+    local = {device.id for device in mesh.local_devices}
+    here = [i for i, device in enumerate(mesh.devices.flat) if device.id in local] if spread else [0]
+    filled = {part: fill(parts[part]) for part in here}
+    ready()
+
+    def put(shape: tuple[int, ...], field: int) -> jax.Array:
+        def part(at: Any) -> np.ndarray:  # a tuple of slices
+            return filled[(at[0].start or 0) // (shape[0] // count)][field]
+
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    return Window(put(image_shape, 0), put(position_shape, 1), spread)
+
+
+def most_rows(split: Split, layout: Layout) -> int:
+    """Most rows that the clients of one device and block can have together."""
+    if isinstance(split.size, jax.ShapeDtypeStruct):  # clients are taken to be of equal size
+        return layout.block * split.rows.shape[1]
+    sizes = np.sort(np.asarray(split.size[layout.first : layout.first + layout.num_clients]))
+    return int(sizes[-layout.block :].sum())
+
+
+def fetch(tree: PyTree, layout: Layout, block: int) -> PyTree:
+    """The tree with every store that clients read replaced by the block's window on it."""
+    return jax.tree.map(lambda x: x.block(layout, block) if isinstance(x, HostStore) else x, tree, is_leaf=_is_store)
+
+
+def launched(tree: PyTree, done: PyTree) -> None:
+    """Note that the windows on the tree's stores are read by a dispatch that has ended when `done` is ready."""
+    read = [x for x in jax.tree.leaves(tree, is_leaf=_is_store) if isinstance(x, HostStore) and x.needs is not None]
+    for flight in {id(store.flight): store.flight for store in read}.values():
+        flight.launched(done)
+
+
+def reading(tree: PyTree, participants: np.ndarray | None) -> PyTree:
+    """The tree with stores that clients read for these participants i32[M], ascending; None: for those they have."""
+    if participants is None:
+        return tree
+    return jax.tree.map(lambda x: x.read_by(participants) if _is_store(x) else x, tree, is_leaf=_is_store)
+
+
+def specs(tree: PyTree) -> PyTree:
+    """How each leaf lies on the mesh: replicated, but for windows that are each device's own."""
+
+    def one(x: Any) -> Any:
+        return jax.tree.map(lambda _: CLIENTS if isinstance(x, Window) and x.spread else REPLICATED, x)
+
+    return jax.tree.map(one, tree, is_leaf=lambda x: isinstance(x, Window))
+
+
+def _is_store(x: Any) -> bool:
+    return isinstance(x, HostStore)

@@ -1,0 +1,106 @@
+"""The round shared by methods that exchange weights: train from the server's model, average, perhaps distil."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from scarlet_jax.engine import fleet
+from scarlet_jax.engine.phases import Phase
+from scarlet_jax.engine.population import Group, client_id
+from scarlet_jax.keys import Purpose, derive
+from scarlet_jax.methods.setup import Setup
+from scarlet_jax.protocol import ledger
+from scarlet_jax.protocol.round import draw_public
+from scarlet_jax.types import Algorithm, Data, ModelState, PyTree, RoundReport
+
+# f(server after averaging, probs f32[M, P, C], draw i32[P], round, data) -> server, distillation loss
+Refine = Callable[..., tuple[ModelState, jax.Array]]
+
+
+class State(NamedTuple):
+    """Everything a run carries from round to round; clients keep nothing."""
+
+    round: jax.Array  # i32[]
+    clients: tuple
+    server: ModelState
+
+
+def make(setup: Setup, refine: Refine | None = None) -> Algorithm:
+    """The Algorithm of a weight-exchanging method.
+
+    Args:
+      setup: of the run; all clients and the server are of one architecture.
+      refine: what the server does after averaging with its clients' predictions on a public draw; None: nothing.
+    """
+    run = _Averaging(setup, refine)
+    return setup.algorithm(lambda clients, server: State(jnp.int32(0), clients, server), run.round, run.bill)
+
+
+class _Averaging:
+    def __init__(self, setup: Setup, refine: Refine | None):
+        self.setup, self.population, self.refine = setup, setup.population, refine
+        (group,) = self.population.groups
+        replicated = self.population.replicated
+        self._plan = Phase("plan", self._plan_phase, out_shardings=replicated)
+        self._fleet = fleet.Fleet(self._one_client(group), group.layout, f"train {group.name}", updates=False)
+        self._server = Phase("server", self._server_phase, donate_argnums=0, out_shardings=replicated)
+        model = jax.eval_shape(lambda: self.population.start(group.learner, 0))
+        self.model_bytes = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves((model.params, model.batch_stats)))
+
+    def round(self, state: State, data: Data, progress=None) -> tuple[State, RoundReport]:
+        """One round. Dispatches everything and returns at once."""
+        participants, draw, ids = self._plan(state.round)
+        _, output = self._fleet((), ids, state.server, state.round, draw, data, progress=progress)
+        server, round_, report = self._server(state.server, state.round, participants, draw, output, data)
+        return State(round_, (), server), report
+
+    def bill(self, report: RoundReport) -> dict[str, ledger.Bytes]:
+        """Weights and BatchNorm statistics, float32, both ways, for every participant; the same in both ledgers."""
+        volume = len(report.participants) * self.model_bytes
+        return dict.fromkeys(ledger.LEDGERS, ledger.Bytes(volume, volume))
+
+    def _plan_phase(self, round_):
+        setup = self.setup
+        participants = self.population.participants(round_)
+        draw = draw_public(setup.seed, round_, setup.data.public_image.shape[0], setup.public_per_round)
+        return participants, draw, self.population.local_ids(participants)[0]
+
+    def _one_client(self, group: Group):
+        learner, seed = group.learner, self.setup.seed
+
+        def client(own, local_id, active, server: ModelState, round_, draw, data: Data):
+            number = client_id(group, local_id)
+            size = jnp.where(active, data.train.size[number], 0)
+            key = derive(seed, Purpose.FIT, round_, number)
+            model = learner.restart(server)
+            model, fit = learner.fit(model, key, data.private_image, data.private_label, data.train.rows[number], size)
+            probs = None
+            if self.refine is not None:
+                probs = learner.predict(model, data.public_image, draw, derive(seed, Purpose.PREDICT, round_, number))
+            return own, ((model.params, model.batch_stats), size, fit.loss, fit.accuracy, probs)
+
+        return client
+
+    def _server_phase(self, server, round_, participants, draw, output, data: Data):
+        models, size, fit_loss, fit_accuracy, probs = self.population.in_client_order([output])
+        params, batch_stats = weighted_mean(models, size, (server.params, server.batch_stats))
+        server, kd_loss = server._replace(params=params, batch_stats=batch_stats), None
+        if self.refine is not None:
+            server, kd_loss = self.refine(server, probs, draw, round_, data)
+        report = RoundReport(participants, fit_loss, fit_accuracy, server_kd_loss=kd_loss)
+        return server, round_ + 1, report
+
+
+def weighted_mean(stacked: PyTree, weight: jax.Array, otherwise: PyTree) -> PyTree:
+    """Mean over the leading axis of every leaf [M, ...] with integer weights [M]; `otherwise` where all are 0."""
+    share = weight / jnp.maximum(jnp.sum(weight), 1)
+
+    def mean(leaf, old):
+        new = jnp.tensordot(share.astype(leaf.dtype), leaf, 1, precision="highest")
+        return jnp.where(jnp.sum(weight) > 0, new, old)
+
+    return jax.tree.map(mean, stacked, otherwise)

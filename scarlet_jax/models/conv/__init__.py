@@ -1,0 +1,1 @@
+"""The convolution: one function with several implementations."""

@@ -1,0 +1,68 @@
+"""The native kernels as a differentiable function; all stacked clients in one call.
+
+Shapes: x [B, H, W, in], w [kh, kw, in, out], y and dy [B, ho, wo, out], float32; the kernels take them stacked.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import custom_vmap
+
+from scarlet_jax.models.conv import forms
+from scarlet_jax.models.conv.forms import Geometry, Shape
+
+CHANNELS = 16  # what output channels (for the input gradient: input channels) must divide by
+
+
+def covers(w_shape: Shape, dtype: Any) -> bool:
+    """Whether forward pass and weight gradient are native for these weights; other shapes are left to pure JAX."""
+    return dtype == jnp.float32 and w_shape[3] % CHANNELS == 0
+
+
+@functools.cache
+def conv(geometry: Geometry) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """`conv(x, w)` for weights that `covers` accepts."""
+    forward = _stacked(lambda x, w: _call("forward", _output_shape(x.shape, w.shape, geometry), (x, w), geometry))
+
+    def backward(saved, dy):
+        x, w = saved
+        into_weights = _stacked(lambda x, dy: _call("weight_gradient", (x.shape[0], *w.shape), (x, dy), geometry))
+        if x.shape[3] % CHANNELS:  # few channels: a first layer, whose gradient nobody uses and XLA removes
+            return forms.input_gradient(w, dy, x.shape, geometry), into_weights(x, dy)
+        into_images = _stacked(lambda w, dy: _call("input_gradient", (w.shape[0], *x.shape), (w, dy), geometry))
+        return into_images(w, dy), into_weights(x, dy)
+
+    function = jax.custom_vjp(forward)
+    function.defvjp(lambda x, w: (forward(x, w), (x, w)), backward)
+    return function
+
+
+def _output_shape(x_shape: Shape, w_shape: Shape, geometry: Geometry) -> Shape:
+    """Of stacked images and weights."""
+    return (*x_shape[:2], *geometry.output_size(x_shape[1:], w_shape[1:]), w_shape[4])
+
+
+def _call(name: str, shape: Shape, arrays: tuple[jax.Array, jax.Array], geometry: Geometry) -> jax.Array:
+    """One call of a kernel on arrays [K, ...]."""
+    call = jax.ffi.ffi_call(f"scarlet_conv_{name}", jax.ShapeDtypeStruct(shape, jnp.float32))
+    return call(*arrays, stride=np.int64(geometry.stride), padding=np.int64(geometry.padding))
+
+
+def _stacked(kernel: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """`kernel` on arrays [K, ...] as a function of one client's arrays, for which `vmap` means a larger K."""
+    mapped = custom_vmap(kernel)
+
+    @mapped.def_vmap
+    def rule(size, batched, *arrays):  # type: ignore[no-untyped-def]
+        whole = [a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip(arrays, batched, strict=True)]
+        merged = [a.reshape(-1, *a.shape[2:]) for a in whole]
+        out = mapped(*merged)  # itself: another vmap around this one finds the rule again
+        return out.reshape(size, -1, *out.shape[1:]), True
+
+    return lambda *arrays: mapped(*(a[None] for a in arrays))[0]

@@ -1,0 +1,38 @@
+"""Options that are set, though the method has no use for them.
+
+They are told and not refused: in a sweep the same options go to every method, and some use them.
+"""
+
+from __future__ import annotations
+
+from ml_collections import config_dict
+
+from scarlet_jax import build
+from scarlet_jax.options.rules import DEFAULT_LABEL_BITS, DEFAULT_ON_EXPIRY, DEFAULT_RATIO
+
+
+def unused_options(config: config_dict.ConfigDict) -> list[str]:
+    """One for each such option of a config that `registry.check` accepts.
+
+    Only where it is certain: no method's card sets these, so who did, asked for something else than the default.
+    """
+    name = config.method.name
+    labels = name in build.DISTILLATION
+    cached = labels and build.cache_duration(config, build.make_method(config)) > 0
+    why = f"{name} has no cache unless cache.duration is set" if labels else f"{name} sends no soft labels"
+    options = (
+        ("cache.ratio", config.cache.ratio, DEFAULT_RATIO, cached),
+        ("cache.on_expiry", config.cache.on_expiry, DEFAULT_ON_EXPIRY, cached),
+        ("comm.label_bits", config.comm.label_bits, DEFAULT_LABEL_BITS, labels),
+    )
+    sentences = [
+        f"config.{field} is {value!r}, which changes nothing: {why}."
+        for field, value, default, used in options
+        if value != default and not used
+    ]
+    if config.eval_clients == "all" and name in build.ONE_ARCHITECTURE:
+        sentences.append(
+            f"config.eval_clients is 'all', and the clients of {name} keep no models: the server's model is evaluated "
+            "on the test images of each of them."
+        )
+    return sentences

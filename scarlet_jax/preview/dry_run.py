@@ -1,0 +1,203 @@
+"""A run looked at before it is begun: shapes, parameters, memory, division of the work, bytes. Nothing is trained.
+
+`python launch.py --config=... --dry_run`, for this machine's devices; `--target=H100x8` for others (`targets`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import config_dict
+
+from scarlet_jax import build
+from scarlet_jax.data import federation
+from scarlet_jax.engine import phases
+from scarlet_jax.engine.feed import Feed, image_bytes, outline
+from scarlet_jax.models import resolve_conv_for
+from scarlet_jax.options import fields
+from scarlet_jax.options.rules import validate
+from scarlet_jax.preview import cards
+from scarlet_jax.preview import compiled as programs
+from scarlet_jax.protocol.planner import Planner
+from scarlet_jax.types import Algorithm, Data, PyTree, RoundReport, Split
+
+
+class Known(NamedTuple):
+    """What must be known of a data set instead of reading it."""
+
+    train: int  # images
+    test: int
+    image_shape: tuple[int, int, int]  # H, W, channels
+    classes: int
+
+
+KNOWN = {"cifar10": Known(50_000, 10_000, (32, 32, 3), 10), "cifar100": Known(50_000, 10_000, (32, 32, 3), 100)}
+
+
+class Prepared(NamedTuple):
+    """A run before anything is computed. Trees are of shapes with shardings."""
+
+    config: config_dict.ConfigDict  # with every choice made
+    mesh: Mesh
+    num_classes: int
+    algorithm: Algorithm
+    state: PyTree
+    data: Data  # all images, wherever they will lie
+    feed: Feed
+    calls: list[phases.Call]
+
+    @property
+    def resident(self) -> int:
+        """Bytes of state and data on a device."""
+        return programs.device_bytes(self.state) + self.feed.device_bytes
+
+
+def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepared:
+    """Everything short of compiling.
+
+    Args:
+      config: of configs/base.py's fields; it is not changed.
+      target: cards as in `targets.target_mesh`; None: the devices that are here.
+
+    Raises:
+      UserError: the config cannot be run, the data set is unknown or missing, no such target; one sentence.
+    """
+    config = fields.plain(config)
+    validate(config)
+    build.check(config)
+    mesh = cards.target_mesh(target) if target else build.make_mesh(config)
+    data, num_classes = data_shapes(config)
+    build.check_images(config, data.private_image.shape[1:])
+    platform = mesh.devices.flat[0].platform
+    config.model.conv = resolve_conv_for(build.model_names(config), config.model.conv, platform)
+    config.clients_per_chunk = build.choose_chunk(config, mesh)
+    algorithm = build.make_algorithm(config, data, num_classes, mesh)
+    feed = Feed(data, algorithm.schedule, config.data.device_budget_mb, mesh)
+    calls = phases.record(algorithm, feed.training(0), feed.evaluation(0))
+    state = calls[0].traced.out_info
+    return Prepared(config, mesh, num_classes, algorithm, state, data, feed, calls)
+
+
+def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
+    """`Data` with shapes instead of images, and C.
+
+    What is not in `KNOWN` is read; what is, is all shapes, and its clients are taken to be of equal size.
+    """
+    known = KNOWN.get(config.data.private)
+    if known is None or config.data.public == config.data.private or config.partition.name == "given":
+        loaded = federation.load(config)
+        return outline(loaded.data), loaded.num_classes
+    train, test = config.data.train_size or known.train, config.data.test_size or known.test
+    own, public = -(-train // config.num_clients), fields.kept(config.public_size, config.public_val_ratio)
+    kept = fields.kept(own, config.private_val_ratio)
+
+    def images(count: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((count, *known.image_shape), np.uint8)
+
+    def integers(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, np.int32)
+
+    def split(count: int) -> Split:
+        return Split(integers(config.num_clients, max(count, 1)), integers(config.num_clients))
+
+    return Data(
+        private_image=images(train),
+        private_label=integers(train),
+        test_image=images(test),
+        test_label=integers(test),
+        public_image=images(public),
+        public_val_image=images(config.public_size - public),
+        train=split(kept),
+        val=split(own - kept),
+        test=split(-(-test // config.num_clients)),
+    ), known.classes
+
+
+def run(config: config_dict.ConfigDict, target: str | None = None) -> None:
+    """Print it; phases one by one as they are compiled, which takes some seconds each.
+
+    Raises:
+      UserError: as `prepare`.
+    """
+    plan = prepare(config, target)
+    print("\n".join([*_head(plan, target), "", *_work(plan), "", *_traffic(plan), ""]), flush=True)
+    print(f"{'MB per device, by phase':28}{'arguments':>12}{'results':>12}{'temporary':>12}", flush=True)
+    compiled = []
+    for call in plan.calls:
+        program = programs.compile_phase(call)
+        compiled.append(program)
+        cells = (program.arguments, program.results, program.temporary)
+        print(f"{call.name:28}" + "".join(f"{cell / 1e6:12,.1f}" for cell in cells), flush=True)
+    print("\n" + _verdict(plan, target, compiled), flush=True)
+
+
+def _head(plan: Prepared, target: str | None) -> list[str]:
+    config, data = plan.config, plan.data
+    where = target or f"{plan.mesh.size} x {plan.mesh.devices.flat[0].device_kind} (here)"
+    return [
+        f"{config.method.name}, {config.rounds:,} rounds, on {where}; nothing is trained",
+        f"K = {config.num_clients:,} clients, M = {build.num_participants(config):,} in a round; "
+        f"C = {plan.num_classes} classes",
+        f"images {'x'.join(map(str, data.private_image.shape[1:]))}: {len(data.private_image):,} private, "
+        f"{len(data.public_image):,} public ({config.public_per_round:,} in a round), {len(data.test_image):,} of test",
+    ]
+
+
+def _work(plan: Prepared) -> list[str]:
+    config, state = plan.config, plan.state
+    lines = [f"{'model':28}{'clients':>12}{'parameters':>12}{'stored':>12}{'MB / device':>12}"]
+    for (name, ids), models in zip(plan.algorithm.groups.items(), state.clients, strict=False):
+        stored = jax.tree.leaves(models)[0].shape[0]
+        count = sum(a.size for a in jax.tree.leaves(models.params)) // stored
+        lines.append(_row(name, len(ids), count, stored, programs.device_bytes(models)))
+    server = getattr(state, "server", None)
+    if server is not None:
+        count = sum(a.size for a in jax.tree.leaves(server.params))
+        lines.append(_row(f"server, {config.model.server}", 1, count, 1, programs.device_bytes(server)))
+    state_size, data_size = programs.device_bytes(state), plan.feed.device_bytes
+    lines.append(f"on each device {state_size / 1e6:,.1f} MB of state in all, and {data_size / 1e6:,.1f} MB of data")
+    if plan.feed.on_host:
+        lines.append(
+            f"{image_bytes(plan.data) / 1e6:,.1f} MB of images stay on the host (data.device_budget_mb is "
+            f"{config.data.device_budget_mb:g}); each block of clients is fed its own"
+        )
+    lines.append(
+        f"{config.clients_per_chunk} clients are trained together on a device (clients_per_chunk); "
+        f"{plan.algorithm.blocks} dispatches a round; convolution {config.model.conv}"
+    )
+    return lines
+
+
+def _row(name: str, clients: int, parameters: int, stored: int, size: int) -> str:
+    return f"{name:28}{clients:12,}{parameters:12,}{stored:12,}{size / 1e6:12,.1f}"
+
+
+def _traffic(plan: Prepared) -> list[str]:
+    """Bytes of a mean round, from the protocol alone; of methods that select, the most they can send."""
+    config = plan.config
+    if config.method.name in build.DISTILLATION:
+        result = Planner(config, plan.num_classes).run()
+        mean = {
+            ledger: (result.uplink_bytes[ledger].mean(), result.downlink_bytes[ledger].mean())
+            for ledger in result.uplink_bytes
+        }
+    else:
+        none = np.zeros(build.num_participants(config))
+        mean = {name: tuple(billed) for name, billed in plan.algorithm.bill(RoundReport(none, none, none)).items()}
+    lines = [f"{'MB of a mean round':28}{'up':>12}{'down':>12}"] if mean else ["nothing is sent"]
+    return lines + [f"{ledger:28}{up / 1e6:12,.3f}{down / 1e6:12,.3f}" for ledger, (up, down) in mean.items()]
+
+
+def _verdict(plan: Prepared, target: str | None, compiled: Sequence[programs.Program]) -> str:
+    most, name = programs.peak(plan.resident, compiled)
+    sentence = f"most at once on a device: {most / 1e9:,.2f} GB, in phase {name!r}"
+    if target is None:
+        return sentence
+    card = cards.parse(target)[0]
+    memory = cards.CARDS[card].memory
+    verdict = "it fits" if most < cards.USABLE * memory else "it does not fit: choose a smaller clients_per_chunk"
+    return f"{sentence}; the memory of {card} is {memory / 1e9:.1f} GB: {verdict}"

@@ -1,0 +1,329 @@
+"""The host loop: load, resume, dispatch rounds, read metrics one round late, checkpoint, stop cleanly."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import NamedSharding
+from ml_collections import config_dict
+
+from scarlet_jax import build
+from scarlet_jax.data import federation as federation_data
+from scarlet_jax.data.describe import partition_written, write_partition
+from scarlet_jax.engine import fleet
+from scarlet_jax.engine.feed import Feed
+from scarlet_jax.engine.phases import shapes
+from scarlet_jax.models import conv_timing, resolve_conv_for
+from scarlet_jax.options import fields
+from scarlet_jax.options.rules import validate
+from scarlet_jax.options.unused import unused_options
+from scarlet_jax.preview import memory
+from scarlet_jax.runtime import backend, checkpoint, hosts, metrics, opening, signals, writers
+from scarlet_jax.runtime import workdir as workdirs
+from scarlet_jax.runtime.progress import Progress, RoundClock
+from scarlet_jax.runtime.streams import say
+from scarlet_jax.runtime.trace import Profile
+from scarlet_jax.system_errors import refusing
+from scarlet_jax.types import Algorithm
+
+
+def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = False) -> metrics.Row:
+    """Train a federation, or resume it; returns what summary.json holds.
+
+    Args:
+      config: of configs/base.py's fields; it is not changed.
+      workdir_path: where everything is written. An unfinished run found there is resumed; a finished one is summarised.
+      quiet: print nothing, for notebooks. Warnings still go to Python's logging.
+
+    Raises:
+      UserError: one sentence about what the user can mend.
+      SystemExit: with 128 + signal number, after SIGINT or SIGTERM has stopped the run at a round's end.
+    """
+    config = fields.plain(config)
+    path, stop = Path(workdir_path), signals.Stop()
+    hosts.together(lambda: _check(config))
+    hosts.check_same(
+        [json.loads(config.to_json()), str(path)],
+        "the processes were given different configs or workdirs; use the same.",
+    )
+    say = _silent if quiet else _say
+    for sentence in unused_options(config):
+        say(sentence)
+    with _sentences(path), contextlib.ExitStack() as stack, signals.installed(stop):
+        hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))
+        opened = opening.open_run(path, config)
+        say(f"workdir: {path}")
+        if opened.summary is not None:
+            say(f"this run is finished\n{metrics.summary_text(opened.summary)}")
+            return opened.summary
+        session = _Session(config, path, stop, opened, say)
+        try:
+            summary = signals.run_watched(session.run, session.poll, stop)
+        except signals.Stopped:
+            summary = metrics.no_summary()
+    if stop.agreed is not None and not summary["complete"]:
+        name, rounds = signal.Signals(stop.agreed).name, session.done
+        say(f"stopped by {name} after {rounds} rounds; the same command resumes it")
+        raise SystemExit(128 + stop.agreed)
+    say(metrics.summary_text(summary))
+    return summary
+
+
+def _say(text: str) -> None:
+    if hosts.is_first():
+        say(text)
+
+
+@contextlib.contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    """What the system refuses a run becomes one sentence, without Orbax's own reports of the same error."""
+
+    def others(record: logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}" not in record.pathname or record.levelno < logging.ERROR
+
+    log = logging.getLogger("absl")
+    log.addFilter(others)
+    with refusing("training", "The same command then resumes the run.", path):
+        yield
+    log.removeFilter(others)  # not after an error: Orbax's threads go on reporting it
+
+
+def _silent(text: str) -> None:
+    """In place of `_say` in a quiet run."""
+
+
+def _check(config: config_dict.ConfigDict) -> None:
+    validate(config)
+    build.check(config)
+    backend.check(config.deterministic)
+    writers.check_wandb(config.wandb)
+
+
+Say = Callable[[str], None]
+
+
+class _Pending(NamedTuple):
+    """A round that was dispatched and not read yet."""
+
+    round: int
+    report: Any
+    evaluation: Any
+    times: Callable[[], tuple[float, float]]  # its seconds, and when it ended; waits until it has
+
+
+class _Session:
+    """One start of a run: set-up, the loop, and what the loop writes."""
+
+    def __init__(
+        self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop, opened: opening.Opened, say: Say
+    ):
+        self.config, self.path, self.stop, self.opened, self.say = config, path, stop, opened, say
+        self.asked = json.loads(config.to_json())  # as in config.json, before anything is chosen
+        self.mesh = build.make_mesh(config)
+        self.progress: Progress | None = None
+        self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
+        self.done = 0  # rounds that a checkpoint holds
+        self.writer: writers.Writer | None = None  # only the first process has one
+        self._may_help = metrics.cures(config, build.method_fields(config))
+
+    def poll(self) -> None:
+        """Called by the main thread while the loop works."""
+        if self.progress is not None:
+            self.progress.poll()
+
+    def run(self) -> metrics.Row:
+        """Set up, train, close; returns the summary."""
+        try:
+            return self._run()
+        except Exception:
+            if self.writer is not None:  # where something is gone, whatever failed did so for that reason
+                self.writer.check_place_after_failure(self.checkpoints.lost())
+            raise
+
+    def _run(self) -> metrics.Row:
+        config = self.config
+        algorithm, feed = self._set_up()
+        self.checkpoints = checkpoint.Checkpoints(self.path, config.checkpoint.keep)
+        with contextlib.closing(self.checkpoints):
+            state = self._start(algorithm, feed)
+            self.stop.check()
+            with contextlib.ExitStack() as stack:
+                if hosts.is_first():
+                    writer = writers.Writer(self.path, self.done, config.wandb, self.run_id)
+                    self.writer = stack.enter_context(contextlib.closing(writer))
+                quiet = self.writer is None or self.say is _silent
+                self.progress = progress = Progress(config.rounds, self.done, algorithm.blocks, quiet)
+                traced = fields.span(config.profile_rounds) if hosts.is_first() else None
+                profile = Profile(traced or range(0), self.path / "profile", self.say)
+                try:
+                    self._loop(algorithm, state, feed, progress, profile)
+                finally:
+                    profile.close()
+                    progress.stop()
+        hosts.largest(0)  # the others wait here for the one that writes, which may take long to close
+        return self.summary
+
+    def _set_up(self) -> tuple[Algorithm, Feed]:
+        """Load the data, build the algorithm, put the data in place, describe this start in the workdir."""
+        config = self.config
+        mesh = self.mesh
+        with ThreadPoolExecutor(1) as pool:  # a compiler may build the native convolution while images are decoded
+            choosing = pool.submit(self._choices)
+            federation = hosts.together(lambda: federation_data.load(config))
+            hosts.together(lambda: build.check_images(config, federation.image_shape))
+            choices = hosts.from_first(choosing.result)
+        config.clients_per_chunk = choices["clients_per_chunk"]
+        self.stop.check()
+        if choices["conv"] == "timed":
+            choices["conv"] = hosts.from_first(lambda: self._time_convolutions(federation.image_shape))
+        config.model.conv = choices["conv"]
+        data_sum = checkpoint.checksum(federation.data)
+        hosts.check_same(data_sum, "the processes found different data; give all of them the same files.")
+        algorithm = build.make_algorithm(config, federation.data, federation.num_classes, mesh)
+        hosts.together(lambda: memory.check(config, algorithm, federation.data, federation.num_classes, mesh))
+        self.stop.check()
+        self.headline = metrics.headline(federation.num_classes)
+        self.facts = {
+            "num_classes": federation.num_classes,
+            "image_shape": list(federation.image_shape),
+            "class_names": list(federation.class_names),
+            "data": data_sum,  # a run goes on with the data it began with
+        }
+
+        def describe() -> str:
+            writers.check_place(self.path)
+            if not self.opened.begun or not partition_written(self.path):
+                write_partition(federation, self.path)
+            recorded = choices | {"cache": build.durations(config)}
+            return workdirs.record_environment(self.path, recorded, self.opened.run)
+
+        self.run_id, self.choices = hosts.from_first(describe), choices
+        self.stop.check()
+        feed = Feed(federation.data, algorithm.schedule, config.data.device_budget_mb, mesh)
+        if feed.on_host:
+            self.say("the images stay on the host (data.device_budget_mb); each block of clients is fed its own")
+        return algorithm, feed
+
+    def _choices(self) -> dict[str, Any]:
+        """What "auto" means in this run; kept when it resumes, unless the user now asks for something else."""
+        config, before = self.config, self.opened.choices
+        names = build.model_names(config)
+        named = resolve_conv_for(names, config.model.conv)  # refuses what cannot be used here
+        timed = conv_timing.wanted(config.model.conv) and named != "xla"  # "xla": there is no convolution to time
+        return {
+            "conv": before.get("conv") or ("timed" if timed else named),
+            "clients_per_chunk": build.choose_chunk(config, self.mesh, before.get("clients_per_chunk", 0)),
+        }
+
+    def _time_convolutions(self, image_shape: tuple[int, ...]) -> str:
+        """What is fastest here, for each shape of the run's models."""
+        config = self.config
+        models = [(group.name, min(group.clients, config.clients_per_chunk)) for group in build.model_groups(config)]
+        self.say("timing the convolutions (once for this run)")
+        models.append((config.model.server, 1))
+        how = image_shape, config.batch_size, config.model.dtype
+        chosen = conv_timing.choose(models, *how, conv_timing.seconds)
+        self.say(f"convolution: {chosen}")
+        return chosen
+
+    def _start(self, algorithm: Algorithm, feed: Feed) -> Any:
+        """The state to go on from; `done`, `totals` and `summary` go with it."""
+        data = feed.evaluation(0)
+        padded = shapes(algorithm.init, data)
+        # K clients need not divide by the devices, so checkpoints are read replicated and then spread.
+        replicated = NamedSharding(self.mesh, fleet.REPLICATED)
+        abstract = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=replicated),
+            jax.eval_shape(algorithm.strip, padded),
+        )
+        found = self.checkpoints.restore(self.opened.found, abstract, self.facts)
+        if found is None:
+            if self.opened.begun:
+                self.say("no checkpoint to resume from: starting with round 1")
+            return algorithm.init(data)
+        self.done, self.totals, self.summary = found.rounds, found.record["totals"], found.record["summary"]
+        self.say(f"resuming after {found.rounds} rounds")
+        self._write_summary()  # with more rounds to do it is not complete; with none left it is
+        return jax.jit(algorithm.pad, out_shardings=algorithm.shardings(padded))(found.state)
+
+    def _loop(self, algorithm: Algorithm, state: Any, feed: Feed, progress: Progress, profile: Profile) -> None:
+        config = self.config
+        # Every process checks, and can write, all of the state it saves, also where K does not divide by the devices.
+        replicated = NamedSharding(self.mesh, fleet.REPLICATED)
+        strip = jax.jit(algorithm.strip, out_shardings=replicated if hosts.several() else None)
+        pending: _Pending | None = None
+        self.stop.training = True
+        clock = RoundClock()
+        for r in range(self.done, config.rounds):
+            last = r + 1 == config.rounds
+            profile.before(r, state)
+            began = clock.now()
+            state, report = algorithm.round(state, feed.training(r), progress=progress.dispatched)
+            due = last or (r + 1) % config.eval_every == 0
+            evaluation = algorithm.evaluate(state, feed.evaluation(r), report.participants) if due else None
+            profile.after(r, (state, evaluation))
+            before, pending = pending, _Pending(r, report, evaluation, clock.watch(began, (report, evaluation)))
+            if before is not None:  # read one round late, so that the devices never wait for the host
+                self._read(before, algorithm, progress)
+            stopping = self.stop.ask()  # asked once a round: a signal that comes later stops the next one
+            if last or stopping or (r + 1) % config.checkpoint.every == 0:
+                # A checkpoint never runs ahead of the record: first the row, on disk, then the state.
+                self._read(pending, algorithm, progress)
+                pending = None
+                self._save(strip(state), r + 1)
+            if stopping:
+                return
+
+    def _read(self, pending: _Pending, algorithm: Algorithm, progress: Progress) -> None:
+        """Fetch a round's report, write its row, show it."""
+        report, evaluation = jax.device_get((pending.report, pending.evaluation))
+        metrics.check_finite(pending.round, report, evaluation, self.done, self._may_help)
+        seconds, ended = pending.times()
+        billed = algorithm.bill(report)
+        row, self.totals = metrics.make_row(
+            pending.round, report, evaluation, billed, self.totals, seconds, algorithm.groups
+        )
+        self.summary = metrics.summarise(self.summary, row, self.totals)
+        if self.writer is not None:
+            self.writer.write(row, metrics.client_rows(pending.round, evaluation) if evaluation else [])
+        progress.row(row, self.totals, ended)
+
+    def _save(self, state: Any, rounds: int) -> None:
+        """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
+        distils = self.config.method.name not in build.NO_DISTILLATION
+        metrics.check_state(rounds - 1, state, self.done, self._may_help, distils)
+        self._check_place()
+        own = {"run": self.run_id, "config": self.asked, "choices": self.choices, "facts": self.facts}
+        record = own | {"totals": self.totals, "summary": self.summary}
+        self.checkpoints.save(rounds, state, record)
+        if not self.done or rounds == self.config.rounds:
+            self.checkpoints.wait()  # where there is a summary there is a checkpoint
+            self._check_place()
+        self.done = rounds
+        self._write_summary()
+
+    def _check_place(self) -> None:
+        if self.writer is not None:
+            self.writer.check_place()
+
+    def _write_summary(self) -> None:
+        config = self.config
+        over = metrics.averaged_over(
+            self.summary["clients_evaluated"],
+            config.num_clients,
+            build.evaluates_all(config),
+            config.method.name in build.ONE_ARCHITECTURE,
+        )
+        complete = self.done == config.rounds
+        self.summary |= {"complete": complete, "headline": self.headline, "client_mean_over": over}
+        if hosts.is_first():
+            workdirs.write_json(self.path / "summary.json", self.summary)

@@ -1,0 +1,108 @@
+"""Methods x seeds: what is run, what is skipped, what is reported."""
+
+import csv
+import json
+
+import pytest
+from absl import flags
+
+from scarlet_jax.commands import sweep
+from scarlet_jax.errors import UserError
+from scarlet_jax.runtime import run as experiment
+from tests.support.harness import flags as tiny_flags
+
+OVERRIDES = [flag for flag in tiny_flags(rounds=2) if not flag.startswith(("--config=", "--config.cache"))]
+
+
+def run(monkeypatch, out, *extra):
+    monkeypatch.setattr("sys.argv", ["sweep", "--config=configs/digits.py", *OVERRIDES])
+    values = flags.FlagValues()
+    sweep.define_flags(values)
+    values(["sweep", f"--out={out}", *extra])
+    return sweep.main(None, "configs/digits.py", values)
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_runs_are_made_skipped_and_reported(tmp_path, monkeypatch, capsys):
+    arguments = ("--methods=individual,fedavg", "--seeds=0,1", "--baseline=fedavg")
+    assert run(monkeypatch, tmp_path, *arguments) == 0
+    names = ["individual-s0", "fedavg-s0", "individual-s1", "fedavg-s1"]
+    for name in names:
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        assert name == f"{config['method']['name']}-s{config['seed']}"
+        assert json.loads((tmp_path / name / "summary.json").read_text())["complete"]
+    table = list(csv.DictReader((tmp_path / "report" / "table.csv").open()))
+    assert len(table) == 2, "seeds are shown as one"
+    capsys.readouterr()
+    before = {name: (tmp_path / name / "metrics.jsonl").stat().st_mtime_ns for name in names}
+    assert run(monkeypatch, tmp_path, *arguments) == 0
+    assert capsys.readouterr().out.count("this run is finished") == 4
+    assert before == {name: (tmp_path / name / "metrics.jsonl").stat().st_mtime_ns for name in names}
+
+
+def test_runs_differ_in_method_cache_and_seed_alone():
+    runs = sweep.plan("configs/digits.py", ["--config.lr=0.05"], ["dsfl", "dsfl+cache", "scarlet"], ["0", "1"])
+    assert [name for name, _ in runs] == [
+        "dsfl-s0", "dsfl+cache-s0", "scarlet-s0", "dsfl-s1", "dsfl+cache-s1", "scarlet-s1"
+    ]  # fmt: skip
+    assert [config.cache.duration for _, config in runs] == [None, 10, 10] * 2
+    assert [config.seed for _, config in runs] == [0] * 3 + [1] * 3
+    assert {config.lr for _, config in runs} == {0.05}
+
+
+def test_everything_is_checked_before_anything_runs(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="did you mean dsfl"):
+        run(monkeypatch, tmp_path / "out", "--methods=individual,dslf")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--methods=individual,fedavg", "--baseline=dsfl"), "'dsfl' is not among the runs"),
+        (("--methods=individual,fedavg", "--targets=0.5,30"), "target 30 is not an accuracy"),
+        (("--methods=individual,fedavg", "--targets=half"), "--targets takes accuracies"),
+        (("--methods=scarlet,scarlet+cache",), "the same config and the same seed"),
+    ],
+)
+def test_what_the_report_would_refuse_is_refused_before_anything_runs(tmp_path, monkeypatch, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        run(monkeypatch, tmp_path / "out", *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_that_would_overwrite_something_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "thesis.md").write_text("mine")
+    with pytest.raises(UserError, match="is not a report made by this program"):
+        run(monkeypatch, tmp_path, "--methods=individual")
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("baseline", ["dsfl", "DS-FL + cache", "dsfl+cache", "scarlet-s1", "SCARLET"])
+def test_the_baselines_of_a_report_are_those_of_its_sweep(baseline, tmp_path, monkeypatch):
+    """A report fails where the runs left nothing: so does the sweep, which got that far."""
+    monkeypatch.setattr(experiment, "run", lambda config, workdir: workdir.mkdir(parents=True))
+    arguments = ("--methods=scarlet,dsfl,dsfl+cache", "--seeds=0,1", f"--baseline={baseline}")
+    assert run(monkeypatch, tmp_path, *arguments) == 1
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    ("path", "argv", "methods", "seeds", "sentence"),
+    [
+        ("configs/digits.py", [], [], ["0"], "--methods is missing"),
+        ("configs/digits.py", [], ["dsfl", "dsfl"], ["0"], "dsfl twice"),
+        ("configs/digits.py", [], ["dsfl"], ["0", "x"], "whole numbers"),
+        ("configs/digits.py", [], ["dsfl"], ["0", "²"], "whole numbers"),
+        ("configs/digits.py", [], ["dsfl"], ["1", "01"], "a number twice"),
+        ("configs/digits.py", [], ["dsfl", ""], ["0"], "nothing between two commas"),
+        ("configs/digits.py", [], [""], ["0"], "--methods is missing"),
+        ("configs/digits.py", [], ["dsfl"], [], "whole numbers"),
+        ("configs/digits.py", ["--config.seed=1"], ["dsfl"], ["0"], "chooses methods and seeds"),
+        ("configs/digits.py:cfd", ["--config.lr=1"], ["dsfl"], ["0"], "name configs/digits.py alone"),
+    ],
+)
+def test_refusals(path, argv, methods, seeds, sentence):
+    with pytest.raises(UserError, match=sentence):
+        sweep.plan(path, argv, methods, seeds)

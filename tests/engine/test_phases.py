@@ -1,0 +1,83 @@
+"""Phases: recorded without computing, named, and every one of them lowered for CUDA."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from scarlet_jax import build
+from scarlet_jax.engine import fleet, phases
+from scarlet_jax.types import Data, Split
+from tests.support.harness import tiny
+
+CACHED = [(name, duration) for name in build.DISTILLATION for duration in (0, 2)]
+CASES = [*CACHED, *((name, None) for name in build.OTHERS)]
+
+# What JAX itself lowers to a call for CUDA. Everything else would be looked up at run time: a kernel of ours for CPU is
+# not found there.
+ALLOWED = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "cu_threefry2x32_ffi"}
+
+
+def shapes(clients, train=30, classes=10):
+    """Data of a small federation, as shapes: gray images of 8 x 8 pixels."""
+
+    def array(*shape, dtype="int32"):
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    def image(n):
+        return array(n, 8, 8, 1, dtype="uint8")
+
+    def split(n):
+        return Split(array(clients, n), array(clients))
+
+    n = clients * train
+    return Data(
+        image(n), array(n), image(50), array(50), image(40), image(0), split(train), split(1), split(50 // clients)
+    )
+
+
+def recorded(config, mesh=None):
+    mesh = mesh or fleet.make_mesh()
+    data = phases.abstract(shapes(config.num_clients), jax.sharding.NamedSharding(mesh, fleet.REPLICATED))
+    return phases.record(build.make_algorithm(config, data, 10, mesh), data, data)
+
+
+def case(name, duration, **fields):
+    config = tiny(**{"public_size": 40, "model.conv": "grouped", "clients_per_chunk": 2} | fields)
+    config.method.name, config.cache.duration = name, duration
+    return config
+
+
+def custom_calls(call):
+    text = call.traced.lower(lowering_platforms=("cuda",)).as_text()
+    return set(re.findall(r"custom_call @(\w+)", text))
+
+
+@pytest.mark.parametrize(("name", "duration"), CASES)
+def test_every_phase_of_every_method_lowers_for_cuda(name, duration):
+    share = 1.0 if name == "centralized" else 0.5
+    calls = recorded(case(name, duration, participation=share))
+    names = [call.name for call in calls]
+    assert names[:1] == ["init"] and names[-1:] == ["evaluate server"]
+    assert any(name.startswith("train") for name in names) and len(set(names)) == len(names)
+    for call in calls:
+        assert custom_calls(call) <= ALLOWED, call.name
+
+
+@pytest.mark.parametrize("conv", ["grouped", "gemm", "winograd", "xla"])
+def test_every_convolution_lowers_for_cuda(conv):
+    fields = {"model.client": "cnn", "model.server": "cnn", "model.conv": conv}
+    for call in recorded(case("scarlet", 2, **fields)):
+        assert custom_calls(call) <= ALLOWED, call.name
+
+
+def test_a_call_of_our_own_for_cpu_is_seen():
+    from scarlet_jax.models.conv.forms import Geometry
+    from scarlet_jax.models.conv.native import ops
+
+    phase = phases.Phase("native", lambda x, w: ops.conv(Geometry(1, 1))(x, w))
+    with phases.recording() as calls:
+        phase(jnp.zeros((2, 8, 8, 16)), jnp.zeros((3, 3, 16, 16)))
+    (call,) = calls
+    assert custom_calls(call) == {"scarlet_conv_forward"}

@@ -1,0 +1,99 @@
+"""A run looked at before it is begun: what is printed is checked against the arrays of a real start."""
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+
+import launch
+from scarlet_jax import build
+from scarlet_jax.data import federation
+from scarlet_jax.engine import windows
+from scarlet_jax.engine.feed import Feed
+from scarlet_jax.errors import UserError
+from scarlet_jax.preview import compiled, dry_run
+from tests.support.harness import tiny
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return dry_run.prepare(tiny(participation=0.5))
+
+
+def test_shapes_and_bytes_are_those_of_the_real_thing(plan):
+    loaded = federation.load(plan.config)
+    algorithm = build.make_algorithm(plan.config, loaded.data, loaded.num_classes, plan.mesh)
+    state = algorithm.init(loaded.data)
+    for shape, array in zip(jax.tree.leaves(plan.state), jax.tree.leaves(state), strict=True):
+        assert (shape.shape, shape.dtype, shape.sharding) == (array.shape, array.dtype, array.sharding)
+    arrays = jax.tree.leaves((state, loaded.data))
+    assert plan.resident == sum(np.asarray(a).nbytes for a in arrays)
+
+
+def test_a_round_on_shapes_runs_the_phases_of_a_round_on_arrays(plan):
+    names = [call.name for call in plan.calls]
+    assert names == [
+        "init", "plan", "train mlp: gather", "train mlp: room", "train mlp", "train mlp: scatter", "server",
+        "participants", "evaluate mlp: gather", "evaluate mlp: room", "evaluate mlp", "evaluate server",
+    ]  # fmt: skip
+
+
+def test_of_images_that_stay_on_the_host_it_counts_what_is_sent(plan):
+    fed = dry_run.prepare(tiny(participation=0.5, data__device_budget_mb=0.001))
+    names = [call.name for call in plan.calls]
+    assert [call.name for call in fed.calls] == [*names[:-1], "evaluate server: piece", names[-1]]
+    data = federation.load(fed.config).data
+    real = Feed(data, fed.algorithm.schedule, 0.001, fed.mesh)
+    assert fed.resident == compiled.device_bytes(fed.state) + real.device_bytes != plan.resident
+    (shapes,) = (call.args[-1] for call in fed.calls if call.name == "train mlp")
+    given = windows.fetch(real.training(1), fed.algorithm.schedule.layouts[0], 0)
+    for shape, array in zip(jax.tree.leaves(shapes), jax.tree.leaves(given), strict=True):
+        assert (shape.shape, shape.dtype, shape.sharding) == (array.shape, array.dtype, array.sharding)
+
+
+def test_the_peak_is_what_stays_and_the_largest_phase(plan):
+    small, large = (compiled.Program(n, 10, 1, t, {}, {}, {}, "") for n, t in (("small", 5), ("large", 90)))
+    assert compiled.peak(1000, [small, large]) == (1091, "large")
+    hungry = small._replace(name="hungry", arguments=2000)
+    assert compiled.peak(1000, [hungry, large]) == (2006, "hungry"), "arguments that do not stay count too"
+
+
+def test_what_it_prints(capsys):
+    dry_run.run(tiny(**{"num_clients": 6}))
+    text = capsys.readouterr().out
+    parameters = 64 * 128 + 128 + 128 * 10 + 10  # of the MLP: two layers with biases, 8x8 images, 10 classes
+    assert f"{parameters:,}" in text and "K = 6 clients" in text
+    for expected in ("reference", "wire", "train mlp", "evaluate server", "most at once on a device"):
+        assert expected in text
+
+
+@pytest.mark.parametrize("method", ["fedavg", "individual", "centralized"])
+def test_methods_without_labels_print_what_they_send(method, capsys):
+    config = tiny(**{"method.name": method})
+    config.cache.duration = None
+    plan = dry_run.prepare(config)
+    lines = dry_run._traffic(plan)
+    assert len(lines) == {"fedavg": 3, "individual": 3, "centralized": 1}[method]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_known_data_set_is_not_read(monkeypatch):
+    from configs import cifar10
+
+    monkeypatch.setattr(federation, "load", lambda config: pytest.fail("read"))
+    config = cifar10.get_config()
+    config.private_val_ratio, config.public_val_ratio, config.data.train_size = 0.2, 0.1, 20_000
+    data, classes = dry_run.data_shapes(config)
+    assert classes == 10 and data.private_image.shape == (20_000, 32, 32, 3)
+    assert (data.train.rows.shape, data.val.rows.shape, data.test.rows.shape) == ((100, 160), (100, 40), (100, 100))
+    assert (len(data.public_image), len(data.public_val_image)) == (9_000, 1_000)
+
+
+def test_a_target_wants_a_dry_run():
+    flag_values = flags.FlagValues()
+    launch.define_flags(flag_values)
+    flag_values(["launch.py", "--target=H100"])
+    with pytest.raises(UserError, match="H100.*--dry_run"):
+        launch.main(tiny(), "configs/digits.py", flag_values)

@@ -1,0 +1,82 @@
+"""A run that does not fit is refused before it starts, with a chunk size that fits."""
+
+import re
+
+import jax
+import pytest
+
+import scarlet_jax
+from scarlet_jax import build
+from scarlet_jax.data import federation
+from scarlet_jax.engine import fleet
+from scarlet_jax.engine.feed import Feed, outline
+from scarlet_jax.errors import UserError
+from scarlet_jax.preview import memory
+from tests.support.compiling import compiling_quickly
+from tests.support.harness import tiny
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+# A hundred images a client: batches are full, and most of the memory.
+MODEL = {"num_clients": 12, "clients_per_chunk": 12, "data.train_size": 1200}
+
+
+@pytest.fixture(scope="module")
+def needs():
+    """Chunk size -> bytes, of compiled programs."""
+    config, mesh = tiny(**MODEL), fleet.make_mesh(jax.devices()[:1])
+    loaded = federation.load(config)
+
+    def need(chunk):
+        config.clients_per_chunk = chunk
+        algorithm = build.make_algorithm(config, loaded.data, loaded.num_classes, mesh)
+        return memory.need(algorithm, Feed(outline(loaded.data), algorithm.schedule, 0, mesh), mesh)[0]
+
+    with compiling_quickly():
+        return {chunk: need(chunk) for chunk in (1, 4, 12)}
+
+
+def test_larger_chunks_need_more(needs):
+    assert needs[1] < needs[4] < needs[12]
+
+
+def test_the_sentence_names_a_chunk_size_that_fits(needs, tmp_path, monkeypatch):
+    limit = (needs[4] + needs[12]) // 2
+    monkeypatch.setattr(memory, "device_limit", lambda mesh: limit)
+    with pytest.raises(UserError, match="clients_per_chunk is 12") as refusal:
+        scarlet_jax.run(tiny(**MODEL, rounds=1), tmp_path / "run")
+    found = re.search(r"--config.clients_per_chunk=(\d+) fits", str(refusal.value))
+    assert found and 4 <= int(found[1]) < 12
+    chunk = int(found[1])
+    summary = scarlet_jax.run(tiny(**MODEL | {"clients_per_chunk": chunk}, rounds=1), tmp_path / "run")
+    assert summary["complete"], "and the refusal left nothing that is in the way"
+
+
+def test_where_nothing_fits_it_says_so(needs, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "device_limit", lambda mesh: needs[1] - 1)
+    with pytest.raises(UserError, match="even 1 does not fit"):
+        scarlet_jax.run(tiny(**MODEL, rounds=1), tmp_path / "run")
+
+
+@pytest.mark.parametrize("fixed", [0, 90, 600])
+def test_the_chunk_size_fits_and_is_near_the_largest(fixed):
+    for limit in range(10, fixed + 1300, 37):
+        check_near_the_largest(limit, fixed)
+
+
+def check_near_the_largest(limit, fixed):
+    def need(chunk):
+        return fixed + 20 * chunk + 5 * (chunk % 4)  # not quite a line, as layouts are not
+
+    most = need(64)
+    if most <= limit:
+        return
+    fits = memory.smaller_chunk(need, 64, most, limit)
+    best = max((chunk for chunk in range(1, 64) if need(chunk) <= limit), default=None)
+    assert (fits is None) == (best is None)
+    assert fits is None or (need(fits) <= limit and fits >= best - 4)
+
+
+def test_a_cpu_has_a_limit_and_its_devices_share_it():
+    mesh = fleet.make_mesh(jax.devices()[:1])
+    assert 1e8 < memory.device_limit(mesh) < 1e14

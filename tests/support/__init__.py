@@ -1,0 +1,1 @@
+"""What tests share: small federations, golden numbers, fake data sets, quick compilation."""
