@@ -101,6 +101,7 @@ def read(name: str, files: tuple[Path, ...]) -> Source:
             raise ValueError(f"{len(class_names)} class names, or one of more than {_MOST_NAME} letters")
     except (*packed.DAMAGE, pickle.UnpicklingError, LookupError, TypeError, AttributeError) as error:
         where = files[0] if is_archive else files[0].parent
+        packed.check_readable(files, error)
         raise UserError(
             f"{where} is damaged or is not the published {name} ({type(error).__name__}: "
             f"{names.in_sentence(error)}); delete it and run again, or fetch it anew."

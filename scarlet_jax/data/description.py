@@ -34,6 +34,7 @@ def check(name: str, folder: Path) -> tuple[str, ...]:
     except UserError as error:
         raise UserError(f"data set {name!r} in {folder} cannot be read: {error}") from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        packed.check_readable(sorted(folder.iterdir()) if folder.is_dir() else [folder], error)
         reason = names.in_sentence(error) if isinstance(error, OSError | ValueError) else "it is not as TFDS writes it"
         raise UserError(f"data set {name!r} in {folder} cannot be read ({reason}); prepare it again.") from error
     if form != "array_record":

@@ -91,6 +91,7 @@ def _explained(file: str, form: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UserError(f"there is no file {file}.") from error
     except packed.DAMAGE as error:
+        packed.check_readable([Path(file)], error)
         reason = names.in_sentence(error) if str(error) else type(error).__name__
         raise UserError(f"{file} is not a readable {form} of plain arrays ({reason}); NumPy writes one.") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import io
 import json
@@ -13,12 +14,13 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from scarlet_jax import names
 from scarlet_jax.errors import UserError
+from scarlet_jax.system_errors import fault_of, sentence
 
 CHUNK = 1 << 20  # bytes read at a time
 # What damaged or hostile archives make the readers raise.
@@ -64,6 +66,29 @@ def check_regular(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "directory" if stat.S_ISDIR(mode) else "named pipe" if stat.S_ISFIFO(mode) else "device or socket"
         raise UserError(f"{names.of_file(path)} is a {kind}, not a file.")
+
+
+def check_readable(paths: Iterable[Path], error: Exception) -> None:
+    """Refuse files that the system does not let be read: they are not damaged, whatever a library makes of that.
+
+    Args:
+      paths: what was read when `error` came up. One that is missing is no fault here.
+      error: as a library raised it.
+
+    Raises:
+      UserError: the system's reason, and the file.
+    """
+    fault = fault_of(error)
+    for path in paths:  # a library may have hidden the reason in words of its own
+        try:
+            with contextlib.nullcontext() if path.is_dir() else open(path, "rb") as file:
+                if file is not None:
+                    file.read(1)
+        except OSError as refused:
+            fault = fault_of(refused)
+            break
+    if fault is not None and fault.code not in (None, errno.ENOENT, errno.EISDIR, errno.ENOMEM, errno.EINVAL):
+        raise UserError(sentence(fault, "reading a data set")) from error
 
 
 def check_size(size: int, most: int) -> None:

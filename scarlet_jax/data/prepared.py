@@ -144,6 +144,7 @@ def _explained(name: str, folder: Path) -> Iterator[None]:
     except UserError as error:
         raise UserError(f"data set {name!r} in {folder} cannot be used: {str(error).rstrip('.')}.") from error
     except Exception as error:
+        packed.check_readable(sorted(folder.iterdir()) if folder.is_dir() else [folder], error)
         reason = names_.in_sentence((str(error).strip() or repr(error)).splitlines()[0], 200)[1:-1]
         raise UserError(
             f"data set {name!r} in {folder} cannot be read ({type(error).__name__}: {reason}); prepare it again."

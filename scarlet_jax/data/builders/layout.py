@@ -41,6 +41,7 @@ class Files:
         try:
             return self._readers[name]()
         except packed.DAMAGE as error:
+            packed.check_readable([self.where / name if self.where.is_dir() else self.where], error)
             raise UserError(f"{name} in {self.where} is damaged ({_first_line(error)}); fetch it anew.") from error
 
     def image(self, name: str) -> bytes:
@@ -99,6 +100,7 @@ def opened(path: Path, folder: str) -> Iterator[Files]:
                     readers[name.removeprefix("./")] = functools.partial(_extract, tar, offset, size)
                 packed.read_to_end(tar, _MOST_BYTES)
         except packed.DAMAGE as error:
+            packed.check_readable([path], error)
             reason = _first_line(error)
             raise UserError(f"{path} is damaged or is no zip or tar archive ({reason}); fetch it anew.") from error
         inside = {
