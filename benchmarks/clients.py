@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from scarlet_jax.engine import fleet
+from scarlet_jax.engine import layout as layouts
 from scarlet_jax.engine.learner import Augmentation, Learner, Training, sgd
 from scarlet_jax.models import build_model
 
@@ -25,9 +26,9 @@ class Clients:
     def __init__(self, model: str, conv: str, batch: int):
         training = Training(1, batch, sgd(1e-3, 0.0, 0.0))
         learner = Learner(build_model(model, 10, conv), training, training, Augmentation(False, False, False, False))
-        layout = fleet.make_layout(fleet.make_mesh(), CLIENTS, CLIENTS, 1)
+        layout = layouts.make_layout(layouts.make_mesh(), CLIENTS, CLIENTS, 1)
         one = jax.jit(lambda key: learner.init(key, (32, 32, 3)))(jax.random.key(0))
-        stacked = NamedSharding(layout.mesh, fleet.CLIENTS)
+        stacked = NamedSharding(layout.mesh, layouts.CLIENTS)
         stack = jax.jit(lambda m: jax.tree.map(lambda a: jnp.stack([a] * layout.stored), m), out_shardings=stacked)
         self._models = {"train": stack(one), "infer": stack(one)}
         self._ids = fleet.participant_ids(layout, jnp.arange(CLIENTS))

@@ -15,8 +15,8 @@ import jax
 from benchmarks import round as whole_round
 from benchmarks.common import alternate, seconds, write
 from scarlet_jax.engine.feed import Feed, image_bytes
+from scarlet_jax.methods.base import Algorithm
 from scarlet_jax.runtime import backend
-from scarlet_jax.types import Algorithm
 
 ROUNDS = 2  # of one measurement
 

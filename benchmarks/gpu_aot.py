@@ -25,6 +25,7 @@ from jax.sharding import NamedSharding
 from benchmarks.hlo_bytes import accessed
 from configs import cifar10
 from scarlet_jax.engine import fleet, phases
+from scarlet_jax.engine.layout import CLIENTS, REPLICATED, make_layout
 from scarlet_jax.engine.learner import Augmentation, Learner, Training, sgd
 from scarlet_jax.models import build_model
 from scarlet_jax.preview import cards, compiled, dry_run
@@ -47,8 +48,8 @@ def training_step(target: str, conv: str, dtype: str, remat: bool, chunk: int) -
     training = Training(1, BATCH, sgd(0.1, 0.0, 0.0))
     model = build_model("resnet20", CLASSES, conv, dtype, remat)
     learner = Learner(model, training, training, Augmentation(True, True, True, True))
-    layout = fleet.make_layout(mesh, chunk * mesh.size, chunk * mesh.size, chunk)
-    stacked, replicated = (NamedSharding(mesh, spec) for spec in (fleet.CLIENTS, fleet.REPLICATED))
+    layout = make_layout(mesh, chunk * mesh.size, chunk * mesh.size, chunk)
+    stacked, replicated = (NamedSharding(mesh, spec) for spec in (CLIENTS, REPLICATED))
 
     def client(model, number, active, image, label):
         rows = number * BATCH + jnp.arange(BATCH)

@@ -13,12 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.common import alternate, seconds, write
-from scarlet_jax.engine import fleet
 from scarlet_jax.protocol import cache as caching
 from scarlet_jax.protocol import ledger
-from scarlet_jax.protocol.round import Protocol, Settings
+from scarlet_jax.protocol.draws import Draws, GroupSize
+from scarlet_jax.protocol.round import Labels, Protocol, Settings
 from scarlet_jax.protocol.sharpen import enhanced_era, masked_mean
-from scarlet_jax.types import Labels
 
 PUBLIC, PER_ROUND, DURATION, BETA = 2_000, 1_000, 2, 2.0
 ROUNDS = 10  # measured together, after as many that fill the cache: hits, expiry and catch-up all occur
@@ -30,9 +29,8 @@ class Ours:
 
     def __init__(self, clients: int, classes: int):
         participants = int(clients * PARTICIPATION)
-        layout = fleet.make_layout(fleet.make_mesh(jax.devices()[:1]), clients, participants, 1)
-        settings = Settings(0, clients, PER_ROUND, classes, DURATION, "drop", 1.0, 32)
-        self.protocol = Protocol(settings, (layout,), PUBLIC)
+        draws = Draws(0, (GroupSize(clients, participants),), PUBLIC, PER_ROUND)
+        self.protocol = Protocol(draws, Settings(classes, DURATION))
         self.codec = ledger.soft_label(ledger.Channel(classes, 32, False))
         self.format = ledger.make_format(self.codec, self.codec, True)
         self.classes = classes

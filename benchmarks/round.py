@@ -20,7 +20,8 @@ from benchmarks.common import alternate, seconds, write
 from configs import cifar10_small
 from scarlet_jax import build
 from scarlet_jax.data import federation as federation_data
-from scarlet_jax.engine import fleet, phases
+from scarlet_jax.engine import phases
+from scarlet_jax.engine.layout import REPLICATED
 from scarlet_jax.models import resolve_conv
 from scarlet_jax.runtime import backend
 
@@ -45,7 +46,7 @@ class Rounds:
 
     def __init__(self, conv: str):
         self.algorithm, data, mesh = make(conv)
-        self.data = jax.device_put(data, NamedSharding(mesh, fleet.REPLICATED))
+        self.data = jax.device_put(data, NamedSharding(mesh, REPLICATED))
         self.state = self.algorithm.init(self.data)
         for _ in range(2):  # the first has no list to distil from
             self()

@@ -33,7 +33,7 @@ def one(model: str, clients: int) -> dict[str, object]:
     from configs import digits
     from scarlet_jax import build
     from scarlet_jax.data import federation as federation_data
-    from scarlet_jax.engine import fleet
+    from scarlet_jax.engine.layout import REPLICATED
     from scarlet_jax.models import resolve_conv
     from scarlet_jax.runtime import backend
 
@@ -48,7 +48,7 @@ def one(model: str, clients: int) -> dict[str, object]:
     federation = federation_data.load(config)
     mesh = build.make_mesh(config)
     algorithm = build.make_algorithm(config, federation.data, federation.num_classes, mesh)
-    data = jax.device_put(federation.data, NamedSharding(mesh, fleet.REPLICATED))
+    data = jax.device_put(federation.data, NamedSharding(mesh, REPLICATED))
     state = algorithm.init(data)
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     taken = []

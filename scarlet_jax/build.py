@@ -1,4 +1,4 @@
-"""Config -> Algorithm. The only module beside `experiment` and `plan` that sees a ConfigDict."""
+"""From a config to what a run computes: the algorithm, the mesh of devices, the byte planner."""
 
 from __future__ import annotations
 
@@ -12,45 +12,19 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from scarlet_jax.engine import fleet
+from scarlet_jax.engine.layout import make_layout
+from scarlet_jax.engine.layout import make_mesh as mesh_of
 from scarlet_jax.engine.learner import Augmentation, Learner, Training, kl_divergence, sgd
 from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.errors import UserError, bad_field
-from scarlet_jax.methods import distillation
-from scarlet_jax.methods.centralized import centralized
-from scarlet_jax.methods.cfd import cfd
-from scarlet_jax.methods.comet import comet
-from scarlet_jax.methods.dsfl import dsfl
-from scarlet_jax.methods.fedavg import fedavg
-from scarlet_jax.methods.feddf import feddf
-from scarlet_jax.methods.individual import individual
-from scarlet_jax.methods.scarlet import scarlet
-from scarlet_jax.methods.selective_fd import selective_fd
-from scarlet_jax.methods.setup import Setup
+from scarlet_jax.methods import METHODS, distillation, load
+from scarlet_jax.methods.base import Algorithm, Method
 from scarlet_jax.models import LEAST_SIDE, build_model
 from scarlet_jax.options import fields
+from scarlet_jax.protocol.draws import Draws, GroupSize
+from scarlet_jax.protocol.planner import Planner, Shares
 from scarlet_jax.protocol.round import Settings
-from scarlet_jax.types import Algorithm, Data, Method
-
-# One line per method: its builder, whose parameters are its fields under config.method, with their defaults.
-DISTILLATION: dict[str, Callable[..., Method]] = {
-    "scarlet": scarlet,
-    "dsfl": dsfl,
-    "cfd": cfd,
-    "comet": comet,
-    "selective_fd": selective_fd,
-}
-# These are given the run's Setup first, and make an Algorithm of their own.
-OTHERS: dict[str, Callable[..., Algorithm]] = {
-    "fedavg": fedavg,
-    "feddf": feddf,
-    "individual": individual,
-    "centralized": centralized,
-}
-METHODS: dict[str, Callable[..., Any]] = DISTILLATION | OTHERS
-SERVERLESS = ("individual",)  # no server model
-ONE_ARCHITECTURE = ("fedavg", "feddf", "centralized")  # one model is averaged, or trained; clients keep none
-NO_DISTILLATION = ("fedavg", "individual", "centralized")
+from scarlet_jax.types import Data
 
 
 class ModelGroup(NamedTuple):
@@ -70,7 +44,7 @@ def check(config: config_dict.ConfigDict) -> None:
     """
     name = config.method.name
     build = _builder(config)
-    if name in DISTILLATION:
+    if METHODS[name].distils:
         build()
         if name == "cfd" and config.kd_epochs == 0:
             raise bad_field(
@@ -82,7 +56,7 @@ def check(config: config_dict.ConfigDict) -> None:
     if name == "centralized" and config.participation != 1:
         raise bad_field("participation", config.participation, "1", "but centralized trains on the images of all")
     groups = model_groups(config)
-    if name in ONE_ARCHITECTURE:
+    if METHODS[name].one_architecture:
         names = {group.name for group in groups} | {config.model.server}
         if len(names) > 1:
             raise bad_field(
@@ -100,7 +74,7 @@ def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
       UserError: names the field and the least size.
     """
     used = [("client", group.name) for group in model_groups(config)]
-    if config.method.name not in SERVERLESS:
+    if METHODS[config.method.name].server:
         used.append(("server", config.model.server))
     for field, name in used:
         least = LEAST_SIDE[name]
@@ -118,36 +92,59 @@ def make_method(config: config_dict.ConfigDict) -> Method:
     Raises:
       UserError: unknown name, a field that this method does not have, or not a distillation method.
     """
-    if config.method.name in OTHERS:
-        raise bad_field("method.name", config.method.name, _listed(DISTILLATION), "which sends no soft labels")
-    return _builder(config)()
+    build = _builder(config)
+    if not METHODS[config.method.name].distils:
+        listed = _listed(name for name, entry in METHODS.items() if entry.distils)
+        raise bad_field("method.name", config.method.name, listed, "which sends no soft labels")
+    return build()
 
 
-def cache_duration(config: config_dict.ConfigDict, method: Method) -> int:
+def cache_duration(config: config_dict.ConfigDict) -> int:
     """D: the config's, or the method's own where the config leaves it open."""
-    return method.duration if config.cache.duration is None else config.cache.duration
+    return durations(config)["duration"]
 
 
 def durations(config: config_dict.ConfigDict) -> dict[str, int]:
     """D as the run has it ("duration"), and the method's own, which an open `cache.duration` takes ("own")."""
-    if config.method.name in OTHERS:
-        return {"duration": 0, "own": 0}
-    method = make_method(config)
-    return {"duration": cache_duration(config, method), "own": method.duration}
+    own = METHODS[config.method.name].duration
+    return {"duration": own if config.cache.duration is None else config.cache.duration, "own": own}
 
 
-def settings(config: config_dict.ConfigDict, method: Method, num_classes: int) -> Settings:
+def settings(config: config_dict.ConfigDict, num_classes: int) -> Settings:
     """The protocol's numbers."""
     return Settings(
-        seed=config.seed,
-        num_clients=config.num_clients,
-        public_per_round=config.public_per_round,
         num_classes=num_classes,
-        duration=cache_duration(config, method),
+        duration=cache_duration(config),
         on_expiry=config.cache.on_expiry,
         cache_ratio=config.cache.ratio,
         label_bits=config.comm.label_bits,
     )
+
+
+def draws(config: config_dict.ConfigDict) -> Draws:
+    """Who takes part, and what is drawn."""
+    groups = tuple(GroupSize(group.clients, group.participants) for group in model_groups(config))
+    public_size = fields.kept(config.public_size, config.public_val_ratio)
+    return Draws(config.seed, groups, public_size, config.public_per_round)
+
+
+def make_planner(
+    config: config_dict.ConfigDict, num_classes: int, shares: Shares | None = None, memory: int | None = None
+) -> Planner:
+    """The byte planner of a validated config.
+
+    Args:
+      config: of configs/base.py's fields.
+      num_classes: C of the private data.
+      shares: of what a method that selects sends and keeps; None: all.
+      memory: bytes that may be used; None: any number.
+
+    Raises:
+      UserError: the method sends no soft labels.
+    """
+    method = make_method(config)
+    how = method.uplink, method.downlink, method.answers is not None
+    return Planner(config.rounds, draws(config), settings(config, num_classes), *how, shares, memory)
 
 
 def num_participants(config: config_dict.ConfigDict) -> int:
@@ -162,13 +159,13 @@ def evaluates_all(config: config_dict.ConfigDict) -> bool:
 
 def method_fields(config: config_dict.ConfigDict) -> list[str]:
     """The fields of a config that its method reads, as in "method.beta"."""
-    return [f"method.{name}" for name in inspect.signature(METHODS[config.method.name]).parameters if name != "setup"]
+    return [f"method.{name}" for name in inspect.signature(load(METHODS[config.method.name].builder)).parameters]
 
 
 def make_mesh(config: config_dict.ConfigDict) -> Mesh:
     """Over all devices; over the first where one model is all there is, which the others could only train as well."""
     alone = config.num_clients == 1 or config.method.name == "centralized"
-    return fleet.make_mesh(jax.devices()[:1] if alone and jax.process_count() == 1 else None)
+    return mesh_of(jax.devices()[:1] if alone and jax.process_count() == 1 else None)
 
 
 def model_groups(config: config_dict.ConfigDict) -> list[ModelGroup]:
@@ -210,34 +207,33 @@ def model_groups(config: config_dict.ConfigDict) -> list[ModelGroup]:
 def model_names(config: config_dict.ConfigDict) -> set[str]:
     """Architectures that the run trains: the groups', and the server's where the method has a server model."""
     own = {group.name for group in model_groups(config)}
-    return own if config.method.name == "individual" else own | {config.model.server}
+    return own | {config.model.server} if METHODS[config.method.name].server else own
 
 
 def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int, mesh: Mesh) -> Algorithm:
     """Everything a run computes, for a validated config and NumPy data (or, to record its phases, their shapes)."""
-    build = _builder(config)
-    method = build() if config.method.name in DISTILLATION else None
-    learners = functools.partial(_learner, config, num_classes)
+    entry = METHODS[config.method.name]
+    made = _builder(config)()
+    loss = (made.kd_loss if entry.distils else None) or kl_divergence
+    learner = functools.partial(_learner, config, num_classes, _gradient(config))
     groups, first = [], 0
     for group in model_groups(config):
         chunk = bounded_chunk(config.clients_per_chunk or default_chunk(group.clients, mesh), [group])
-        layout = fleet.make_layout(mesh, group.clients, group.participants, chunk, first)
-        loss = (method.kd_loss if method else None) or kl_divergence
-        groups.append(Group(group.name, learners(group.name, loss), layout))
+        layout = make_layout(mesh, group.clients, group.participants, chunk, first)
+        groups.append(Group(group.name, learner(group.name, loss), layout))
         first += group.clients
     population = Population(
         config.seed,
         groups,
-        learners(config.model.server, kl_divergence),
+        learner(config.model.server, kl_divergence) if entry.server else None,
         tuple(data.private_image.shape[1:]),
         config.same_init,
         mesh,
-        evaluate_all=config.eval_clients == "all",
+        entry.own_models,
+        config.eval_clients == "all",
     )
-    setup = Setup(config.seed, config.num_clients, num_classes, config.public_per_round, population, data)
-    if method is None:
-        return build(setup)
-    return distillation.make(method, setup, settings(config, method, num_classes))
+    arguments = population, draws(config), settings(config, num_classes), data
+    return distillation.make(made, *arguments) if entry.distils else made(*arguments)
 
 
 def choose_chunk(config: config_dict.ConfigDict, mesh: Mesh, before: int = 0) -> int:
@@ -260,17 +256,19 @@ def default_chunk(num_clients: int, mesh: Mesh) -> int:
     return -(-own // -(-own // 32))
 
 
-def _learner(config, num_classes: int, name: str, kd_loss) -> Learner:
+def _learner(config, num_classes: int, gradient, name: str, kd_loss) -> Learner:
     augmentation = Augmentation(config.private_augment, config.public_augment, config.data.flip, config.data.crop)
     fit = Training(config.epochs, config.batch_size, sgd(config.lr, config.momentum, config.weight_decay))
     kd = Training(config.kd_epochs, config.kd_batch_size, sgd(config.kd_lr, config.kd_momentum, config.kd_weight_decay))
-    return Learner(
-        build_model(name, num_classes, config.model.conv, config.model.dtype, config.remat),
-        fit,
-        kd,
-        augmentation,
-        kd_loss,
-    )
+    model = build_model(name, num_classes, config.model.conv, config.model.dtype, config.remat)
+    learner = Learner(model, fit, kd, augmentation, kd_loss)
+    return learner if gradient is None else learner.with_gradient(gradient)
+
+
+def _gradient(config: config_dict.ConfigDict) -> Any:
+    """The method's change of the gradient of private training, or None."""
+    reference = METHODS[config.method.name].gradient
+    return load(reference)(**_given(config)) if reference else None
 
 
 def _builder(config: config_dict.ConfigDict) -> Callable[..., Any]:
@@ -280,12 +278,17 @@ def _builder(config: config_dict.ConfigDict) -> Callable[..., Any]:
         near = difflib.get_close_matches(str(name), METHODS, 1)
         raise bad_field("method.name", name, _listed(METHODS), f"(did you mean {near[0]}?)" if near else "")
     allowed = [field.removeprefix("method.") for field in method_fields(config)]
-    given = {key: value for key, value in config.method.items() if key != "name" and value is not None}
+    given = _given(config)
     for field, value in given.items():
         if field not in allowed:
             has = ", ".join(f"method.{key}" for key in allowed) or "no field of its own"
             raise bad_field(f"method.{field}", value, "open", f"but method {name} does not have it ({name} has {has})")
-    return functools.partial(METHODS[name], **given)
+    return functools.partial(load(METHODS[name].builder), **given)
+
+
+def _given(config: config_dict.ConfigDict) -> dict[str, Any]:
+    """The method's parameters that the user set."""
+    return {key: value for key, value in config.method.items() if key != "name" and value is not None}
 
 
 def _listed(names: Iterable[str]) -> str:

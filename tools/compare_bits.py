@@ -55,7 +55,7 @@ def combinations() -> dict[str, dict[str, object]]:
         "ratio": {"cache.duration": 1, "cache.ratio": 0.5, "participation": 0.5},
         "bits": {"cache.duration": 1, "comm.label_bits": 8},
         "augment": {"private_augment": True, "public_augment": True, "private_val_ratio": 0.2, "public_val_ratio": 0.2},
-        "fedprox": {"method.name": "fedavg", "method.prox_mu": 0.1},
+        "fedprox": {"method.name": "fedavg", "method.prox_mu": 0.1, "cache.duration": 0},
         "fed": {"data.device_budget_mb": 0.001},
     }.items():
         runs[f"scarlet-{name}"] = {"model.client": "cnn", "model.server": "cnn"} | fields

@@ -101,22 +101,22 @@ def own_table(result: PlanResult, no_cache: PlanResult) -> str:
 
 def variants_table(planner: Planner) -> str:
     """Totals over D, participation and expiry policy, one part for each ledger; the config's own values are marked."""
-    clients = planner.num_clients
-    shares = {fields.participants(clients, share): None for share in PARTICIPATIONS} | {planner.participants: None}
+    clients, own = planner.draws.num_clients, planner.draws.num_participants
+    shares = {fields.participants(clients, share): None for share in PARTICIPATIONS} | {own: None}
     participants = sorted(m for m in shares if m)
     cases = [(d, p) for d in sorted({*DURATIONS, planner.duration}) for p in (POLICIES if d else POLICIES[:1])]
     results = {case: planner.variants(*case, participants) for case in cases}
     head = ["D", "expiry", "requested"]
-    head += [f"M = {m:,}" + ("*" if m == planner.participants else "") for m in participants]
+    head += [f"M = {m:,}" + ("*" if m == own else "") for m in participants]
     blocks = []
     for ledger in results[0, POLICIES[0]][0].uplink_bytes:
         no_cache = [sum(r.total(ledger)) for r in results[0, POLICIES[0]]]
         rows = []
         for (duration, policy), row in results.items():
-            own = duration == planner.duration and (not duration or policy == planner.on_expiry)
+            chosen = duration == planner.duration and (not duration or policy == planner.settings.on_expiry)
             totals = [sum(r.total(ledger)) for r in row]
             cells = [f"{_bytes(t)} ({_ratio(t, base)})" for t, base in zip(totals, no_cache, strict=True)]
-            name = f"{duration}{'*' if own else ' '}"
+            name = f"{duration}{'*' if chosen else ' '}"
             rows.append([name, policy if duration else "-", f"{row[0].requested_share:.3f}", *cells])
         blocks.append("\n".join([f"{ledger} ledger", *_aligned(head, rows, left=0)]))
     title = (
@@ -137,6 +137,19 @@ def csv_text(result: PlanResult) -> str:
     writer.writerow(["round", *columns])
     writer.writerows(zip(range(len(result.requested)), *columns.values(), strict=True))
     return text.getvalue()
+
+
+def check_shares(planner: Planner, method: str) -> None:
+    """Refuse impossible shares, and shares of a method that does not select.
+
+    Raises:
+      UserError: names the flag.
+    """
+    for name, value in planner.shares._asdict().items():
+        if not 0 <= value <= 1:
+            raise UserError(f"--{name}_share is {value}; allowed is 0 to 1.")
+        if value != 1 and not planner.selects:
+            raise UserError(f"--{name}_share is {value}, but method {method} does not select samples; leave it out.")
 
 
 def check_new(path: Path) -> None:
@@ -208,10 +221,16 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
 
     # Many tiny steps: no accelerator is faster, and planning must not take memory from a training run on one.
     jax.config.update("jax_platforms", "cpu")
-    from scarlet_jax.protocol import planner as simulation
+    from scarlet_jax import build
+    from scarlet_jax.options.rules import validate
+    from scarlet_jax.preview import memory
+    from scarlet_jax.protocol.planner import Shares
 
-    shares = simulation.Shares(flag_values.inlier_share, flag_values.kept_share)
-    planner = simulation.Planner(config, num_classes, shares)
+    validate(config)
+    build.check(config)
+    shares = Shares(flag_values.inlier_share, flag_values.kept_share)
+    planner = build.make_planner(config, num_classes, shares, memory.host_limit())
+    check_shares(planner, config.method.name)
     result = planner.run()
     no_cache = planner.variants(0, result.on_expiry, [result.participants])[0]
     print(describe(config, num_classes, planner, result), end="\n\n", flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +11,30 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from scarlet_jax.engine import fleet, windows
+from scarlet_jax.engine.layout import CLIENTS, REPLICATED
 from scarlet_jax.engine.learner import Learner, Scores, kl_divergence
 from scarlet_jax.engine.phases import Phase
-from scarlet_jax.types import Data, Evaluation, ModelState, PublicValidation, PyTree
+from scarlet_jax.types import Data, ModelState, PyTree
 
 SERVER_BATCH = 250
 PIECE = 4  # batches of each device that are fed together where the test images stay on the host
+
+
+class PublicValidation(NamedTuple):
+    """The server model against its clients on public images it never distilled from."""
+
+    loss: jax.Array  # f32[] KL(mean of the clients evaluated || server), mean over samples
+    agreement: jax.Array  # f32[] share of samples on which their arg-max is the same
+
+
+class Evaluation(NamedTuple):
+    """Sums over samples; division by `samples` happens on the host. None where a method has no such model or data."""
+
+    server: Scores | None  # of f32[]
+    clients: Scores  # of f32[E], each client evaluated on its own test part
+    client_val: Scores  # of f32[E], each client evaluated on its own validation part
+    public_val: PublicValidation | None
+    ids: Any = None  # i32[E] the clients evaluated, ascending: the participants, or all
 
 
 class Part(NamedTuple):
@@ -44,7 +62,7 @@ class Evaluator:
         self.groups, self.server, self.mesh, self._own_models = groups, server, mesh, own_models
         self._fleets = [fleet.Fleet(self._one_client(g), g.layout, f"evaluate {g.name}", updates=False) for g in groups]
         self._piece = Phase("evaluate server: piece", self._piece_phase)
-        self._finish = Phase("evaluate server", self._finish_phase, out_shardings=NamedSharding(mesh, fleet.REPLICATED))
+        self._finish = Phase("evaluate server", self._finish_phase, out_shardings=NamedSharding(mesh, REPLICATED))
 
     def __call__(
         self, clients: tuple[ModelState, ...], server: ModelState | None, parts: Sequence[Part], data: Data
@@ -103,7 +121,7 @@ class Evaluator:
         test, val, probs = jax.tree.map(lambda *parts: jnp.concatenate(parts), *real)
         validation = None
         if probs is not None and self.server is not None:
-            probs = jax.lax.with_sharding_constraint(probs, NamedSharding(self.mesh, fleet.REPLICATED))
+            probs = jax.lax.with_sharding_constraint(probs, NamedSharding(self.mesh, REPLICATED))
             own = self.server.predict(server, data.public_val_image, jnp.arange(probs.shape[1]))
             mean = jnp.mean(probs, 0)
             agree = jnp.argmax(mean, -1) == jnp.argmax(own, -1)
@@ -122,7 +140,7 @@ class Evaluator:
             scores = self._batch_scores(server, data.test_image, data.test_label, rows)
         else:
             scores = jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)
-        scores = jax.lax.with_sharding_constraint(scores, NamedSharding(self.mesh, fleet.REPLICATED))
+        scores = jax.lax.with_sharding_constraint(scores, NamedSharding(self.mesh, REPLICATED))
         return jax.tree.map(lambda a: jnp.sum(a[:batches]), scores)
 
     def _batch_scores(self, server: ModelState, images, labels, rows) -> Scores:
@@ -133,8 +151,8 @@ class Evaluator:
         def local(server, images, labels, rows):
             return jax.lax.map(lambda r: learner.score(server, images, labels, r % size, r < size), rows)
 
-        specs = (*windows.specs((server, images, labels)), fleet.CLIENTS)
-        spread = jax.shard_map(local, mesh=self.mesh, in_specs=specs, out_specs=fleet.CLIENTS, check_vma=False)
+        specs = (*windows.specs((server, images, labels)), CLIENTS)
+        spread = jax.shard_map(local, mesh=self.mesh, in_specs=specs, out_specs=CLIENTS, check_vma=False)
         return spread(server, images, labels, rows)
 
 

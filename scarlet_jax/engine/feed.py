@@ -16,12 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from scarlet_jax.engine import fleet, phases, windows
+from scarlet_jax.engine import phases, windows
 from scarlet_jax.engine.evaluation import piece_size
-from scarlet_jax.engine.population import draw_participants
-from scarlet_jax.preview import compiled
-from scarlet_jax.protocol.round import draw_public
-from scarlet_jax.types import Data, Split
+from scarlet_jax.engine.layout import REPLICATED, Layout, device_bytes
+from scarlet_jax.protocol.draws import Draws
+from scarlet_jax.types import Array, Data, Split
 
 IMAGES = ("private_image", "test_image", "public_image", "public_val_image")
 
@@ -30,24 +29,19 @@ class Schedule:
     """Participants and public samples of every round, on the host.
 
     Args:
-      seed: of the run.
+      draws: of the federation.
       layouts: of the groups.
-      public_size: N.
-      public_per_round: P.
-      whole: whether every round reads all private images, so that they cannot be fed by clients.
+      reads_all: whether every round reads all private images, so that they cannot be fed by clients.
     """
 
     SPAN = 64  # rounds computed together: the devices are asked once for all of them
 
-    def __init__(
-        self, seed: int, layouts: Sequence[fleet.Layout], public_size: int, public_per_round: int, whole: bool = False
-    ):
-        self.layouts, self.public_size, self.public_per_round = tuple(layouts), public_size, public_per_round
-        self.whole = whole
+    def __init__(self, draws: Draws, layouts: Sequence[Layout], reads_all: bool = False):
+        self.draws, self.layouts, self.reads_all = draws, tuple(layouts), reads_all
         self._spans: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
         def draw(round_):
-            return draw_participants(seed, round_, layouts), draw_public(seed, round_, public_size, public_per_round)
+            return draws.participants(round_), draws.public(round_)
 
         self._draw = jax.jit(lambda first: jax.lax.map(draw, first + jnp.arange(self.SPAN)))
 
@@ -72,8 +66,8 @@ class Feed:
     """The data of a run, as its rounds and evaluations are given them.
 
     Images that together take more than the budget stay on the host, but for `public_val_image`, which every client
-    predicts whole; the private ones where every round reads them all (`Schedule.whole`); and a pool that two rounds may
-    draw completely. Of any other pool, a round's samples are put on the devices once a round.
+    predicts whole; the private ones where every round reads them all; and a pool that two rounds may draw completely.
+    Of any other pool, a round's samples are put on the devices once a round.
 
     Args:
       data: NumPy arrays, also memory maps; or shapes instead of the images (see `outline`), or of everything.
@@ -88,12 +82,13 @@ class Feed:
         self.on_host = bool(budget_mb) and image_bytes(data) > budget_mb * 1e6
         self._fed: tuple[str, ...] = ()
         if self.on_host:
-            private = () if schedule.whole else ("private_image",)
-            public = ("public_image",) if 2 * schedule.public_per_round < schedule.public_size else ()
+            private = () if schedule.reads_all else ("private_image",)
+            drawn, pool = schedule.draws.public_per_round, schedule.draws.public_size
+            public = ("public_image",) if 2 * drawn < pool else ()
             self._fed = (*private, *public, "test_image")
         none: dict[str, Any] = dict.fromkeys(self._fed, ())
         resident = data._replace(**none)
-        self._resident = phases.put(resident, NamedSharding(mesh, fleet.REPLICATED))
+        self._resident = phases.put(resident, NamedSharding(mesh, REPLICATED))
 
     def training(self, round_: int) -> Data:
         """What `Algorithm.round` is given in a round."""
@@ -109,17 +104,17 @@ class Feed:
     @property
     def device_bytes(self) -> int:
         """Most bytes of data on a device: what stays, what two dispatches read, the public samples of two rounds."""
-        total = compiled.device_bytes(self._resident)
+        total = device_bytes(self._resident)
         if not self.on_host:
             return total
         shapes = Feed(outline(self._data), self._schedule, self._budget_mb, self._mesh)
         reads = []
         for data in (shapes.training(0), shapes.evaluation(0)):
             fed = [getattr(data, name) for name in self._fed if name != "public_image"]
-            reads += [compiled.device_bytes(windows.fetch(fed, layout, 0)) for layout in self._schedule.layouts]
+            reads += [device_bytes(windows.fetch(fed, layout, 0)) for layout in self._schedule.layouts]
         test = shapes.evaluation(0).test_image
-        reads.append(compiled.device_bytes(test.window([], piece_size(test.shape[0], self._mesh.size))))
-        public = compiled.device_bytes(shapes.training(0).public_image) if "public_image" in self._fed else 0
+        reads.append(device_bytes(test.window([], piece_size(test.shape[0], self._mesh.size))))
+        public = device_bytes(shapes.training(0).public_image) if "public_image" in self._fed else 0
         return total + 2 * max(reads) + 2 * public
 
     def _around(self, read: dict[str, Split], round_: int) -> Data:
@@ -135,7 +130,7 @@ class Feed:
     def _public(self, round_: int) -> windows.Window:
         """The samples of the last list and of this draw. The loop has read round r - 1 before it comes to r + 1, so
         that no more than two rounds' are there without waiting."""
-        pool, size = self._data.public_image, 2 * self._schedule.public_per_round
+        pool, size = self._data.public_image, 2 * self._schedule.draws.public_per_round
         rows = np.zeros(0, np.int32)
         if not phases.is_abstract(pool):
             rows = np.concatenate([self._schedule.public(r) for r in (round_ - 1, round_) if r >= 0])
@@ -151,3 +146,11 @@ def outline(data: Data) -> Data:
     """The same with shapes instead of images."""
     images: dict[str, Any] = {name: jax.ShapeDtypeStruct(getattr(data, name).shape, np.uint8) for name in IMAGES}
     return data._replace(**images)
+
+
+def all_rows(data: Data) -> Array:
+    """Rows of the private images that clients train on, i32[n], client by client; of abstract data, of all images."""
+    if phases.is_abstract(data):
+        return jax.ShapeDtypeStruct(data.private_label.shape, jnp.int32)
+    rows, sizes = np.asarray(data.train.rows), np.asarray(data.train.size)
+    return np.concatenate([own[:size] for own, size in zip(rows, sizes, strict=True)])

@@ -8,74 +8,18 @@ on; on a device, the clients of a block run in *chunks*: one after another betwe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 
 from scarlet_jax.engine import windows
-from scarlet_jax.engine.layout import AXIS, CLIENTS, REPLICATED
+from scarlet_jax.engine.layout import CLIENTS, REPLICATED, Layout
 from scarlet_jax.engine.phases import Phase
 from scarlet_jax.types import PyTree
 
 # f(model, client id i32[], active bool[], *shared) -> (model, output)
 OneClient = Callable[..., tuple[PyTree, PyTree]]
-
-
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """One axis named `clients` over the given devices, by default all."""
-    devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
-
-
-class Layout(NamedTuple):
-    """How the participants of one group of clients lie on the devices."""
-
-    mesh: Mesh
-    num_clients: int  # K of the group
-    participants: int  # M of the group
-    chunk: int  # clients trained together on a device
-    block: int  # clients per device and block, a multiple of chunk
-    blocks: int  # dispatches per round
-    first: int = 0  # id of the group's first client
-
-    @property
-    def full(self) -> bool:
-        """Whether all clients take part, so that nothing is gathered."""
-        return self.participants == self.num_clients
-
-    @property
-    def capacity(self) -> int:
-        """Participants with padding: what the blocks hold."""
-        return self.mesh.size * self.block * self.blocks
-
-    @property
-    def stored(self) -> int:
-        """Clients with padding: what the state holds."""
-        return self.capacity if self.full else -(-self.num_clients // self.mesh.size) * self.mesh.size
-
-    def places(self, block: int) -> np.ndarray:
-        """Places among the participants, padding included, of a block: i64[devices, block]."""
-        device = np.arange(self.mesh.size)[:, None]
-        return (device * self.blocks + block) * self.block + np.arange(self.block)
-
-
-def make_layout(mesh: Mesh, num_clients: int, participants: int, clients_per_chunk: int, first: int = 0) -> Layout:
-    """Choose blocks: about 16 a round for progress and prompt signals, at most 5 % more clients than there are.
-
-    At least two chunks per device and block where there are two: XLA unrolls a loop of one trip and fuses it
-    differently, which would make bits depend on the number of devices.
-    """
-    chunks = -(-participants // (mesh.size * clients_per_chunk))  # per device
-    for size in range(max(2, -(-chunks // 16)), chunks):
-        if -(-chunks // size) * size <= 1.05 * chunks:
-            break
-    else:
-        size = chunks
-    block, blocks = size * clients_per_chunk, -(-chunks // size)
-    return Layout(mesh, num_clients, participants, clients_per_chunk, block, blocks, first)
 
 
 def pad_clients(stacked: PyTree, size: int) -> PyTree:

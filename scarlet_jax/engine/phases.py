@@ -11,12 +11,13 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator, ValuesView
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Sharding
 
-from scarlet_jax.types import Algorithm, PyTree
+from scarlet_jax.types import PyTree
 
 
 class Call(NamedTuple):
@@ -27,18 +28,20 @@ class Call(NamedTuple):
     args: tuple[PyTree, ...]  # of ShapeDtypeStructs
 
 
-_record: dict[Any, Call] | None = None  # what `recording` gathers
+# What `recording` gathers, and whom `timed` tells; a thread that is started inside them sees neither.
+_record: ContextVar[dict[Any, Call] | None] = ContextVar("record", default=None)
+_clock: ContextVar[Callable[[str, float], None] | None] = ContextVar("clock", default=None)
 
 
 @contextlib.contextmanager
 def recording() -> Iterator[ValuesView[Call]]:
     """Phases called in here compute nothing: they return shapes. Yields the distinct calls, in order, as they come."""
-    global _record
-    before, _record = _record, {}
+    calls: dict[Any, Call] = {}
+    token = _record.set(calls)
     try:
-        yield _record.values()
+        yield calls.values()
     finally:
-        _record = before
+        _record.reset(token)
 
 
 def shapes(function: Callable[..., Any], *args: PyTree) -> Any:
@@ -47,32 +50,14 @@ def shapes(function: Callable[..., Any], *args: PyTree) -> Any:
         return function(*args)
 
 
-_clock: Callable[[str, float], None] | None = None  # who is told what a phase took
-
-
 @contextlib.contextmanager
 def timed(clock: Callable[[str, float], None]) -> Iterator[None]:
     """Phases called in here are waited for one by one; `clock(name, seconds)` is called after each."""
-    global _clock
-    before, _clock = _clock, clock
+    token = _clock.set(clock)
     try:
         yield
     finally:
-        _clock = before
-
-
-def record(algorithm: Algorithm, training: PyTree, evaluation: PyTree) -> list[Call]:
-    """Every phase of a run: start, round, evaluation.
-
-    Args:
-      algorithm: made for any mesh, also of devices that are only described.
-      training: `Data` of a round as shapes with the mesh's shardings, see `feed.Feed` and `abstract`.
-      evaluation: that of an evaluation.
-    """
-    with recording() as calls:
-        state, report = algorithm.round(algorithm.init(training), training)
-        algorithm.evaluate(state, evaluation, report.participants)
-    return list(calls)
+        _clock.reset(token)
 
 
 class Phase:
@@ -94,14 +79,15 @@ class Phase:
 
     def __call__(self, *args: PyTree) -> Any:
         """Dispatch; inside `recording()`, write down the call and return the shapes of what it would return."""
-        if _record is not None:
-            return self._note(_record, args)
+        calls, clock = _record.get(), _clock.get()
+        if calls is not None:
+            return self._note(calls, args)
         with jax.profiler.TraceAnnotation(self.name):
-            if _clock is None:
+            if clock is None:
                 return self._jitted(*args)
             start = time.perf_counter()
             result = jax.block_until_ready(self._jitted(*args))
-            _clock(self.name, time.perf_counter() - start)
+            clock(self.name, time.perf_counter() - start)
             return result
 
     def _note(self, calls: dict[Any, Call], args: tuple[PyTree, ...]) -> Any:

@@ -5,7 +5,7 @@ Starting weights, who takes part, padding for the devices, evaluation; nothing a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,11 +14,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from scarlet_jax.engine import fleet
-from scarlet_jax.engine.evaluation import Evaluator, Part
+from scarlet_jax.engine.evaluation import Evaluation, Evaluator, Part
+from scarlet_jax.engine.layout import CLIENTS, REPLICATED, Layout
 from scarlet_jax.engine.learner import Learner
 from scarlet_jax.engine.phases import Phase
 from scarlet_jax.keys import Purpose, derive
-from scarlet_jax.types import Data, Evaluation, ModelState, PyTree
+from scarlet_jax.types import Data, ModelState, PyTree
 
 
 class Group(NamedTuple):
@@ -26,7 +27,7 @@ class Group(NamedTuple):
 
     name: str  # of the architecture
     learner: Learner
-    layout: fleet.Layout
+    layout: Layout
 
     @property
     def first(self) -> int:
@@ -59,32 +60,30 @@ class Population:
         own_models: bool = True,
         evaluate_all: bool = False,
     ):
-        self._given: dict[str, Any] = dict(
-            seed=seed, groups=groups, server=server, image_shape=image_shape, same_init=same_init, mesh=mesh,
-            own_models=own_models, evaluate_all=evaluate_all,
-        )  # fmt: skip
         self.seed, self.groups, self.server, self.mesh = seed, tuple(groups), server, mesh
         self.layouts = tuple(group.layout for group in groups)
         self._image_shape, self._same_init, self._own_models = image_shape, same_init, own_models
-        self.stacked, self.replicated = (NamedSharding(mesh, spec) for spec in (fleet.CLIENTS, fleet.REPLICATED))
+        self.stacked, self.replicated = (NamedSharding(mesh, spec) for spec in (CLIENTS, REPLICATED))
         self._evaluator = Evaluator(self.groups, server, mesh, own_models)
         self._local_ids = Phase("participants", self.local_ids, out_shardings=self.replicated)
         self._evaluate_all = evaluate_all and not all(layout.full for layout in self.layouts)
         self._part_ids = Phase("clients evaluated", self._local_part, out_shardings=self.replicated)
 
-    def copy(self, **changes) -> Population:
-        """The same population but for some of the arguments it was made with."""
-        return Population(**self._given | changes)
+    @property
+    def client_ids(self) -> dict[str, range]:
+        """Architecture -> ids of the clients that have it."""
+        return {g.name: range(g.first, g.first + g.layout.num_clients) for g in self.groups}
 
     @property
     def blocks(self) -> int:
         """Dispatches of one round."""
         return sum(layout.blocks for layout in self.layouts)
 
-    def init(self, build) -> Phase:
-        """A phase that returns `build(clients, server)` of the starting models, padded and laid out on the devices."""
+    def init(self, start: Callable[..., Any]) -> Callable[[Data], Any]:
+        """A function Data -> State: `start(clients, server, data)` of the starting models, padded and laid out on the
+        devices. It is traced and compiled once."""
 
-        def everything():
+        def everything(data: Data):
             clients = ()
             if self._own_models:
                 clients = tuple(
@@ -93,16 +92,19 @@ class Population:
                 )
             # The server's number is 0: the common start, or one of its own.
             server = None if self.server is None else self.start(self.server, 0)
-            return self.pad(build(clients, server))
+            return self.pad(start(clients, server, data))
 
         # It runs once, in milliseconds: LLVM's full optimisation of its draws takes three times as long as this.
         options = {"xla_backend_optimization_level": 1}
-        out = self.shardings(jax.eval_shape(everything))
-        return Phase("init", everything, out_shardings=out, compiler_options=options)
+        phase: list[Phase] = []
 
-    def participants(self, round_: jax.Array) -> jax.Array:
-        """Participants of a round, i32[M] ascending: each group sends its own static number."""
-        return draw_participants(self.seed, round_, self.layouts)
+        def init(data: Data) -> Any:
+            if not phase:
+                out = self.shardings(jax.eval_shape(everything, data))
+                phase.append(Phase("init", everything, out_shardings=out, compiler_options=options))
+            return phase[0](data)
+
+        return init
 
     def local_ids(self, participants: jax.Array) -> list[jax.Array]:
         """i32[M] -> per group i32[capacity], numbered inside the group and padded."""
@@ -171,19 +173,6 @@ class Population:
         """Starting weights number `number`, which is 0 for all with `same_init`."""
         number = 0 if self._same_init else number
         return learner.init(derive(self.seed, Purpose.INIT, number), self._image_shape)
-
-
-def draw_participants(seed: int, round_: jax.Array, layouts: Sequence[fleet.Layout]) -> jax.Array:
-    """Participants of a round, i32[M] ascending."""
-    ids, first = [], 0
-    for number, layout in enumerate(layouts):
-        key = derive(seed, Purpose.PARTICIPANTS, round_, number)
-        chosen = jnp.arange(layout.num_clients, dtype=jnp.int32)
-        if not layout.full:
-            chosen = jnp.sort(jax.random.permutation(key, chosen)[: layout.participants])
-        ids.append(chosen + first)
-        first += layout.num_clients
-    return jnp.concatenate(ids)
 
 
 def client_id(group: Group, local_id: jax.Array) -> jax.Array:

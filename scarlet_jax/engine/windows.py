@@ -9,17 +9,14 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from scarlet_jax.engine.layout import CLIENTS, REPLICATED
+from scarlet_jax.engine.layout import CLIENTS, REPLICATED, Layout
 from scarlet_jax.types import Array, PyTree, Split
-
-if TYPE_CHECKING:
-    from scarlet_jax.engine.fleet import Layout
 
 
 @jax.tree_util.register_dataclass

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 
 from scarlet_jax.engine import fleet
 from scarlet_jax.engine.phases import Phase
-from scarlet_jax.engine.population import Group, client_id
+from scarlet_jax.engine.population import Group, Population, client_id
 from scarlet_jax.keys import Purpose, derive
-from scarlet_jax.methods.setup import Setup
+from scarlet_jax.methods.base import Algorithm, RoundReport
 from scarlet_jax.protocol import ledger
-from scarlet_jax.protocol.round import draw_public
-from scarlet_jax.types import Algorithm, Data, ModelState, PyTree, RoundReport
+from scarlet_jax.protocol.draws import Draws
+from scarlet_jax.protocol.round import Settings
+from scarlet_jax.types import Data, ModelState, PyTree
 
 # f(server after averaging, probs f32[M, P, C], draw i32[P], round, data) -> server, distillation loss
 Refine = Callable[..., tuple[ModelState, jax.Array]]
@@ -29,20 +30,27 @@ class State(NamedTuple):
     server: ModelState
 
 
-def make(setup: Setup, refine: Refine | None = None) -> Algorithm:
+def make(
+    population: Population, draws: Draws, settings: Settings, data: Data, refine: Refine | None = None
+) -> Algorithm:
     """The Algorithm of a weight-exchanging method.
 
     Args:
-      setup: of the run; all clients and the server are of one architecture.
+      population: all clients and the server are of one architecture; clients keep no models of their own.
+      draws: of the federation.
+      settings: of a protocol that these methods do not have.
+      data: of the run.
       refine: what the server does after averaging with its clients' predictions on a public draw; None: nothing.
     """
-    run = _Averaging(setup, refine)
-    return setup.algorithm(lambda clients, server: State(jnp.int32(0), clients, server), run.round, run.bill)
+    del settings, data
+    run = _Averaging(population, draws, refine)
+    init = population.init(lambda clients, server, data: State(jnp.int32(0), clients, server))
+    return Algorithm(population, draws, init, run.round, run.bill)
 
 
 class _Averaging:
-    def __init__(self, setup: Setup, refine: Refine | None):
-        self.setup, self.population, self.refine = setup, setup.population, refine
+    def __init__(self, population: Population, draws: Draws, refine: Refine | None):
+        self.population, self.draws, self.refine = population, draws, refine
         (group,) = self.population.groups
         replicated = self.population.replicated
         self._plan = Phase("plan", self._plan_phase, out_shardings=replicated)
@@ -64,13 +72,11 @@ class _Averaging:
         return dict.fromkeys(ledger.LEDGERS, ledger.Bytes(volume, volume))
 
     def _plan_phase(self, round_):
-        setup = self.setup
-        participants = self.population.participants(round_)
-        draw = draw_public(setup.seed, round_, setup.data.public_image.shape[0], setup.public_per_round)
-        return participants, draw, self.population.local_ids(participants)[0]
+        participants = self.draws.participants(round_)
+        return participants, self.draws.public(round_), self.population.local_ids(participants)[0]
 
     def _one_client(self, group: Group):
-        learner, seed = group.learner, self.setup.seed
+        learner, seed = group.learner, self.draws.seed
 
         def client(own, local_id, active, server: ModelState, round_, draw, data: Data):
             number = client_id(group, local_id)

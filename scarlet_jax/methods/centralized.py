@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from scarlet_jax.engine import phases
+from scarlet_jax.engine.feed import all_rows
+from scarlet_jax.engine.population import Population
 from scarlet_jax.keys import Purpose, derive
-from scarlet_jax.methods.setup import Setup
-from scarlet_jax.types import Algorithm, Array, Data, ModelState, RoundReport
+from scarlet_jax.methods.base import Algorithm, Make, RoundReport
+from scarlet_jax.protocol.draws import Draws
+from scarlet_jax.types import Data, ModelState
 
 
 class State(NamedTuple):
@@ -22,21 +24,24 @@ class State(NamedTuple):
     server: ModelState
 
 
-def centralized(setup: Setup) -> Algorithm:
+def centralized() -> Make:
     """The server trains on the images of all clients, `epochs` a round. No bytes are billed."""
-    setup = setup.only_server()
-    population = setup.population
+    return lambda population, draws, settings, data: make(population, draws, data)
+
+
+def make(population: Population, draws: Draws, data: Data) -> Algorithm:
+    """The Algorithm: clients keep no models, and every round reads all private images."""
     learner = population.server
     assert learner is not None
-    everything = phases.put(all_rows(setup.data), population.replicated)
+    everything = phases.put(all_rows(data), population.replicated)
 
     def train(server, round_, everything, data: Data):
-        key = derive(setup.seed, Purpose.FIT, round_, 0)
+        key = derive(draws.seed, Purpose.FIT, round_, 0)
         server, fit = learner.fit(
             server, key, data.private_image, data.private_label, everything, jnp.int32(everything.size)
         )
         # Everyone's images are used; everyone is evaluated.
-        everyone = jnp.arange(setup.num_clients, dtype=jnp.int32)
+        everyone = jnp.arange(draws.num_clients, dtype=jnp.int32)
         loss, accuracy = (jnp.broadcast_to(value, everyone.shape) for value in (fit.loss, fit.accuracy))
         return server, round_ + 1, RoundReport(everyone, loss, accuracy)
 
@@ -48,17 +53,11 @@ def centralized(setup: Setup) -> Algorithm:
             progress(number)
         return State(number, (), server), report
 
-    return setup.algorithm(
-        init=lambda clients, server: State(jnp.int32(0), clients, server),
+    return Algorithm(
+        population,
+        draws,
+        init=population.init(lambda clients, server, data: State(jnp.int32(0), clients, server)),
         round=round_,
         bill=lambda report: {},
-        whole=True,
+        reads_all=True,
     )
-
-
-def all_rows(data: Data) -> Array:
-    """Rows of the private store that clients train on, i32[n], client by client; of abstract data, of all images."""
-    if phases.is_abstract(data):
-        return jax.ShapeDtypeStruct(data.private_label.shape, jnp.int32)
-    rows, sizes = np.asarray(data.train.rows), np.asarray(data.train.size)
-    return np.concatenate([own[:size] for own, size in zip(rows, sizes, strict=True)])

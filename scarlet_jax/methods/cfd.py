@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from scarlet_jax.errors import bad_field
+from scarlet_jax.methods.base import Method, stateless
 from scarlet_jax.protocol import ledger
-from scarlet_jax.protocol.sharpen import masked_mean
-from scarlet_jax.types import Labels, Method
+from scarlet_jax.protocol.round import Uploads
 
 BITS = (8, 16, 32)
 
 
 def cfd(uplink_bits: int = 1, downlink_bits: int | None = None) -> Method:
-    """Clients upload arg-max labels; the server distils from their mean and broadcasts what its model says meanwhile.
+    """Clients upload arg-max labels; the server distils from their mean and broadcasts its model's predictions.
 
     The broadcast is the softmax of the server model in training mode during the last distillation epoch, batch by batch
     before each update, as the reference records it.
@@ -28,18 +28,12 @@ def cfd(uplink_bits: int = 1, downlink_bits: int | None = None) -> Method:
     if downlink_bits is not None and downlink_bits not in BITS:
         raise bad_field("method.downlink_bits", downlink_bits, "one of 8, 16, 32, or open (comm.label_bits)")
 
-    def aggregate(constants, key, round_, probs, sent) -> Labels:
-        del constants, key, round_
-        return Labels(masked_mean(probs, sent))
-
     def uplink(channel: ledger.Channel) -> ledger.Codec:
-        return (
-            ledger.hard_label(channel)
-            if uplink_bits == 1
-            else ledger.soft_label(channel._replace(label_bits=uplink_bits))
-        )
+        if uplink_bits == 1:
+            return ledger.hard_label(channel)
+        return ledger.soft_label(channel._replace(label_bits=uplink_bits))
 
     def downlink(channel: ledger.Channel) -> ledger.Codec:
         return ledger.soft_label(channel._replace(label_bits=downlink_bits or channel.label_bits))
 
-    return Method(aggregate, uplink=uplink, downlink=downlink, publish=lambda outputs: outputs)
+    return Method(stateless(Uploads.mean), uplink=uplink, downlink=downlink, publish=lambda outputs: outputs)

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from scarlet_jax.engine.learner import kl_divergence
 from scarlet_jax.errors import bad_field
+from scarlet_jax.methods.base import Method, stateless
 from scarlet_jax.protocol import ledger
+from scarlet_jax.protocol.round import Labels, Uploads
 from scarlet_jax.protocol.sharpen import masked_mean
-from scarlet_jax.types import Labels, Method
 
 ITERATIONS = 20  # of Lloyd's algorithm; the assignment of a handful of rows settles in a few
 SAMPLES_AT_ONCE = 64  # bounds the memory of all distances: 50 MB with 1,000 clients and 100 classes
@@ -30,9 +31,8 @@ def comet(num_clusters: int = 2, weight: float = 1.0) -> Method:
     if not weight >= 0:
         raise bad_field("method.weight", weight, "a number of at least 0")
 
-    def aggregate(constants, key, round_, probs, sent) -> Labels:
-        del constants, key, round_
-        return Labels(masked_mean(probs, sent), payload=kmeans(probs, sent, num_clusters))
+    def aggregate(uploads: Uploads) -> Labels:
+        return Labels(uploads.mean(), payload=kmeans(uploads.probs, uploads.sent, num_clusters))
 
     def downlink(channel: ledger.Channel) -> ledger.Codec:
         row = ledger.soft_label(channel)
@@ -47,7 +47,7 @@ def comet(num_clusters: int = 2, weight: float = 1.0) -> Method:
     def kd_loss(logits, target):
         return weight * kl_divergence(logits, target)
 
-    return Method(aggregate, downlink=downlink, decode=decode, kd_loss=kd_loss)
+    return Method(stateless(aggregate), downlink=downlink, decode=decode, kd_loss=kd_loss)
 
 
 def nearest(centroids: jax.Array, rows: jax.Array) -> jax.Array:

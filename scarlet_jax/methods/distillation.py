@@ -14,14 +14,15 @@ import jax.numpy as jnp
 
 from scarlet_jax.engine import fleet, phases
 from scarlet_jax.engine.phases import Phase
-from scarlet_jax.engine.population import Group, client_id
+from scarlet_jax.engine.population import Group, Population, client_id
 from scarlet_jax.keys import Purpose, derive
-from scarlet_jax.methods.setup import Setup
+from scarlet_jax.methods.base import Algorithm, Method, RoundReport
 from scarlet_jax.protocol import cache as caching
 from scarlet_jax.protocol import ledger
-from scarlet_jax.protocol.round import Broadcast, Plan, Protocol, Settings
+from scarlet_jax.protocol.draws import Draws
+from scarlet_jax.protocol.round import Broadcast, Labels, Plan, Protocol, Settings, Uploads
 from scarlet_jax.protocol.sharpen import entropy, masked_mean, sum_over_clients
-from scarlet_jax.types import Algorithm, Data, Labels, Method, ModelState, RoundReport
+from scarlet_jax.types import Array, Data, ModelState, PyTree
 
 
 class State(NamedTuple):
@@ -34,45 +35,44 @@ class State(NamedTuple):
     held: jax.Array  # i32[K, N] stamp of the copy each client holds; i32[K, 0] without a cache
     choice: jax.Array  # u8[K, entries] what each client made of its copy (`Method.decode`); u8[K, 0] otherwise
     broadcast: Broadcast
+    method: PyTree  # the method's own state
 
 
-def make(method: Method, setup: Setup, settings: Settings) -> Algorithm:
-    """The Algorithm of a distillation method."""
-    federation = _Federation(method, setup, settings)
-    return setup.algorithm(federation.start, federation.round, federation.bill)
+def make(method: Method, population: Population, draws: Draws, settings: Settings, data: Data) -> Algorithm:
+    """The Algorithm of a distillation method; `data` holds arrays, or their shapes."""
+    federation = _Federation(method, population, draws, settings, data)
+    return Algorithm(population, draws, population.init(federation.start), federation.round, federation.bill)
 
 
 class _Federation:
-    """The compiled phases of a run. Holds no arrays but the method's constants."""
+    """The compiled phases of a run. Holds no arrays but `answers`."""
 
-    def __init__(self, method: Method, setup: Setup, settings: Settings):
-        self.method, self.population, self.settings = method, setup.population, settings
-        population, data = setup.population, setup.data
-        channel = ledger.Channel(settings.num_classes, settings.label_bits, all(x.full for x in population.layouts))
+    def __init__(self, method: Method, population: Population, draws: Draws, settings: Settings, data: Data):
+        self.method, self.population, self.draws, self.settings = method, population, draws, settings
+        channel = ledger.Channel(settings.num_classes, settings.label_bits, draws.full_participation)
         self.uplink, self.downlink = method.uplink(channel), method.downlink(channel)
-        self.constants = phases.put(method.setup(settings.seed, data), population.replicated)
-        sample = jax.eval_shape(self._aggregated)
-        self.protocol = Protocol(
-            settings, population.layouts, data.public_image.shape[0], sample.payload is None and method.publish is None
-        )
+        self.answers = self._answers(data)  # bool[K, N] the public samples each client answers for; None: all
+        sample = jax.eval_shape(self._aggregated, data)
+        self.protocol = Protocol(draws, settings, sample.payload is None and method.publish is None)
         self.payload_shape = (settings.num_classes,) if sample.payload is None else sample.payload.shape[1:]
-        self.format = ledger.make_format(self.uplink, self.downlink, self.protocol.cached, method.answers)
+        self.format = ledger.make_format(self.uplink, self.downlink, self.protocol.cached, method.answers is not None)
         self._plan = Phase("plan", self._plan_phase, donate_argnums=2, out_shardings=population.replicated)
         self._fleets = [
             fleet.Fleet(self._one_client(group), group.layout, f"train {group.name}") for group in population.groups
         ]
         self._server = Phase(
-            "server", self._server_phase, donate_argnums=(0, 1, 2, 3), out_shardings=population.replicated
+            "server", self._server_phase, donate_argnums=(0, 1, 2, 3, 4), out_shardings=population.replicated
         )
 
-    def start(self, clients: tuple[ModelState, ...], server: ModelState) -> State:
+    def start(self, clients: tuple[ModelState, ...], server: ModelState, data: Data) -> State:
         """The state before round 0."""
         s, protocol = self.settings, self.protocol
         separate = None if protocol.target_is_payload else self.payload_shape
         cache = caching.init(protocol.entries, s.num_classes, separate)
-        choice = jnp.zeros((s.num_clients, protocol.entries if self.method.decode else 0), jnp.uint8)
-        last = protocol.empty_broadcast(jnp.zeros((s.public_per_round, *self.payload_shape)))
-        return State(jnp.int32(0), clients, server, cache, protocol.init_held(), choice, last)
+        choice = jnp.zeros((self.draws.num_clients, protocol.entries if self.method.decode else 0), jnp.uint8)
+        last = protocol.empty_broadcast(jnp.zeros((self.draws.public_per_round, *self.payload_shape)))
+        own = self.method.init(data)
+        return State(jnp.int32(0), clients, server, cache, protocol.init_held(), choice, last, own)
 
     def round(self, state: State, data: Data, progress=None) -> tuple[State, RoundReport]:
         """One round. Dispatches everything and returns at once; the arguments' buffers are reused."""
@@ -82,10 +82,10 @@ class _Federation:
             models, output = run(models, own, state.round, state.broadcast, plan, state.choice, data, progress=progress)
             clients.append(models)
             outputs.append(output)
-        server, cache, choice, last, next_round, report = self._server(
-            state.server, state.cache, state.choice, state.broadcast, state.round, plan, outputs, self.constants, data
-        )
-        return State(next_round, tuple(clients), server, cache, held, choice, last), report
+        carried = state.server, state.cache, state.choice, state.broadcast, state.method
+        carried, next_round, report = self._server(*carried, state.round, plan, outputs, self.answers, data)
+        server, cache, choice, last, own = carried
+        return State(next_round, tuple(clients), server, cache, held, choice, last, own), report
 
     def bill(self, report: RoundReport) -> dict[str, ledger.Bytes]:
         """Bytes of a round in every ledger."""
@@ -96,23 +96,32 @@ class _Federation:
             "wire": ledger.wire_bytes(counts, self.format),
         }
 
-    def _aggregated(self) -> Labels:
-        """For its shapes only."""
-        s = self.settings
-        participants = sum(layout.participants for layout in self.population.layouts)
-        probs = jnp.full((participants, s.public_per_round, s.num_classes), 1 / s.num_classes)
-        return self._aggregate(self.constants, jnp.int32(0), probs, jnp.ones(probs.shape[:2], bool))
+    def _answers(self, data: Data) -> Array | None:
+        if self.method.answers is None:
+            return None
+        if phases.is_abstract(data):
+            found = jax.ShapeDtypeStruct((self.draws.num_clients, self.draws.public_size), bool)
+        else:
+            found = self.method.answers(self.draws.seed, data)
+        return phases.put(found, self.population.replicated)
 
-    def _aggregate(self, constants, round_, probs, sent) -> Labels:
-        key = derive(self.settings.seed, Purpose.AGGREGATE, round_)
-        return self.method.aggregate(constants, key, round_, probs, sent)
+    def _aggregated(self, data: Data) -> Labels:
+        """For its shapes only."""
+        draws, classes = self.draws, self.settings.num_classes
+        probs = jnp.full((draws.num_participants, draws.public_per_round, classes), 1 / classes)
+        sent = jnp.ones(probs.shape[:2], bool)
+        return self._aggregate(self.method.init(data), jnp.int32(0), probs, sent, draws.public(jnp.int32(0)))[0]
+
+    def _aggregate(self, own, round_, probs, sent, samples) -> tuple[Labels, PyTree]:
+        key = derive(self.draws.seed, Purpose.AGGREGATE, round_)
+        return self.method.aggregate(own, Uploads(probs, sent, round_, key, samples))
 
     def _plan_phase(self, round_, stamp, held, last):
         plan, held = self.protocol.plan(round_, stamp, held, last)
         return plan, held, self.population.local_ids(plan.ids)
 
     def _one_client(self, group: Group):
-        learner, seed, method = group.learner, self.settings.seed, self.method
+        learner, seed, method = group.learner, self.draws.seed, self.method
 
         def client(model: ModelState, local_id, active, round_, last: Broadcast, plan: Plan, choice, data: Data):
             """Steps 2 to 4 of a round for one client; an inactive one trains on nothing."""
@@ -136,28 +145,27 @@ class _Federation:
             size = jnp.where(active, data.train.size[number], 0)
             rows = data.train.rows[number]
             model, fit = learner.fit(model, key(Purpose.FIT), data.private_image, data.private_label, rows, size)
-            # What the cache serves comes last, where it is not computed.
-            order, asked = jnp.argsort(plan.lookup.hit, stable=True), jnp.sum(~plan.lookup.hit)
-            probs = learner.predict(model, data.public_image, plan.draw[order], key(Purpose.PREDICT), asked)
-            probs = probs[jnp.argsort(order)]
-            return model, (probs, chosen, kd.loss, fit.loss, fit.accuracy)
+            # What the cache serves comes last in this order, where it is not computed.
+            asked, drawn = jnp.sum(~plan.lookup.hit), plan.draw[plan.order]
+            probs = learner.predict(model, data.public_image, drawn, key(Purpose.PREDICT), asked)
+            return model, (probs[plan.place], chosen, kd.loss, fit.loss, fit.accuracy)
 
         return client
 
-    def _server_phase(self, server, cache, choice, last, round_, plan, outputs, constants, data: Data):
-        s, method, protocol = self.settings, self.method, self.protocol
+    def _server_phase(self, server, cache, choice, last, own, round_, plan, outputs, answers, data: Data):
+        method, protocol = self.method, self.protocol
         probs, chosen, kd_loss, fit_loss, fit_accuracy = self.population.in_client_order(outputs)
         if method.decode is not None and protocol.cached:
             place = plan.ids[:, None], last.samples[None, :]
             choice = choice.at[place].set(jnp.where(last.keep, chosen, choice[place]))
         probs = self.uplink.encode(probs)
         sent = jnp.broadcast_to(~plan.lookup.hit, probs.shape[:2])
-        if method.sends is not None:
-            sent = sent & method.sends(constants)[plan.ids[:, None], plan.draw[None, :]]
-        labels = self._aggregate(constants, round_, probs, sent)
+        if answers is not None:
+            sent = sent & answers[plan.ids[:, None], plan.draw[None, :]]
+        labels, own = self._aggregate(own, round_, probs, sent, plan.draw)
         cache, served = protocol.serve(cache, plan, labels, sent, round_, self.downlink)
         learner: Any = self.population.server
-        key = derive(s.seed, Purpose.SERVER_DISTIL, round_)
+        key = derive(self.draws.seed, Purpose.SERVER_DISTIL, round_)
         record = method.publish is not None
         server, kd = learner.distil(
             server, key, data.public_image, served.samples, served.target, jnp.sum(served.keep), record
@@ -165,8 +173,8 @@ class _Federation:
         if protocol.target_is_payload:
             payload = served.target
         else:
-            own: Any = labels.payload
-            made = own[served.order] if method.publish is None else method.publish(kd.outputs)
+            aggregated: Any = labels.payload
+            made = aggregated[served.order] if method.publish is None else method.publish(kd.outputs)
             payload = self.downlink.encode(made)
         counts = protocol.counts(plan, sent, last)
         cache, last = protocol.publish(cache, served, payload)
@@ -180,7 +188,7 @@ class _Federation:
             target_entropy=_mean(entropy(served.target), served.keep),
             disagreement=disagreement(probs, sent),
         )
-        return server, cache, choice, last, round_ + 1, report
+        return (server, cache, choice, last, own), round_ + 1, report
 
 
 def disagreement(probs: jax.Array, sent: jax.Array) -> jax.Array:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from scarlet_jax.errors import bad_field
-from scarlet_jax.protocol.sharpen import era, masked_mean
-from scarlet_jax.types import Labels, Method
+from scarlet_jax.methods.base import Method, stateless
+from scarlet_jax.protocol.sharpen import era
 
 
 def dsfl(temperature: float = 0.1) -> Method:
@@ -16,8 +16,4 @@ def dsfl(temperature: float = 0.1) -> Method:
     if not temperature >= 1e-30:  # the quotients of a smaller one are infinite in float32
         raise bad_field("method.temperature", temperature, "a number of at least 1e-30 (0.1 sharpens)")
 
-    def aggregate(constants, key, round_, probs, sent) -> Labels:
-        del constants, key, round_
-        return Labels(era(masked_mean(probs, sent), temperature))
-
-    return Method(aggregate)
+    return Method(stateless(lambda uploads: era(uploads.mean(), temperature)))

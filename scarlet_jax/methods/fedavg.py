@@ -9,25 +9,25 @@ import jax
 import optax
 
 from scarlet_jax.methods import averaging
-from scarlet_jax.methods.setup import Setup
-from scarlet_jax.types import Algorithm
+from scarlet_jax.methods.base import Make
 
 
-def fedavg(setup: Setup, prox_mu: float = 0.0) -> Algorithm:
+def fedavg(prox_mu: float = 0.0) -> Make:
     """Participants train the server's model; the server takes their mean, weighted by their numbers of images.
 
     Args:
-      setup: of the run.
-      prox_mu: factor, not negative, of FedProx's term |w - w_server|^2 / 2; 0 is FedAvg.
+      prox_mu: factor, not negative, of FedProx's term |w - w_server|^2 / 2 (`proximal`); 0 is FedAvg.
     """
-    setup = setup.only_server()
-    return averaging.make(setup.with_gradient(proximal(prox_mu)) if prox_mu else setup)
+    del prox_mu  # changes the learner, not the round
+    return averaging.make
 
 
-def proximal(mu: float) -> optax.GradientTransformation:
-    """Adds mu (w - w0) to the gradient; w0 are the weights that the optimizer was started with."""
+def proximal(prox_mu: float = 0.0) -> optax.GradientTransformation | None:
+    """Adds mu (w - w0) to the gradient; w0 are the weights that the optimizer was started with. None for mu = 0."""
+    if not prox_mu:
+        return None
 
     def update(gradient, anchor, params=None):
-        return jax.tree.map(lambda g, w, w0: g + mu * (w - w0), gradient, params, anchor), anchor
+        return jax.tree.map(lambda g, w, w0: g + prox_mu * (w - w0), gradient, params, anchor), anchor
 
     return optax.GradientTransformation(lambda params: params, update)

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from scarlet_jax.engine import fleet
 from scarlet_jax.engine.phases import Phase
-from scarlet_jax.engine.population import Group, client_id
+from scarlet_jax.engine.population import Group, Population, client_id
 from scarlet_jax.keys import Purpose, derive
-from scarlet_jax.methods.setup import Setup
+from scarlet_jax.methods.base import Algorithm, Make, RoundReport
 from scarlet_jax.protocol import ledger
-from scarlet_jax.types import Algorithm, Data, ModelState, RoundReport
+from scarlet_jax.protocol.draws import Draws
+from scarlet_jax.types import Data, ModelState
 
 
 class State(NamedTuple):
@@ -23,22 +24,25 @@ class State(NamedTuple):
     clients: tuple[ModelState, ...]
 
 
-def individual(setup: Setup) -> Algorithm:
+def individual() -> Make:
     """Participants train on their own images."""
-    setup = setup.only_clients()
-    population = setup.population
+    return lambda population, draws, settings, data: make(population, draws)
+
+
+def make(population: Population, draws: Draws) -> Algorithm:
+    """The Algorithm: no server model, no bytes."""
 
     def one_client(group: Group):
         def client(model, local_id, active, round_, data: Data):
             number = client_id(group, local_id)
             size = jnp.where(active, data.train.size[number], 0)
-            key = derive(setup.seed, Purpose.FIT, round_, number)
+            key = derive(draws.seed, Purpose.FIT, round_, number)
             return group.learner.fit(model, key, data.private_image, data.private_label, data.train.rows[number], size)
 
         return client
 
     def plan(round_):
-        participants = population.participants(round_)
+        participants = draws.participants(round_)
         return participants, population.local_ids(participants)
 
     plan = Phase("plan", plan, out_shardings=population.replicated)
@@ -57,8 +61,10 @@ def individual(setup: Setup) -> Algorithm:
         number, report = finish(state.round, participants, [output for _, output in done])
         return State(number, tuple(models for models, _ in done)), report
 
-    return setup.algorithm(
-        init=lambda clients, server: State(jnp.int32(0), clients),
+    return Algorithm(
+        population,
+        draws,
+        init=population.init(lambda clients, server, data: State(jnp.int32(0), clients)),
         round=round_,
         bill=lambda report: dict.fromkeys(ledger.LEDGERS, ledger.Bytes(0, 0)),
     )

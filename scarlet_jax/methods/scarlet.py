@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from scarlet_jax.errors import bad_field
-from scarlet_jax.protocol.sharpen import enhanced_era, masked_mean
-from scarlet_jax.types import Labels, Method
+from scarlet_jax.methods.base import Method, stateless
+from scarlet_jax.protocol.sharpen import enhanced_era
 
 
 def scarlet(beta: float = 2.0) -> Method:
@@ -16,8 +16,4 @@ def scarlet(beta: float = 2.0) -> Method:
     if not beta >= 0:
         raise bad_field("method.beta", beta, "a number of at least 0 (1 leaves the mean as it is, 2 sharpens)")
 
-    def aggregate(constants, key, round_, probs, sent) -> Labels:
-        del constants, key, round_
-        return Labels(enhanced_era(masked_mean(probs, sent), beta))
-
-    return Method(aggregate, duration=50)
+    return Method(stateless(lambda uploads: enhanced_era(uploads.mean(), beta)))

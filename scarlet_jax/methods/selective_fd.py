@@ -1,15 +1,15 @@
-"""Selective-FD (Shao et al., Nature Communications 2024): clients send what they know, the server keeps the clear."""
+"""Selective-FD (Shao et al., Nature Communications 2024): clients answer only for samples like
+their own, the server keeps unambiguous labels."""
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scarlet_jax.engine.phases import is_abstract
 from scarlet_jax.errors import bad_field
-from scarlet_jax.protocol.sharpen import masked_mean
-from scarlet_jax.types import Data, Labels, Method
+from scarlet_jax.methods.base import Method, stateless
+from scarlet_jax.protocol.round import Labels, Uploads
+from scarlet_jax.types import Data
 
 SIDE = 32  # pixels: density is estimated on images of at most this size
 
@@ -38,17 +38,14 @@ def selective_fd(
     if not threshold > 0:
         raise bad_field("method.threshold", threshold, "a number above 0")
 
-    def setup(seed: int, data: Data):
-        if is_abstract(data):
-            return jax.ShapeDtypeStruct((data.train.size.shape[0], data.public_image.shape[0]), bool)
-        return answers(seed, data, width, lambda_exponent, quantile)
-
-    def aggregate(constants, key, round_, probs, sent) -> Labels:
-        del constants, key, round_
-        mean = masked_mean(probs, sent)
+    def aggregate(uploads: Uploads) -> Labels:
+        mean = uploads.mean()
         return Labels(mean, keep=ambiguity(mean) < threshold)
 
-    return Method(aggregate, setup=setup, sends=lambda constants: constants, answers=True)
+    def choose(seed: int, data: Data) -> np.ndarray:
+        return answers(seed, data, width, lambda_exponent, quantile)
+
+    return Method(stateless(aggregate), answers=choose)
 
 
 def ambiguity(mean):

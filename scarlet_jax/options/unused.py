@@ -8,6 +8,7 @@ from __future__ import annotations
 from ml_collections import config_dict
 
 from scarlet_jax import build
+from scarlet_jax.methods import METHODS
 from scarlet_jax.options.rules import DEFAULT_LABEL_BITS, DEFAULT_ON_EXPIRY, DEFAULT_RATIO
 
 
@@ -17,8 +18,8 @@ def unused_options(config: config_dict.ConfigDict) -> list[str]:
     Only where it is certain: no method's card sets these, so who did, asked for something else than the default.
     """
     name = config.method.name
-    labels = name in build.DISTILLATION
-    cached = labels and build.cache_duration(config, build.make_method(config)) > 0
+    labels = METHODS[name].distils
+    cached = labels and build.cache_duration(config) > 0
     why = f"{name} has no cache unless cache.duration is set" if labels else f"{name} sends no soft labels"
     options = (
         ("cache.ratio", config.cache.ratio, DEFAULT_RATIO, cached),
@@ -30,7 +31,7 @@ def unused_options(config: config_dict.ConfigDict) -> list[str]:
         for field, value, default, used in options
         if value != default and not used
     ]
-    if config.eval_clients == "all" and name in build.ONE_ARCHITECTURE:
+    if config.eval_clients == "all" and not METHODS[name].own_models:
         sentences.append(
             f"config.eval_clients is 'all', and the clients of {name} keep no models: the server's model is evaluated "
             "on the test images of each of them."

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import collections
-import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
-
-from scarlet_jax.engine.phases import Call
-from scarlet_jax.preview import cards
+from scarlet_jax.engine.phases import Call, recording
+from scarlet_jax.methods.base import Algorithm
 from scarlet_jax.types import PyTree
 
 _CALL = re.compile(r'custom_call_target="([^"]+)"')
@@ -34,10 +31,28 @@ class Program(NamedTuple):
     text: str  # HLO
 
 
-def compile_phase(call: Call) -> Program:
-    """Compile for the devices that the call's shapes lie on; where they are present, the run will use this program."""
-    described = any(device.platform != jax.default_backend() for device in _devices(call))
-    compiled = call.traced.lower().compile(cards.OPTIONS if described else None)
+def record(algorithm: Algorithm, training: PyTree, evaluation: PyTree) -> list[Call]:
+    """Every phase of a run: start, round, evaluation.
+
+    Args:
+      algorithm: made for any mesh, also of devices that are only described.
+      training: `Data` of a round as shapes with the mesh's shardings, see `engine.feed.Feed`.
+      evaluation: that of an evaluation.
+    """
+    with recording() as calls:
+        state, report = algorithm.round(algorithm.init(training), training)
+        algorithm.evaluate(state, evaluation, report.participants)
+    return list(calls)
+
+
+def compile_phase(call: Call, options: dict[str, Any] | None = None) -> Program:
+    """Compile for the devices that the call's shapes lie on; where they are present, the run reuses the program.
+
+    Args:
+      call: of the phase.
+      options: of the compiler, for devices that are only described (`cards.OPTIONS`).
+    """
+    compiled = call.traced.lower().compile(options)
     text, memory = compiled.as_text() or "", compiled.memory_analysis()
 
     def count(pattern: re.Pattern[str]) -> dict[str, int]:
@@ -55,11 +70,6 @@ def compile_phase(call: Call) -> Program:
     )
 
 
-def device_bytes(tree: PyTree) -> int:
-    """Bytes on one device of arrays, or of shapes with shardings."""
-    return sum(a.dtype.itemsize * math.prod(a.sharding.shard_shape(a.shape)) for a in jax.tree.leaves(tree))
-
-
 def peak(resident: int, programs: Sequence[Program]) -> tuple[int, str]:
     """Most bytes of one device at any time, and the phase that needs them.
 
@@ -68,8 +78,3 @@ def peak(resident: int, programs: Sequence[Program]) -> tuple[int, str]:
       programs: of a round.
     """
     return max((max(resident, p.arguments) + p.results + p.temporary, p.name) for p in programs)
-
-
-def _devices(call: Call) -> set[Any]:
-    leaves = jax.tree.leaves((call.args, call.traced.out_info))
-    return {device for leaf in leaves if leaf.sharding is not None for device in leaf.sharding.device_set}

@@ -17,13 +17,15 @@ from scarlet_jax import build
 from scarlet_jax.data import federation
 from scarlet_jax.engine import phases
 from scarlet_jax.engine.feed import Feed, image_bytes, outline
+from scarlet_jax.engine.layout import device_bytes
+from scarlet_jax.methods import METHODS
+from scarlet_jax.methods.base import Algorithm, RoundReport
 from scarlet_jax.models import resolve_conv_for
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
 from scarlet_jax.preview import cards
 from scarlet_jax.preview import compiled as programs
-from scarlet_jax.protocol.planner import Planner
-from scarlet_jax.types import Algorithm, Data, PyTree, RoundReport, Split
+from scarlet_jax.types import Data, PyTree, Split
 
 
 class Known(NamedTuple):
@@ -53,7 +55,7 @@ class Prepared(NamedTuple):
     @property
     def resident(self) -> int:
         """Bytes of state and data on a device."""
-        return programs.device_bytes(self.state) + self.feed.device_bytes
+        return device_bytes(self.state) + self.feed.device_bytes
 
 
 def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepared:
@@ -77,7 +79,7 @@ def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepar
     config.clients_per_chunk = build.choose_chunk(config, mesh)
     algorithm = build.make_algorithm(config, data, num_classes, mesh)
     feed = Feed(data, algorithm.schedule, config.data.device_budget_mb, mesh)
-    calls = phases.record(algorithm, feed.training(0), feed.evaluation(0))
+    calls = programs.record(algorithm, feed.training(0), feed.evaluation(0))
     state = calls[0].traced.out_info
     return Prepared(config, mesh, num_classes, algorithm, state, data, feed, calls)
 
@@ -128,7 +130,7 @@ def run(config: config_dict.ConfigDict, target: str | None = None) -> None:
     print(f"{'MB per device, by phase':28}{'arguments':>12}{'results':>12}{'temporary':>12}", flush=True)
     compiled = []
     for call in plan.calls:
-        program = programs.compile_phase(call)
+        program = programs.compile_phase(call, cards.OPTIONS if target else None)
         compiled.append(program)
         cells = (program.arguments, program.results, program.temporary)
         print(f"{call.name:28}" + "".join(f"{cell / 1e6:12,.1f}" for cell in cells), flush=True)
@@ -150,15 +152,15 @@ def _head(plan: Prepared, target: str | None) -> list[str]:
 def _work(plan: Prepared) -> list[str]:
     config, state = plan.config, plan.state
     lines = [f"{'model':28}{'clients':>12}{'parameters':>12}{'stored':>12}{'MB / device':>12}"]
-    for (name, ids), models in zip(plan.algorithm.groups.items(), state.clients, strict=False):
+    for group, models in zip(plan.algorithm.population.groups, state.clients, strict=False):
         stored = jax.tree.leaves(models)[0].shape[0]
         count = sum(a.size for a in jax.tree.leaves(models.params)) // stored
-        lines.append(_row(name, len(ids), count, stored, programs.device_bytes(models)))
+        lines.append(_row(group.name, group.layout.num_clients, count, stored, device_bytes(models)))
     server = getattr(state, "server", None)
     if server is not None:
         count = sum(a.size for a in jax.tree.leaves(server.params))
-        lines.append(_row(f"server, {config.model.server}", 1, count, 1, programs.device_bytes(server)))
-    state_size, data_size = programs.device_bytes(state), plan.feed.device_bytes
+        lines.append(_row(f"server, {config.model.server}", 1, count, 1, device_bytes(server)))
+    state_size, data_size = device_bytes(state), plan.feed.device_bytes
     lines.append(f"on each device {state_size / 1e6:,.1f} MB of state in all, and {data_size / 1e6:,.1f} MB of data")
     if plan.feed.on_host:
         lines.append(
@@ -167,7 +169,7 @@ def _work(plan: Prepared) -> list[str]:
         )
     lines.append(
         f"{config.clients_per_chunk} clients are trained together on a device (clients_per_chunk); "
-        f"{plan.algorithm.blocks} dispatches a round; convolution {config.model.conv}"
+        f"{plan.algorithm.population.blocks} dispatches a round; convolution {config.model.conv}"
     )
     return lines
 
@@ -179,15 +181,18 @@ def _row(name: str, clients: int, parameters: int, stored: int, size: int) -> st
 def _traffic(plan: Prepared) -> list[str]:
     """Bytes of a mean round, from the protocol alone; of methods that select, the most they can send."""
     config = plan.config
-    if config.method.name in build.DISTILLATION:
-        result = Planner(config, plan.num_classes).run()
+    if METHODS[config.method.name].distils:
+        result = build.make_planner(config, plan.num_classes).run()
         mean = {
             ledger: (result.uplink_bytes[ledger].mean(), result.downlink_bytes[ledger].mean())
             for ledger in result.uplink_bytes
         }
     else:
         none = np.zeros(build.num_participants(config))
-        mean = {name: tuple(billed) for name, billed in plan.algorithm.bill(RoundReport(none, none, none)).items()}
+        mean = {
+            name: (billed.uplink, billed.downlink)
+            for name, billed in plan.algorithm.bill(RoundReport(none, none, none)).items()
+        }
     lines = [f"{'MB of a mean round':28}{'up':>12}{'down':>12}"] if mean else ["nothing is sent"]
     return lines + [f"{ledger:28}{up / 1e6:12,.3f}{down / 1e6:12,.3f}" for ledger, (up, down) in mean.items()]
 

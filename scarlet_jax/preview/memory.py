@@ -12,9 +12,11 @@ from ml_collections import config_dict
 from scarlet_jax import build
 from scarlet_jax.engine import phases
 from scarlet_jax.engine.feed import Feed, outline
+from scarlet_jax.engine.layout import device_bytes
 from scarlet_jax.errors import bad_field
+from scarlet_jax.methods.base import Algorithm
 from scarlet_jax.preview import compiled as programs
-from scarlet_jax.types import Algorithm, Data
+from scarlet_jax.types import Data
 
 USABLE = 0.9  # of a machine's physical memory, for all its devices together
 
@@ -73,7 +75,7 @@ def need(algorithm: Algorithm, feed: Feed, mesh: Mesh) -> tuple[int, str]:
     # Side by side: much of a compilation is one thread's work.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         compiled = list(pool.map(programs.compile_phase, algorithm.calls(state, data)))
-    return programs.peak(programs.device_bytes(state) + feed.device_bytes, compiled)
+    return programs.peak(device_bytes(state) + feed.device_bytes, compiled)
 
 
 def smaller_chunk(need_with: Callable[[int], int], chunk: int, most: int, limit: int) -> int | None:

@@ -1,6 +1,6 @@
 """The synchronized soft-label cache: plan, restore, commit, catch-up. Pure functions over device arrays.
 
-Whether an entry is a hit is decided once, in `plan`, and passed on as masks; nothing else compares rounds (paper,
+Whether an entry is a hit is decided once, in `look_up`, and passed on as masks; nothing else compares rounds (paper,
 section on synchronized caching; README: "The cache").
 """
 
@@ -37,7 +37,7 @@ def init(size: int, num_classes: int, payload_shape: tuple[int, ...] | None = No
     return Cache(jnp.zeros((size, num_classes)), payload, jnp.full(size, EMPTY, jnp.int32))
 
 
-def plan(stamp: jax.Array, index: jax.Array, round_: jax.Array, duration: int | jax.Array) -> Lookup:
+def look_up(stamp: jax.Array, index: jax.Array, round_: jax.Array, duration: int | jax.Array) -> Lookup:
     """Look up public samples: hit iff not empty and age <= D, stale iff not empty and age > D.
 
     Args:
@@ -52,9 +52,19 @@ def plan(stamp: jax.Array, index: jax.Array, round_: jax.Array, duration: int | 
     return Lookup(found, full & fresh, full & ~fresh)
 
 
-def list_order(hit: jax.Array, keep: jax.Array) -> jax.Array:
-    """Order of a round's list: requested samples as drawn, then hits as drawn, dropped samples last. i32[P]."""
-    return jnp.argsort(jnp.where(keep, hit.astype(jnp.int32), 2), stable=True)
+def requested_first(hit: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Order of a draw with its requested samples first, hits after them, each as drawn; and the inverse, i32[P] each.
+
+    Args:
+      hit: bool[P] of the drawn samples.
+    """
+    order = jnp.argsort(hit, stable=True).astype(jnp.int32)
+    return order, jnp.zeros_like(order).at[order].set(jnp.arange(order.size, dtype=jnp.int32))
+
+
+def dropped_last(order: jax.Array, keep: jax.Array) -> jax.Array:
+    """Order of a round's list, i32[P]: `order` i32[P] with the samples behind it that `keep` bool[P] drops."""
+    return order[jnp.argsort(~keep[order], stable=True)]
 
 
 def choose_new(key: jax.Array, new: jax.Array, ratio: float) -> jax.Array:

@@ -1,7 +1,7 @@
 """The protocol of a federation without its models: what every round requests, serves, repairs and sends.
 
 Participants, draws and cache decisions are those of the training run with the same config, because they come from the
-same functions (`scarlet_jax.protocol.round`). `python -m scarlet_jax.plan` prints what is computed here.
+same functions (`draws`, `round`). `python -m scarlet_jax.plan` prints what is computed here.
 
 What data would decide is assumed: which share of the requests each participant answers, and which share of the
 requested samples gets a label that is kept. Both are 1 but for methods that select.
@@ -16,20 +16,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import config_dict
 
-from scarlet_jax import build
-from scarlet_jax.engine import fleet
-from scarlet_jax.engine.population import draw_participants
-from scarlet_jax.errors import UserError, bad_field
+from scarlet_jax.errors import bad_field
 from scarlet_jax.keys import Purpose, derive
-from scarlet_jax.options import fields
-from scarlet_jax.options.rules import validate
-from scarlet_jax.preview import memory
 from scarlet_jax.protocol import cache as caching
-from scarlet_jax.protocol import ledger as comm
-from scarlet_jax.protocol.round import Protocol, draw_public
-from scarlet_jax.types import Labels
+from scarlet_jax.protocol import ledger
+from scarlet_jax.protocol.draws import Draws, GroupSize
+from scarlet_jax.protocol.round import Labels, Protocol, Settings
 
 
 class PlanResult(NamedTuple):
@@ -51,9 +44,9 @@ class PlanResult(NamedTuple):
         """Share of the drawn labels that clients had to send."""
         return float(np.sum(self.requested) / np.sum(self.requested + self.hit))
 
-    def total(self, ledger: str) -> comm.Bytes:
-        """Bytes of all rounds, in Python integers."""
-        return comm.Bytes(sum(self.uplink_bytes[ledger].tolist()), sum(self.downlink_bytes[ledger].tolist()))
+    def total(self, name: str) -> ledger.Bytes:
+        """Bytes of all rounds in a ledger, in Python integers."""
+        return ledger.Bytes(sum(self.uplink_bytes[name].tolist()), sum(self.downlink_bytes[name].tolist()))
 
 
 class Shares(NamedTuple):
@@ -63,97 +56,85 @@ class Shares(NamedTuple):
     kept: float = 1.0  # of the requested samples whose label goes on, at random
 
 
-def simulate(config: config_dict.ConfigDict, num_classes: int, shares: Shares | None = None) -> PlanResult:
-    """Run the protocol of a config, without data and training.
-
-    Args:
-      config: of configs/base.py's fields.
-      num_classes: C of the private data.
-      shares: for methods that select, see `Planner`.
-
-    Raises:
-      UserError: the config cannot be run; one sentence.
-    """
-    return Planner(config, num_classes, shares).run()
-
-
 class Planner:
-    """The protocol of a config and of its variants, which share the draws of the public samples.
+    """The protocol of a federation and of its variants, which share the draws of the public samples.
 
     Args:
-      config: of configs/base.py's fields; it is validated.
-      num_classes: C of the private data.
+      rounds: R.
+      draws: of the federation.
+      settings: of the protocol.
+      uplink, downlink: how the method's labels travel, ledger.Channel -> ledger.Codec.
+      selects: whether clients choose which requests they answer.
       shares: of what a selecting method sends and keeps; None: all.
-
-    Raises:
-      UserError: the config cannot be run, or shares are given for a method that does not select; one sentence.
+      memory: bytes that may be used; None: any number.
     """
 
-    def __init__(self, config: config_dict.ConfigDict, num_classes: int, shares: Shares | None = None):
-        config = fields.plain(config)
-        validate(config)
-        build.check(config)
-        self._method = build.make_method(config)
-        self.selects = self._method.answers
-        self.shares = _checked(shares, self.selects, config.method.name)
-        self._settings = build.settings(config, self._method, num_classes)
-        self.rounds: int = config.rounds
-        self.public_size = fields.kept(config.public_size, config.public_val_ratio)
-        self.duration = int(self._settings.duration)
-        self.on_expiry: str = config.cache.on_expiry
-        self.num_clients: int = config.num_clients
-        self.participants = build.num_participants(config)
+    def __init__(
+        self,
+        rounds: int,
+        draws: Draws,
+        settings: Settings,
+        uplink: Callable[[ledger.Channel], ledger.Codec] = ledger.soft_label,
+        downlink: Callable[[ledger.Channel], ledger.Codec] = ledger.soft_label,
+        selects: bool = False,
+        shares: Shares | None = None,
+        memory: int | None = None,
+    ):
+        self.rounds, self.draws, self.settings, self.selects = rounds, draws, settings, selects
+        self.shares = shares or Shares()
+        self.duration = int(settings.duration)
+        self._uplink, self._downlink, self._memory = uplink, downlink, memory
         self._drawn_ids: dict[int, jax.Array] = {}
-        self._scans: dict[tuple[Any, ...], Callable[..., list[comm.Counts]]] = {}
+        self._scans: dict[tuple[Any, ...], Callable[..., list[ledger.Counts]]] = {}
 
     def run(self) -> PlanResult:
         """Simulate the config itself."""
-        return self.variants(self.duration, self.on_expiry, [self.participants])[0]
+        return self.variants(self.duration, self.settings.on_expiry, [self.draws.num_participants])[0]
 
     def variants(self, duration: int, on_expiry: str, participants: Sequence[int]) -> list[PlanResult]:
         """Simulate other values of D and of the expiry policy, for several M at once: they share the server's cache."""
         # Where all take part nobody ever misses a list, and without a cache there is nothing to miss: then no
         # participant needs catching up, all receive the same, and one stands for all.
-        alike = [duration == 0 or m == self._settings.num_clients for m in participants]
-        self._check_memory([m for m, same in zip(participants, alike, strict=True) if not same], memory.host_limit())
+        alike = [duration == 0 or m == self.draws.num_clients for m in participants]
+        self._check_memory([m for m, same in zip(participants, alike, strict=True) if not same])
         ids = [_alone(self.rounds) if same else self._ids(m) for m, same in zip(participants, alike, strict=True)]
-        clients = tuple(1 if same else self._settings.num_clients for same in alike)
+        clients = tuple(1 if same else self.draws.num_clients for same in alike)
         scan = self._scan(on_expiry, duration > 0, clients, tuple(own.shape[1] for own in ids))
-        counted = jax.device_get(scan(jnp.int32(duration), jnp.arange(self.rounds), self._draws, ids))
+        counted = jax.device_get(scan(jnp.int32(duration), jnp.arange(self.rounds), self._samples, ids))
         return [
             self._bill(counts, duration, on_expiry, m, m if same else 1)
             for counts, m, same in zip(counted, participants, alike, strict=True)
         ]
 
-    def _check_memory(self, participants: Sequence[int], limit: int | None) -> None:
+    def _check_memory(self, participants: Sequence[int]) -> None:
         """Refuse draws of all rounds, and clients' copies for each M, that do not fit into this machine's memory."""
-        draws = self.rounds * (self._settings.public_per_round + sum(3 * m for m in participants))
-        need = 4 * (draws + len(participants) * self.num_clients * self.public_size)
-        if limit is not None and need > limit:
+        clients, public_size = self.draws.num_clients, self.draws.public_size
+        drawn = self.rounds * (self.draws.public_per_round + sum(3 * m for m in participants))
+        need = 4 * (drawn + len(participants) * clients * public_size)
+        if self._memory is not None and need > self._memory:
             raise bad_field(
                 "rounds",
                 self.rounds,
                 "fewer, or fewer clients or public images; --notable plans the config alone",
-                f"and the plan takes {need / 1e9:,.3g} GB of memory with config.num_clients = {self.num_clients}",
+                f"and the plan takes {need / 1e9:,.3g} GB of memory with config.num_clients = {clients}",
             )
 
     @functools.cached_property
-    def _draws(self) -> jax.Array:
+    def _samples(self) -> jax.Array:
         """i32[R, P] the public samples of every round."""
-        s = self._settings
-        draw = functools.partial(draw_public, s.seed, size=self.public_size, per_round=s.public_per_round)
         batch_size = 16 if self.rounds >= 256 else None  # sorts faster, compiles slower; the same bits
+        draw = self.draws.public
         return jax.jit(lambda rounds: jax.lax.map(draw, rounds, batch_size=batch_size))(jnp.arange(self.rounds))
 
     def _ids(self, participants: int) -> jax.Array:
         """i32[R, M] the participants of every round."""
-        if participants in self._drawn_ids:
-            return self._drawn_ids[participants]
-        # Of a layout the draw reads K and M; how clients lie on devices changes nothing.
-        layout = fleet.make_layout(fleet.make_mesh(jax.devices()[:1]), self._settings.num_clients, participants, 1)
-        draw = functools.partial(draw_participants, self._settings.seed, layouts=[layout])
-        ids = jax.jit(lambda rounds: jax.lax.map(draw, rounds))(jnp.arange(self.rounds))
-        return self._drawn_ids.setdefault(participants, ids)
+        if participants not in self._drawn_ids:
+            draws = self.draws
+            if participants != draws.num_participants:  # another number is drawn from all clients alike
+                draws = draws._replace(groups=(GroupSize(draws.num_clients, participants),))
+            ids = jax.jit(lambda rounds: jax.lax.map(draws.participants, rounds))(jnp.arange(self.rounds))
+            self._drawn_ids[participants] = ids
+        return self._drawn_ids[participants]
 
     def _scan(self, on_expiry: str, cached: bool, clients: tuple[int, ...], participants: tuple[int, ...]):
         """The compiled loop over rounds; D is an argument, so that one program serves every D above 0.
@@ -167,10 +148,10 @@ class Planner:
 
     def _rounds(self, on_expiry: str, cached: bool, clients: tuple[int, ...], duration, rounds, draws, ids):
         # Rows without columns stand for the labels: only their stamps matter, and there is nothing to quantise.
-        settings = self._settings._replace(duration=duration if cached else 0, on_expiry=on_expiry, label_bits=32)
-        nothing = jnp.zeros((settings.public_per_round, 0))
-        labels = comm.soft_label(comm.Channel(0, 32, True))
-        protocols = [Protocol(settings._replace(num_clients=k), (), self.public_size) for k in clients]
+        settings = self.settings._replace(duration=duration if cached else 0, on_expiry=on_expiry, label_bits=32)
+        nothing = jnp.zeros((self.draws.public_per_round, 0))
+        labels = ledger.soft_label(ledger.Channel(0, 32, True))
+        protocols = [Protocol(self.draws._replace(groups=(GroupSize(k, k),)), settings) for k in clients]
 
         def step(carry, xs):
             cache, held, last = carry
@@ -195,28 +176,28 @@ class Planner:
         start = (caching.init(first.entries, 0), [p.init_held() for p in protocols], first.empty_broadcast(nothing))
         return jax.lax.scan(step, start, (rounds, draws, ids))[1]
 
-    def label_format(self, result: PlanResult) -> comm.Format:
+    def label_format(self, result: PlanResult) -> ledger.Format:
         """What one label costs in a result of this planner."""
         return self._format(result.participants, result.duration)
 
-    def _format(self, participants: int, duration: int) -> comm.Format:
-        s, method = self._settings, self._method
-        channel = comm.Channel(s.num_classes, s.label_bits, participants == s.num_clients)
-        return comm.make_format(method.uplink(channel), method.downlink(channel), duration > 0, method.answers)
+    def _format(self, participants: int, duration: int) -> ledger.Format:
+        s = self.settings
+        channel = ledger.Channel(s.num_classes, s.label_bits, participants == self.draws.num_clients)
+        return ledger.make_format(self._uplink(channel), self._downlink(channel), duration > 0, self.selects)
 
     def _kept(self, round_: jax.Array, size: int) -> jax.Array | None:
         """bool[P] the drawn samples whose label is kept; None: all."""
         if self.shares.kept == 1:
             return None
-        return jax.random.uniform(derive(self._settings.seed, Purpose.ASSUMED, round_), (size,)) < self.shares.kept
+        return jax.random.uniform(derive(self.draws.seed, Purpose.ASSUMED, round_), (size,)) < self.shares.kept
 
-    def _bill(self, counts: comm.Counts, duration: int, on_expiry: str, participants: int, copies: int) -> PlanResult:
+    def _bill(self, counts: ledger.Counts, duration: int, on_expiry: str, participants: int, copies: int) -> PlanResult:
         """Bytes in both ledgers; each counted participant stands for `copies`."""
-        s, form = self._settings, self._format(participants, duration)
-        rounds = [comm.Counts(*row) for row in zip(*counts, strict=True)]
+        form = self._format(participants, duration)
+        rounds = [ledger.Counts(*row) for row in zip(*counts, strict=True)]
         billed = {
-            "reference": [comm.reference_bytes(row, form, s.num_classes) for row in rounds],
-            "wire": [comm.wire_bytes(row, form) for row in rounds],
+            "reference": [ledger.reference_bytes(row, form, self.settings.num_classes) for row in rounds],
+            "wire": [ledger.wire_bytes(row, form) for row in rounds],
         }
 
         def column(direction: str) -> dict[str, np.ndarray]:
@@ -227,7 +208,7 @@ class Planner:
             duration=duration,
             on_expiry=on_expiry,
             participants=participants,
-            public_size=self.public_size,
+            public_size=self.draws.public_size,
             requested=np.asarray(counts.requested, np.int64),
             hit=np.asarray(counts.hit, np.int64),
             stale=np.asarray(counts.stale, np.int64),
@@ -235,15 +216,6 @@ class Planner:
             uplink_bytes=column("uplink"),
             downlink_bytes=column("downlink"),
         )
-
-
-def _checked(shares: Shares | None, selects: bool, method: str) -> Shares:
-    for name, value in (shares or Shares())._asdict().items():
-        if not 0 <= value <= 1:
-            raise UserError(f"--{name}_share is {value}; allowed is 0 to 1.")
-        if shares is not None and value != 1 and not selects:
-            raise UserError(f"--{name}_share is {value}, but method {method} does not select samples; leave it out.")
-    return shares or Shares()
 
 
 def _alone(rounds: int) -> jax.Array:

@@ -10,25 +10,43 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from scarlet_jax.engine import fleet
-from scarlet_jax.engine.population import draw_participants
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.protocol import cache as caching
 from scarlet_jax.protocol import ledger
-from scarlet_jax.types import Labels
+from scarlet_jax.protocol.draws import Draws
+from scarlet_jax.protocol.sharpen import masked_mean
 
 
 class Settings(NamedTuple):
-    """What a federation needs to know beside its method and models."""
+    """The numbers of the protocol beside its draws."""
 
-    seed: int
-    num_clients: int  # K
-    public_per_round: int  # P
     num_classes: int  # C
-    duration: int | jax.Array  # D; a traced one is taken to be above 0
-    on_expiry: str
-    cache_ratio: float
-    label_bits: int
+    duration: int | jax.Array = 0  # D; 0 is no cache; a traced D is taken to be above 0
+    on_expiry: str = "drop"
+    cache_ratio: float = 1.0
+    label_bits: int = 32
+
+
+class Uploads(NamedTuple):
+    """What a round's participants sent: all that a method aggregates."""
+
+    probs: jax.Array  # f32[M, P, C] soft labels as they arrived, one row per participant and drawn sample
+    sent: jax.Array  # bool[M, P] which of them were uploaded; the other rows do not count
+    round: jax.Array  # i32[] r
+    key: jax.Array  # PRNG key of this round's aggregation
+    samples: jax.Array  # i32[P] the drawn public samples
+
+    def mean(self) -> jax.Array:
+        """Mean over the clients that sent a label for the sample, f32[P, C]; uniform where nobody did."""
+        return masked_mean(self.probs, self.sent)
+
+
+class Labels(NamedTuple):
+    """What a method makes of a round's uploads."""
+
+    target: jax.Array  # f32[P, C] the teacher the server distils from
+    payload: jax.Array | None = None  # f32[P, ...] what is broadcast; None: the target
+    keep: jax.Array | None = None  # bool[P] samples the round goes on with; None: all that anyone sent
 
 
 class Broadcast(NamedTuple):
@@ -59,22 +77,16 @@ class Plan(NamedTuple):
     ids: jax.Array  # i32[M] participants, ascending
     draw: jax.Array  # i32[P] public samples
     lookup: caching.Lookup  # of the draw
+    order: jax.Array  # i32[P] positions in the draw: requested samples as drawn, then hits as drawn
+    place: jax.Array  # i32[P] the inverse: where each drawn sample stands in `order`
     behind: jax.Array  # bool[M, P] copies of the previous broadcast's samples that need catching up
 
 
-def draw_public(seed: int, round_: jax.Array, size: int, per_round: int) -> jax.Array:
-    """The public samples of a round, i32[P] of N without replacement."""
-    # One sort of random words; should two of 2^32 be equal, the lower sample comes first.
-    order = jnp.argsort(jax.random.bits(derive(seed, Purpose.DRAW, round_), (size,), jnp.uint32), stable=True)
-    return order[:per_round].astype(jnp.int32)
-
-
 class Protocol(NamedTuple):
-    """Draws, cache and counts of a round, without models: shared by the training run and `scarlet_jax.plan`."""
+    """Cache and counts of a round, without models: shared by the training run and the byte planner."""
 
+    draws: Draws
     settings: Settings
-    layouts: tuple[fleet.Layout, ...]
-    public_size: int
     target_is_payload: bool = True  # whether clients are sent what the server distils from
 
     @property
@@ -85,15 +97,15 @@ class Protocol(NamedTuple):
     @property
     def entries(self) -> int:
         """Entries of the cache: N, or none without a cache."""
-        return self.public_size if self.cached else 0
+        return self.draws.public_size if self.cached else 0
 
     def init_held(self) -> jax.Array:
         """i32[K, entries]: nobody holds a copy."""
-        return jnp.full((self.settings.num_clients, self.entries), caching.EMPTY, jnp.int32)
+        return jnp.full((self.draws.num_clients, self.entries), caching.EMPTY, jnp.int32)
 
     def empty_broadcast(self, payload: jax.Array) -> Broadcast:
         """The broadcast before round 0: a list of no samples. `payload` [P, ...] gives the shape."""
-        none = jnp.zeros(self.settings.public_per_round, bool)
+        none = jnp.zeros(self.draws.public_per_round, bool)
         index = jnp.arange(none.size, dtype=jnp.int32)
         return Broadcast(index, payload, none, none, jnp.full(none.size, caching.EMPTY, jnp.int32))
 
@@ -103,27 +115,27 @@ class Protocol(NamedTuple):
         Returns:
           The plan, and i32[K, entries] the stamps held once the participants have applied the last broadcast.
         """
-        s = self.settings
-        ids = draw_participants(s.seed, round_, self.layouts)
-        draw = draw_public(s.seed, round_, self.public_size, s.public_per_round)
+        ids, draw = self.draws.participants(round_), self.draws.public(round_)
         return self.plan_for(ids, draw, round_, stamp, held, last)
 
     def plan_for(
         self, ids: jax.Array, draw: jax.Array, round_: jax.Array, stamp: jax.Array, held: jax.Array, last: Broadcast
     ) -> tuple[Plan, jax.Array]:
         """`plan`, for given participants and samples."""
-        s = self.settings
         if not self.cached:
             nothing = jnp.zeros(draw.size, bool)
             lookup = caching.Lookup(jnp.full(draw.size, caching.EMPTY, jnp.int32), nothing, nothing)
-            return Plan(ids, draw, lookup, jnp.zeros((ids.size, draw.size), bool)), held
+            drawn = jnp.arange(draw.size, dtype=jnp.int32)
+            return Plan(ids, draw, lookup, drawn, drawn, jnp.zeros((ids.size, draw.size), bool)), held
         own = held[ids[:, None], last.samples[None, :]]
         behind = caching.behind(own, last.stamp, last.keep)
         # Everything compared instead of M x P entries scattered, which takes a CPU longer.
         takes_part = jnp.zeros(held.shape[0], bool).at[ids].set(True)
         listed = jnp.zeros(stamp.size, bool).at[last.samples].set(last.keep)
         held = jnp.where(takes_part[:, None] & listed, stamp, held)
-        return Plan(ids, draw, caching.plan(stamp, draw, round_, s.duration), behind), held
+        lookup = caching.look_up(stamp, draw, round_, self.settings.duration)
+        order, place = caching.requested_first(lookup.hit)
+        return Plan(ids, draw, lookup, order, place, behind), held
 
     def commit(
         self, cache: caching.Cache, plan: Plan, keep: jax.Array, round_: jax.Array
@@ -133,7 +145,7 @@ class Protocol(NamedTuple):
         if not self.cached:
             return cache, jnp.zeros(plan.draw.shape, bool)
         empty = keep & (lookup.stamp == caching.EMPTY)
-        chosen = caching.choose_new(derive(s.seed, Purpose.CACHE, round_), empty, s.cache_ratio)
+        chosen = caching.choose_new(derive(self.draws.seed, Purpose.CACHE, round_), empty, s.cache_ratio)
         return caching.commit(cache, plan.draw, lookup, keep, chosen, round_, s.on_expiry)
 
     def serve(
@@ -166,7 +178,7 @@ class Protocol(NamedTuple):
         if self.cached:
             target = caching.restore(cache.target, draw, hit, target)
             cache = cache._replace(target=caching.store(cache.target, draw, written, target))
-        order = caching.list_order(hit, keep)
+        order = caching.dropped_last(plan.order, keep)
         stamp = plan.lookup.stamp[order]
         return cache, Served(draw[order], target[order], keep[order], hit[order], stamp, written[order], order)
 

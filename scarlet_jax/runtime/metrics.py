@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from scarlet_jax.engine.evaluation import Evaluation
 from scarlet_jax.errors import UserError
 from scarlet_jax.protocol.ledger import LEDGERS, Bytes
 from scarlet_jax.row_files import CLIENT_FIELDS
-from scarlet_jax.types import Evaluation
 
 Row = dict[str, Any]
 Totals = dict[str, Any]  # integers; None where a method bills nothing

@@ -19,9 +19,11 @@ from ml_collections import config_dict
 from scarlet_jax import build
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import partition_written, write_partition
-from scarlet_jax.engine import fleet
 from scarlet_jax.engine.feed import Feed
+from scarlet_jax.engine.layout import REPLICATED
 from scarlet_jax.engine.phases import shapes
+from scarlet_jax.methods import METHODS
+from scarlet_jax.methods.base import Algorithm
 from scarlet_jax.models import conv_timing, resolve_conv_for
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
@@ -33,7 +35,6 @@ from scarlet_jax.runtime.progress import Progress, RoundClock
 from scarlet_jax.runtime.streams import say
 from scarlet_jax.runtime.trace import Profile
 from scarlet_jax.system_errors import refusing
-from scarlet_jax.types import Algorithm
 
 
 def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = False) -> metrics.Row:
@@ -161,7 +162,7 @@ class _Session:
                     writer = writers.Writer(self.path, self.done, config.wandb, self.run_id)
                     self.writer = stack.enter_context(contextlib.closing(writer))
                 quiet = self.writer is None or self.say is _silent
-                self.progress = progress = Progress(config.rounds, self.done, algorithm.blocks, quiet)
+                self.progress = progress = Progress(config.rounds, self.done, algorithm.population.blocks, quiet)
                 traced = fields.span(config.profile_rounds) if hosts.is_first() else None
                 profile = Profile(traced or range(0), self.path / "profile", self.say)
                 try:
@@ -240,10 +241,10 @@ class _Session:
         data = feed.evaluation(0)
         padded = shapes(algorithm.init, data)
         # K clients need not divide by the devices, so checkpoints are read replicated and then spread.
-        replicated = NamedSharding(self.mesh, fleet.REPLICATED)
+        replicated = NamedSharding(self.mesh, REPLICATED)
         abstract = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=replicated),
-            jax.eval_shape(algorithm.strip, padded),
+            jax.eval_shape(algorithm.population.strip, padded),
         )
         found = self.checkpoints.restore(self.opened.found, abstract, self.facts)
         if found is None:
@@ -253,13 +254,13 @@ class _Session:
         self.done, self.totals, self.summary = found.rounds, found.record["totals"], found.record["summary"]
         self.say(f"resuming after {found.rounds} rounds")
         self._write_summary()  # with more rounds to do it is not complete; with none left it is
-        return jax.jit(algorithm.pad, out_shardings=algorithm.shardings(padded))(found.state)
+        return jax.jit(algorithm.population.pad, out_shardings=algorithm.population.shardings(padded))(found.state)
 
     def _loop(self, algorithm: Algorithm, state: Any, feed: Feed, progress: Progress, profile: Profile) -> None:
         config = self.config
         # Every process checks, and can write, all of the state it saves, also where K does not divide by the devices.
-        replicated = NamedSharding(self.mesh, fleet.REPLICATED)
-        strip = jax.jit(algorithm.strip, out_shardings=replicated if hosts.several() else None)
+        replicated = NamedSharding(self.mesh, REPLICATED)
+        strip = jax.jit(algorithm.population.strip, out_shardings=replicated if hosts.several() else None)
         pending: _Pending | None = None
         self.stop.training = True
         clock = RoundClock()
@@ -290,7 +291,7 @@ class _Session:
         seconds, ended = pending.times()
         billed = algorithm.bill(report)
         row, self.totals = metrics.make_row(
-            pending.round, report, evaluation, billed, self.totals, seconds, algorithm.groups
+            pending.round, report, evaluation, billed, self.totals, seconds, algorithm.population.client_ids
         )
         self.summary = metrics.summarise(self.summary, row, self.totals)
         if self.writer is not None:
@@ -299,7 +300,7 @@ class _Session:
 
     def _save(self, state: Any, rounds: int) -> None:
         """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
-        distils = self.config.method.name not in build.NO_DISTILLATION
+        distils = METHODS[self.config.method.name].server_distils
         metrics.check_state(rounds - 1, state, self.done, self._may_help, distils)
         self._check_place()
         own = {"run": self.run_id, "config": self.asked, "choices": self.choices, "facts": self.facts}
@@ -321,7 +322,7 @@ class _Session:
             self.summary["clients_evaluated"],
             config.num_clients,
             build.evaluates_all(config),
-            config.method.name in build.ONE_ARCHITECTURE,
+            not METHODS[config.method.name].own_models,
         )
         complete = self.done == config.rounds
         self.summary |= {"complete": complete, "headline": self.headline, "client_mean_over": over}

@@ -10,13 +10,11 @@ from absl import flags
 
 import scarlet_jax
 from configs import base, digits
+from scarlet_jax.build import make_planner
 from scarlet_jax.commands import plan
-from scarlet_jax.engine import fleet
-from scarlet_jax.engine.population import draw_participants
 from scarlet_jax.errors import UserError
-from scarlet_jax.protocol import planner as simulation
-from scarlet_jax.protocol.planner import Planner, Shares
-from scarlet_jax.protocol.round import draw_public
+from scarlet_jax.protocol.draws import Draws, GroupSize
+from scarlet_jax.protocol.planner import Shares
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -38,7 +36,7 @@ def test_bytes_are_those_of_a_training_run(method, tmp_path):
     config = tiny(**{"comm.label_bits": 8, "method.name": method})
     scarlet_jax.run(config, tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    result = simulation.simulate(config, 10)
+    result = make_planner(config, 10).run()
     assert len(rows) == config.rounds
     for name in ("requested", "hit", "stale", "caught_up"):
         assert [row[name] for row in rows] == getattr(result, name).tolist(), name
@@ -96,13 +94,11 @@ def loop(draws, participants, num_clients, duration, on_expiry, classes, bits):
 @pytest.mark.parametrize("on_expiry, seed, bits", [("drop", 1, 8), ("refresh", 2, 32)])
 def test_counts_are_those_of_a_plain_loop(on_expiry, seed, bits):
     rounds, size, per_round, clients, classes = 30, 36, 18, 5, 3
-    planner = Planner(tiny(seed=seed, rounds=rounds, **{"cache.ratio": 1.0, "comm.label_bits": bits}), classes)
+    planner = make_planner(tiny(seed=seed, rounds=rounds, **{"cache.ratio": 1.0, "comm.label_bits": bits}), classes)
     participants = [1, 3, clients]
-    draws = [np.asarray(draw_public(seed, jnp.int32(r), size, per_round)).tolist() for r in range(rounds)]
-    ids = []
-    for m in participants:
-        groups = [fleet.make_layout(fleet.make_mesh(), clients, m, 1)]
-        ids.append([np.asarray(draw_participants(seed, jnp.int32(r), groups)).tolist() for r in range(rounds)])
+    own = [Draws(seed, (GroupSize(clients, m),), size, per_round) for m in participants]
+    draws = [np.asarray(own[0].public(jnp.int32(r))).tolist() for r in range(rounds)]
+    ids = [[np.asarray(each.participants(jnp.int32(r))).tolist() for r in range(rounds)] for each in own]
     for duration in (0, 1, 2, 3, 7, 100):
         for result, own in zip(planner.variants(duration, on_expiry, participants), ids, strict=True):
             expected = loop(draws, own, clients, duration, on_expiry, classes, bits)
@@ -117,15 +113,16 @@ def test_published_figures_at_a_tenth_of_the_size(on_expiry, requested, ratio):
     # N and P a tenth of the paper's: the same share P / N, so the same expectations with a little more noise.
     config = base.get_config()
     config.rounds, config.public_size, config.public_per_round, config.num_clients = 2000, 1000, 100, 3
-    planner = Planner(config, 10)
+    planner = make_planner(config, 10)
     result, no_cache = (planner.variants(d, on_expiry, [3])[0] for d in (50, 0))
     assert result.requested_share == pytest.approx(requested, abs=0.003)
     assert sum(result.total("reference")) / sum(no_cache.total("reference")) == pytest.approx(ratio, abs=0.003)
 
 
 def test_variants_are_the_plans_of_their_own_configs():
-    result = Planner(tiny(), 10).variants(4, "refresh", [2, 5])[0]
-    alone = simulation.simulate(tiny(participation=0.4, **{"cache.duration": 4, "cache.on_expiry": "refresh"}), 10)
+    result = make_planner(tiny(), 10).variants(4, "refresh", [2, 5])[0]
+    config = tiny(participation=0.4, **{"cache.duration": 4, "cache.on_expiry": "refresh"})
+    alone = make_planner(config, 10).run()
     assert alone.total("wire") == result.total("wire")
     assert alone.total("reference") == result.total("reference")
 
@@ -136,12 +133,12 @@ def few_variants(monkeypatch):
     monkeypatch.setattr(plan, "PARTICIPATIONS", (1.0,))
 
 
-def command(capsys, *args):
+def command(capsys, *args, config=None):
     """Output of the command, run in this process."""
     flag_values = flags.FlagValues()
     plan.define_flags(flag_values)
     flag_values(["plan", *args])
-    plan.main(tiny(), "configs/digits.py", flag_values)
+    plan.main(config or tiny(), "configs/digits.py", flag_values)
     return capsys.readouterr().out
 
 
@@ -149,7 +146,7 @@ def test_the_command_prints_both_ledgers_and_writes_every_round(capsys, tmp_path
     path = tmp_path / "plan.csv"
     out = command(capsys, f"--csv={path}")
     assert "D = 2 rounds" in out and "reference ledger" in out and "wire ledger" in out and "2*" in out
-    result = simulation.simulate(tiny(), 10)
+    result = make_planner(tiny(), 10).run()
     with open(path) as file:
         rows = list(csv.DictReader(file))
     assert [int(row["round"]) for row in rows] == list(range(10))
@@ -173,9 +170,9 @@ def test_the_number_of_classes():
         plan.class_count(config, None)
 
 
-def test_an_invalid_config_is_refused():
+def test_an_invalid_config_is_refused(capsys):
     with pytest.raises(UserError, match="public_per_round"):
-        simulation.simulate(tiny(public_per_round=37), 10)
+        command(capsys, config=tiny(public_per_round=37))
 
 
 def test_help_needs_no_jax():
@@ -189,22 +186,22 @@ def selective(**fields):
 
 def test_what_a_selecting_method_would_find_in_the_data_is_assumed():
     config = selective(**{"cache.duration": 0})
-    everything, half = (Planner(config, 10, Shares(share, 1.0)).run() for share in (1.0, 0.5))
+    everything, half = (make_planner(config, 10, Shares(share, 1.0)).run() for share in (1.0, 0.5))
     # 18 requests of 5 clients: 320 bits an answer, and a bit per request that says which are answered.
     assert set(everything.uplink_bytes["wire"].tolist()) == {5 * -(-(18 * 320 + 18) // 8)}
     assert set(half.uplink_bytes["wire"].tolist()) == {5 * -(-(9 * 320 + 18) // 8)}
     assert half.downlink_bytes["wire"].tolist() == everything.downlink_bytes["wire"].tolist()
-    none = Planner(config, 10, Shares(1.0, 0.0)).run()
+    none = make_planner(config, 10, Shares(1.0, 0.0)).run()
     assert set(none.downlink_bytes["reference"].tolist()) == {5 * 8 * 18}, "requests alone"
 
 
 def test_samples_that_are_not_kept_are_requested_again():
     config = selective(rounds=200, **{"cache.duration": 10})
-    kept = {share: Planner(config, 10, Shares(1.0, share)).run().requested_share for share in (1.0, 0.7, 0.0)}
+    kept = {share: make_planner(config, 10, Shares(1.0, share)).run().requested_share for share in (1.0, 0.7, 0.0)}
     assert kept[1.0] < kept[0.7] < kept[0.0] == 1
 
 
 @pytest.mark.parametrize(("shares", "method"), [(Shares(1.2, 1.0), "selective_fd"), (Shares(0.5, 1.0), "dsfl")])
-def test_shares_that_cannot_be(shares, method):
+def test_shares_that_cannot_be(shares, method, capsys):
     with pytest.raises(UserError, match="inlier_share"):
-        Planner(tiny(**{"method.name": method}), 10, shares)
+        command(capsys, f"--inlier_share={shares.inlier}", config=tiny(**{"method.name": method}))

@@ -11,7 +11,7 @@ import pytest
 
 from scarlet_jax.data import npz, packed
 from scarlet_jax.errors import UserError
-from tests.end_to_end.harness import ROOT, environment, obeying
+from tests.support.harness import ROOT, environment, obeying
 
 
 def an_npz(folder):

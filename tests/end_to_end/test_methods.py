@@ -9,12 +9,15 @@ import scarlet_jax
 from configs import digits
 from scarlet_jax import build
 from scarlet_jax.errors import UserError
+from scarlet_jax.methods import METHODS
 from scarlet_jax.runtime import run
 from tests.support.harness import assert_same_run, compilations, rows, tiny
 
+DISTILLATION = [name for name, entry in METHODS.items() if entry.distils]
+OTHERS = [name for name in METHODS if name not in DISTILLATION]
 CASES = [
-    *((name, duration, share) for name in build.DISTILLATION for duration, share in ((0, 1.0), (1, 0.5))),
-    *((name, None, share) for name in build.OTHERS for share in (1.0, 0.5) if (name, share) != ("centralized", 0.5)),
+    *((name, duration, share) for name in DISTILLATION for duration, share in ((0, 1.0), (1, 0.5))),
+    *((name, None, share) for name in OTHERS for share in (1.0, 0.5) if (name, share) != ("centralized", 0.5)),
 ]
 ROUNDS = 3
 
@@ -64,7 +67,7 @@ def check_bytes(name, duration, history):
         assert set(volume) == ({0} if name == "individual" else {None})
         assert history[0]["requested"] is None
         return
-    if name in build.OTHERS:
+    if name in OTHERS:
         assert len(set(volume)) == 1 and volume == [row["downlink_bytes_reference"] for row in history]
         return
     hits = [row["hit"] for row in history]
@@ -103,7 +106,7 @@ def refused(name, **fields):
     return str(error.value)
 
 
-@pytest.mark.parametrize("name", build.OTHERS)
+@pytest.mark.parametrize("name", OTHERS)
 def test_methods_without_soft_labels_refuse_a_cache(name):
     sentence = refused(name, cache__duration=5)
     assert "cache.duration is 5" in sentence and name in sentence
@@ -115,13 +118,13 @@ def test_a_run_without_a_server_has_no_predictor(tmp_path):
         scarlet_jax.load_server(tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", build.ONE_ARCHITECTURE)
+@pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if entry.one_architecture])
 def test_methods_of_one_model_refuse_several_architectures(name):
     assert "one architecture" in refused(name, model__client="mlp:5,cnn:5")
     assert "one architecture" in refused(name, model__client="mlp")
 
 
-@pytest.mark.parametrize("name", build.METHODS)
+@pytest.mark.parametrize("name", METHODS)
 def test_methods_refuse_fields_of_others(name):
     field, value = ("beta", 1.0) if name != "scarlet" else ("temperature", 0.1)
     sentence = refused(name, **{f"method__{field}": value})

@@ -4,25 +4,26 @@ import jax
 import numpy as np
 import pytest
 
-from scarlet_jax.engine import feed, fleet, windows
-from scarlet_jax.engine.population import draw_participants
-from scarlet_jax.protocol.round import draw_public
+from scarlet_jax.engine import feed, windows
+from scarlet_jax.engine.layout import make_layout, make_mesh
+from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.types import Data, Split
 
 SEED, PUBLIC, PER_ROUND, TEST = 3, 90, 20, 70
+DRAWS = Draws(SEED, (GroupSize(12, 9), GroupSize(4, 4)), PUBLIC, PER_ROUND)
 PIXELS = 8 * 8 * 1
 
 
 @pytest.fixture(scope="module")
 def layouts():
     """Two groups; of the first 9 of 12 clients take part, three a block, of the second all 4, two a block."""
-    mesh = fleet.make_mesh(jax.devices()[:1])
-    return fleet.make_layout(mesh, 12, 9, 1), fleet.make_layout(mesh, 4, 4, 1, first=12)
+    mesh = make_mesh(jax.devices()[:1])
+    return make_layout(mesh, 12, 9, 1), make_layout(mesh, 4, 4, 1, first=12)
 
 
 @pytest.fixture(scope="module")
 def schedule(layouts):
-    return feed.Schedule(SEED, layouts, PUBLIC, PER_ROUND)
+    return feed.Schedule(DRAWS, layouts)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def check_window(window, images, rows):
 
 @pytest.mark.parametrize("round_", [0, 1, 70])
 def test_a_block_is_given_its_clients_rows_and_no_others(data, schedule, layouts, round_):
-    ids = np.asarray(jax.jit(draw_participants, static_argnums=(0, 2))(SEED, round_, layouts))
+    ids = np.asarray(jax.jit(DRAWS.participants)(round_))
     training, evaluation = fed(data, schedule).training(round_), fed(data, schedule).evaluation(round_)
     seen, shapes = [], {}
     for group, own in zip(layouts, (ids[:9], ids[9:]), strict=True):
@@ -81,8 +82,7 @@ def test_a_block_is_given_its_clients_rows_and_no_others(data, schedule, layouts
 
 
 def test_a_round_is_given_the_samples_of_its_draw_and_of_the_last(data, schedule):
-    draw = jax.jit(draw_public, static_argnums=(0, 2, 3))
-    own = [np.asarray(draw(SEED, r, PUBLIC, PER_ROUND)) for r in range(3)]
+    own = [np.asarray(jax.jit(DRAWS.public)(r)) for r in range(3)]
     check_window(fed(data, schedule).training(0).public_image, data.public_image, own[0])
     check_window(fed(data, schedule).training(2).public_image, data.public_image, np.concatenate(own[1:]))
 

@@ -7,40 +7,25 @@ import jax.numpy as jnp
 import pytest
 
 from scarlet_jax import build
-from scarlet_jax.engine import fleet, phases
-from scarlet_jax.types import Data, Split
+from scarlet_jax.engine import phases
+from scarlet_jax.engine.layout import REPLICATED, make_mesh
+from scarlet_jax.methods import METHODS
+from scarlet_jax.preview import compiled
 from tests.support.harness import tiny
+from tests.support.shapes import shapes
 
-CACHED = [(name, duration) for name in build.DISTILLATION for duration in (0, 2)]
-CASES = [*CACHED, *((name, None) for name in build.OTHERS)]
+CACHED = [(name, duration) for name, entry in METHODS.items() if entry.distils for duration in (0, 2)]
+CASES = [*CACHED, *((name, None) for name, entry in METHODS.items() if not entry.distils)]
 
 # What JAX itself lowers to a call for CUDA. Everything else would be looked up at run time: a kernel of ours for CPU is
 # not found there.
 ALLOWED = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "cu_threefry2x32_ffi"}
 
 
-def shapes(clients, train=30, classes=10):
-    """Data of a small federation, as shapes: gray images of 8 x 8 pixels."""
-
-    def array(*shape, dtype="int32"):
-        return jax.ShapeDtypeStruct(shape, dtype)
-
-    def image(n):
-        return array(n, 8, 8, 1, dtype="uint8")
-
-    def split(n):
-        return Split(array(clients, n), array(clients))
-
-    n = clients * train
-    return Data(
-        image(n), array(n), image(50), array(50), image(40), image(0), split(train), split(1), split(50 // clients)
-    )
-
-
 def recorded(config, mesh=None):
-    mesh = mesh or fleet.make_mesh()
-    data = phases.abstract(shapes(config.num_clients), jax.sharding.NamedSharding(mesh, fleet.REPLICATED))
-    return phases.record(build.make_algorithm(config, data, 10, mesh), data, data)
+    mesh = mesh or make_mesh()
+    data = phases.abstract(shapes(config.num_clients), jax.sharding.NamedSharding(mesh, REPLICATED))
+    return compiled.record(build.make_algorithm(config, data, 10, mesh), data, data)
 
 
 def case(name, duration, **fields):

@@ -8,7 +8,7 @@ import pytest
 from configs import base
 from scarlet_jax import build as registry
 from scarlet_jax.data import federation as federation_data
-from scarlet_jax.engine import fleet
+from scarlet_jax.engine.layout import make_mesh
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.protocol.sharpen import enhanced_era
 
@@ -33,7 +33,7 @@ def tiny(**fields):
 
 def build(config):
     federation = federation_data.load(config)
-    mesh = fleet.make_mesh()
+    mesh = make_mesh()
     algorithm = registry.make_algorithm(config, federation.data, federation.num_classes, mesh)
     return algorithm, jax.device_put(federation.data)
 

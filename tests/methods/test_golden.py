@@ -12,6 +12,7 @@ from scarlet_jax.methods.comet import comet, kmeans, nearest
 from scarlet_jax.protocol import ledger
 from scarlet_jax.types import ModelState
 from tests.support.golden_files import golden
+from tests.support.uploads import uploads
 
 CHANNEL = ledger.Channel(10, 32, full_participation=True)
 MEAN = {"rtol": 1e-6, "atol": 1e-7}  # a mean of at most 8 float32 rows
@@ -27,7 +28,7 @@ def test_cfd_uploads_the_arg_max_and_averages_it():
     np.testing.assert_array_equal(jnp.argmax(sent, -1), g["client_labels"])
     np.testing.assert_array_equal(jnp.sum(sent, -1), 1)
     np.testing.assert_array_equal(g["server_indices"], g["drawn"])
-    target = method.aggregate((), None, 0, sent, everyone(sent)).target
+    target = method.aggregate((), uploads(sent, everyone(sent)))[0].target
     np.testing.assert_allclose(target, g["server_target"], **MEAN)
 
 
@@ -62,7 +63,7 @@ def test_cfd_broadcasts_what_its_model_says_while_distilling():
 def test_comet_clusters_and_every_client_chooses():
     g, method = golden("comet"), comet()
     probs = jnp.asarray(g["client_probs"])
-    labels = method.aggregate((), None, 0, probs, everyone(probs))
+    labels = method.aggregate((), uploads(probs, everyone(probs)))[0]
     np.testing.assert_allclose(labels.target, g["server_target"], **MEAN)
     np.testing.assert_allclose(labels.payload, g["centroids"], **MEAN)
     for k in range(8):
@@ -120,7 +121,7 @@ def test_selective_fd_drops_ambiguous_samples():
     place = {int(sample): i for i, sample in enumerate(drawn)}
     for name, threshold in (("2p0", 2.0), ("1p0", 1.0), ("0p6", 0.6)):
         assert threshold in g["sel_thresholds"]
-        labels = selective_fd.selective_fd(threshold=threshold).aggregate((), None, 0, probs, sent)
+        labels = selective_fd.selective_fd(threshold=threshold).aggregate((), uploads(probs, sent))[0]
         kept = np.asarray(labels.keep & jnp.any(sent, 0))
         np.testing.assert_array_equal(np.sort(drawn[kept]), np.sort(g[f"sel_indices_{name}"]))
         rows = [place[int(sample)] for sample in g[f"sel_indices_{name}"]]

@@ -11,12 +11,14 @@ import pytest
 from configs import digits
 from scarlet_jax import build as registry
 from scarlet_jax.data import federation as federation_data
-from scarlet_jax.engine import fleet
-from scarlet_jax.methods import averaging
+from scarlet_jax.engine.layout import make_mesh
+from scarlet_jax.methods import METHODS, averaging, load
 from scarlet_jax.methods.fedavg import proximal
 from tests.support.harness import TINY
+from tests.support.uploads import uploads
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
+DISTILLATION = [name for name, entry in METHODS.items() if entry.distils]
 
 
 def federation(method="dsfl", **fields):
@@ -26,7 +28,7 @@ def federation(method="dsfl", **fields):
         TINY | {"cache.duration": 0} | {name.replace("__", "."): value for name, value in fields.items()}
     )
     loaded = federation_data.load(config)
-    algorithm = registry.make_algorithm(config, loaded.data, loaded.num_classes, fleet.make_mesh())
+    algorithm = registry.make_algorithm(config, loaded.data, loaded.num_classes, make_mesh())
     data = jax.device_put(loaded.data)
     return algorithm, data, algorithm.init(data)
 
@@ -51,14 +53,18 @@ def some_rows(rng, clients=5, samples=7, classes=4):
     return probs, jnp.asarray(sent)
 
 
-@pytest.mark.parametrize("name", registry.DISTILLATION)
+def aggregated(name, probs, sent):
+    """The labels that a method makes of rows f32[M, P, C], sent bool[M, P]."""
+    return load(METHODS[name].builder)().aggregate((), uploads(probs, sent))[0]
+
+
+@pytest.mark.parametrize("name", DISTILLATION)
 def test_the_order_of_clients_changes_no_aggregate(name):
     rng = np.random.default_rng(1)
     probs, sent = some_rows(rng)
-    method = registry.DISTILLATION[name]()
-    labels = method.aggregate((), jax.random.key(0), jnp.int32(3), probs, sent)
+    labels = aggregated(name, probs, sent)
     order = rng.permutation(5)
-    shuffled = method.aggregate((), jax.random.key(0), jnp.int32(3), probs[order], sent[order])
+    shuffled = aggregated(name, probs[order], sent[order])
     answered = np.asarray(sent.any(0))
     np.testing.assert_allclose(shuffled.target[answered], labels.target[answered], rtol=1e-5)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(labels)), "nobody answered for sample 0"
@@ -69,12 +75,11 @@ def test_the_order_of_clients_changes_no_aggregate(name):
     np.testing.assert_allclose(rows[answered].sum(-1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", registry.DISTILLATION)
+@pytest.mark.parametrize("name", DISTILLATION)
 def test_rows_that_were_not_sent_are_not_seen(name):
     probs, sent = some_rows(np.random.default_rng(2))
-    method = registry.DISTILLATION[name]()
-    seen = method.aggregate((), jax.random.key(0), jnp.int32(3), probs, sent)
-    other = method.aggregate((), jax.random.key(0), jnp.int32(3), jnp.where(sent[:, :, None], probs, 0.25), sent)
+    seen = aggregated(name, probs, sent)
+    other = aggregated(name, jnp.where(sent[:, :, None], probs, 0.25), sent)
     same_bits(seen, other)
 
 
@@ -183,5 +188,5 @@ def test_rounds_in_which_nothing_passes_a_selector(fields, cache):
 
 def test_every_method_says_what_its_fields_are():
     """The table in configs/base.py holds exactly the parameters of the builders."""
-    known = {p for build in registry.METHODS.values() for p in inspect.signature(build).parameters} - {"setup"}
+    known = {p for entry in METHODS.values() for p in inspect.signature(load(entry.builder)).parameters}
     assert known == set(digits.get_config().method) - {"name"}

@@ -1,6 +1,7 @@
 """The README's example of a new method runs as it stands."""
 
 import re
+import sys
 import types
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import scarlet_jax
 from configs import digits
 from scarlet_jax import build
+from scarlet_jax.methods import METHODS, Entry
 from tests.support.harness import rows, tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -20,8 +22,8 @@ def confident(monkeypatch):
     section = README.split("## Your own method")[1]
     module = types.ModuleType("confident")
     exec(re.search(r"```python\n(.*?)```", section, re.DOTALL)[1], module.__dict__)
-    monkeypatch.setitem(build.DISTILLATION, "confident", module.confident)
-    monkeypatch.setitem(build.METHODS, "confident", module.confident)
+    monkeypatch.setitem(sys.modules, "confident", module)
+    monkeypatch.setitem(METHODS, "confident", Entry("confident:confident"))
     return module.confident
 
 
@@ -37,8 +39,8 @@ def test_its_parameter_is_a_field(confident):
     config = digits.get_config("confident")
     with config.unlocked():
         config.method.power = 0.0
-    method = build.make_method(config)
-    assert method.duration == 0
+    build.make_method(config)
+    assert build.cache_duration(config) == 0
     config.method.beta = 2.0
     with pytest.raises(scarlet_jax.errors.UserError, match="confident has method.power"):
         build.make_method(config)

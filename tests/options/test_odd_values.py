@@ -17,6 +17,7 @@ from ml_collections import config_dict
 from configs import base, digits
 from scarlet_jax import build, errors
 from scarlet_jax.errors import UserError
+from scarlet_jax.methods import METHODS
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate, validate_quickly
 from scarlet_jax.options.unused import unused_options
@@ -83,7 +84,7 @@ def test_an_odd_value_is_accepted_or_refused_in_one_sentence(field):
             assert re.match(r"config\.\S+ is .*; allowed is ", sentence), (name, sentence)
 
 
-@pytest.mark.parametrize("method", build.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_an_odd_value_of_a_methods_own_field(method):
     config = digits.get_config()
     config.method.name, config.cache.duration = method, None
@@ -143,12 +144,10 @@ class TestCount:
 
     @pytest.mark.parametrize("clients", [49, 98, 103, 107, 161, 187, 196, 197])
     def test_one_client_of_all_is_accepted_everywhere(self, clients):
-        from scarlet_jax.protocol.planner import Planner
-
         config = digits.get_config()
         config.num_clients, config.participation = clients, 1 / clients
         assert refusal(config) is None
-        assert Planner(config, 10).participants == build.num_participants(config) == 1
+        assert build.make_planner(config, 10).draws.num_participants == build.num_participants(config) == 1
         config.participation = math.nextafter(1 / clients, 0)
         assert refusal(config).startswith(f"config.participation is {config.participation!r}, which gives no client")
 
@@ -179,14 +178,12 @@ def test_a_chunk_is_at_most_a_groups_clients_on_any_number_of_devices():
 
 @pytest.mark.parametrize("fields_", [{"rounds": 2**31 - 1}, {"num_clients": 2**31 - 1, "participation": 0.5}], ids=str)
 def test_a_plan_that_no_memory_holds_is_refused(fields_):
-    from scarlet_jax.protocol.planner import Planner
-
     config = digits.get_config()
     config.update(fields_)
     with pytest.raises(
         UserError, match=r"^config\.rounds is .* GB of memory with config\.num_clients = .*; allowed is "
     ):
-        Planner(config, 10).run()
+        build.make_planner(config, 10, memory=10**10).run()
 
 
 def test_a_batch_is_at_most_what_there_is():

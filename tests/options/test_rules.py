@@ -3,8 +3,8 @@ import math
 import pytest
 
 from configs import base, cifar10, cifar10_small, digits
-from scarlet_jax import build
 from scarlet_jax.errors import UserError
+from scarlet_jax.methods import METHODS
 from scarlet_jax.options import fields, rules
 from scarlet_jax.options.unused import unused_options
 
@@ -240,7 +240,7 @@ def test_options_that_the_method_has_no_use_for_are_told(changes, told):
         assert sentence.startswith(f"config.{start}, which changes nothing: {config.method.name} ")
 
 
-@pytest.mark.parametrize("method", build.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_nothing_is_told_of_a_card_as_it_is(method):
     for module in (cifar10, cifar10_small, digits):
         assert unused_options(module.get_config(method)) == []

@@ -10,6 +10,7 @@ from scarlet_jax import build
 from scarlet_jax.data import federation
 from scarlet_jax.engine import windows
 from scarlet_jax.engine.feed import Feed
+from scarlet_jax.engine.layout import device_bytes
 from scarlet_jax.errors import UserError
 from scarlet_jax.preview import compiled, dry_run
 from tests.support.harness import tiny
@@ -46,7 +47,7 @@ def test_of_images_that_stay_on_the_host_it_counts_what_is_sent(plan):
     assert [call.name for call in fed.calls] == [*names[:-1], "evaluate server: piece", names[-1]]
     data = federation.load(fed.config).data
     real = Feed(data, fed.algorithm.schedule, 0.001, fed.mesh)
-    assert fed.resident == compiled.device_bytes(fed.state) + real.device_bytes != plan.resident
+    assert fed.resident == device_bytes(fed.state) + real.device_bytes != plan.resident
     (shapes,) = (call.args[-1] for call in fed.calls if call.name == "train mlp")
     given = windows.fetch(real.training(1), fed.algorithm.schedule.layouts[0], 0)
     for shape, array in zip(jax.tree.leaves(shapes), jax.tree.leaves(given), strict=True):

@@ -8,8 +8,8 @@ import pytest
 import scarlet_jax
 from scarlet_jax import build
 from scarlet_jax.data import federation
-from scarlet_jax.engine import fleet
 from scarlet_jax.engine.feed import Feed, outline
+from scarlet_jax.engine.layout import make_mesh
 from scarlet_jax.errors import UserError
 from scarlet_jax.preview import memory
 from tests.support.compiling import compiling_quickly
@@ -24,7 +24,7 @@ MODEL = {"num_clients": 12, "clients_per_chunk": 12, "data.train_size": 1200}
 @pytest.fixture(scope="module")
 def needs():
     """Chunk size -> bytes, of compiled programs."""
-    config, mesh = tiny(**MODEL), fleet.make_mesh(jax.devices()[:1])
+    config, mesh = tiny(**MODEL), make_mesh(jax.devices()[:1])
     loaded = federation.load(config)
 
     def need(chunk):
@@ -78,5 +78,5 @@ def check_near_the_largest(limit, fixed):
 
 
 def test_a_cpu_has_a_limit_and_its_devices_share_it():
-    mesh = fleet.make_mesh(jax.devices()[:1])
+    mesh = make_mesh(jax.devices()[:1])
     assert 1e8 < memory.device_limit(mesh) < 1e14

@@ -20,13 +20,13 @@ def cache_with(stamps):
     ("age", "hit", "stale"), [(0, True, False), (2, True, False), (3, True, False), (4, False, True)]
 )
 def test_ages_around_the_duration(age, hit, stale):
-    lookup = caching.plan(jnp.array([10 - age, -1]), jnp.array([0, 1]), jnp.int32(10), 3)
+    lookup = caching.look_up(jnp.array([10 - age, -1]), jnp.array([0, 1]), jnp.int32(10), 3)
     assert lookup.hit.tolist() == [hit, False]
     assert lookup.stale.tolist() == [stale, False]
 
 
 def test_duration_zero_is_no_cache():
-    lookup = caching.plan(jnp.array([9, 3, -1]), jnp.arange(3), jnp.int32(9), 0)
+    lookup = caching.look_up(jnp.array([9, 3, -1]), jnp.arange(3), jnp.int32(9), 0)
     assert not lookup.hit.any() and not lookup.stale.any()
 
 
@@ -35,7 +35,7 @@ def test_commit(on_expiry, after):
     """D = 3, r = 9: hit, stale, empty and chosen, empty and not chosen, stale and not kept."""
     cache = cache_with([9, 2, -1, -1, 2])
     samples, keep = jnp.arange(5), jnp.array([True, True, True, True, False])
-    lookup = caching.plan(cache.stamp, samples, jnp.int32(9), 3)
+    lookup = caching.look_up(cache.stamp, samples, jnp.int32(9), 3)
     chosen = jnp.array([False, False, True, False, False])
     cache, written = caching.commit(cache, samples, lookup, keep, chosen, jnp.int32(9), on_expiry)
     assert cache.stamp.tolist() == after
@@ -52,7 +52,9 @@ def test_ratio_stores_the_floor_of_the_share(new, ratio):
 def test_list_order_is_requested_then_hits_then_dropped():
     hit = jnp.array([True, False, False, True, False])
     keep = jnp.array([True, True, False, True, True])
-    assert caching.list_order(hit, keep).tolist() == [1, 4, 0, 3, 2]
+    order, place = caching.requested_first(hit)
+    assert order.tolist() == [1, 2, 4, 0, 3] and place[order].tolist() == list(range(5))
+    assert caching.dropped_last(order, keep).tolist() == [1, 4, 0, 3, 2]
 
 
 history = st.lists(
@@ -94,7 +96,7 @@ def test_after_catch_up_every_participant_holds_the_servers_labels(rounds, durat
                         copies[k][sample] = float(rows[j, 0])
                 held = held.at[k, samples].set(jnp.where(keep, cache.stamp[samples], held[k, samples]))
         samples = jnp.array(draw)
-        lookup = caching.plan(cache.stamp, samples, jnp.int32(r), duration)
+        lookup = caching.look_up(cache.stamp, samples, jnp.int32(r), duration)
         keep = lookup.hit | jnp.array(kept)
         empty = keep & (lookup.stamp == caching.EMPTY)
         chosen = caching.choose_new(jax.random.key(r), empty, ratio)

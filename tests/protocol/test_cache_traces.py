@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scarlet_jax.engine import fleet
 from scarlet_jax.protocol import cache as caching
 from scarlet_jax.protocol import ledger
-from scarlet_jax.protocol.round import Protocol, Settings
+from scarlet_jax.protocol.draws import Draws, GroupSize
+from scarlet_jax.protocol.round import Labels, Protocol, Settings
 from scarlet_jax.protocol.sharpen import enhanced_era, masked_mean
-from scarlet_jax.types import Labels
 from tests.support.golden_files import golden
 
 # Means of a few float32 rows, raised to a power and renormalised.
@@ -27,13 +26,10 @@ class Replay:
         self.rounds, self.size = trace["drawn"].shape
         self.pool, self.classes = int(trace["num_public"]), trace["uploaded"].shape[-1]
         self.clients = int(trace.get("num_clients", trace["uploaded"].shape[1]))
-        settings = Settings(
-            seed=0, num_clients=self.clients, public_per_round=self.size, num_classes=self.classes,
-            duration=int(trace["duration"]), on_expiry="drop", cache_ratio=ratio, label_bits=32,
-        )  # fmt: skip
+        settings = Settings(self.classes, int(trace["duration"]), on_expiry="drop", cache_ratio=ratio)
+        groups = (GroupSize(self.clients, trace["uploaded"].shape[1]),)
         self.codec = ledger.soft_label(ledger.Channel(self.classes, 32, full_participation=False))
-        layout = fleet.make_layout(fleet.make_mesh(), self.clients, trace["uploaded"].shape[1], 1)
-        self.protocol = Protocol(settings, (layout,), self.pool)
+        self.protocol = Protocol(Draws(0, groups, self.pool, self.size), settings)
         self.cache = caching.init(self.pool, self.classes)
         self.held = self.protocol.init_held()
         self.last = self.protocol.empty_broadcast(jnp.zeros((self.size, self.classes)))

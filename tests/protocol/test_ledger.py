@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scarlet_jax import build
+from scarlet_jax.methods import METHODS, load
 from scarlet_jax.protocol import ledger
 from tests.support.golden_files import golden_bytes
 
@@ -40,7 +40,8 @@ def elements(tensors):
 
 def own_format(name, settings):
     """As the method itself bills, for the reference's experiment of that name."""
-    method = build.DISTILLATION[{"selectivefd": "selective_fd"}.get(name, name.removesuffix("_partial"))]()
+    entry = METHODS[{"selectivefd": "selective_fd"}.get(name, name.removesuffix("_partial"))]
+    method = load(entry.builder)()
     channel = ledger.Channel(settings["num_classes"], 32, settings["sample_ratio"] == 1)
     return ledger.make_format(method.uplink(channel), method.downlink(channel), name.startswith("scarlet"))
 

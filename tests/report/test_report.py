@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from configs import base
-from scarlet_jax import build, report
+from scarlet_jax import report
 from scarlet_jax.commands import report as command
+from scarlet_jax.engine.evaluation import Evaluation
 from scarlet_jax.engine.learner import Scores
 from scarlet_jax.errors import UserError
+from scarlet_jax.methods import METHODS
 from scarlet_jax.protocol import ledger as comm
 from scarlet_jax.report import groups, runs, table, write
 from scarlet_jax.runtime import metrics, workdir
-from scarlet_jax.types import Evaluation
 
 FIGURES = ("overview", "accuracy_rounds", "accuracy_bytes", "bytes_rounds", "cache_hits", "client_spread")
 
@@ -87,9 +88,9 @@ def made(many, tmp_path_factory):
 
 def test_names_repeated_here_are_the_programs_own():
     assert runs.LEDGERS == comm.LEDGERS
-    own = {name: make().duration for name, make in build.DISTILLATION.items()}
+    own = {name: entry.duration for name, entry in METHODS.items() if entry.distils}
     assert {name: d for name, d in own.items() if d} == runs.OWN_DURATION
-    assert set(build.METHODS) == set(groups.TITLES)
+    assert set(METHODS) == set(groups.TITLES)
     assert set(groups.EXECUTION_FIELDS) == set(workdir.FREE_FIELDS) - {"rounds"}
 
 

@@ -9,10 +9,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
-from tests.report.test_report import tabulated, write_run
 
 from scarlet_jax import report
 from scarlet_jax.report import figures, style, text
+from tests.report.test_report import tabulated, write_run
 
 SERVER = tuple(0.1 + 0.5 * (1 - np.exp(-np.arange(40) / 10)))
 
