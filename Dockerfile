@@ -1,4 +1,4 @@
-# Trains federations: docker run IMAGE --config=configs/digits.py. README, "In a container", has the commands.
+# Trains federations: docker run IMAGE --config=configs/digits.py. docs/container.md has the commands.
 #
 # BASE      an image with Python 3.11 or newer, its venv module, and apt (only if PACKAGES is set)
 # EXTRAS    of pyproject.toml: cuda12 for NVIDIA GPUs, "cuda12,wandb" for several

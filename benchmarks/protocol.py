@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.common import alternate, seconds, write
-from scarlet_jax.protocol import cache as caching
-from scarlet_jax.protocol import ledger
+from scarlet_jax.protocol import label_cache, ledger
 from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.protocol.round import Labels, Protocol, Settings
 from scarlet_jax.protocol.sharpen import enhanced_era, masked_mean
@@ -35,7 +34,7 @@ class Ours:
         self.format = ledger.make_format(self.codec, self.codec, True)
         self.classes = classes
         empty = self.protocol.empty_broadcast(jnp.zeros((PER_ROUND, classes)))
-        self.start = caching.init(PUBLIC, classes), self.protocol.init_held(), empty
+        self.start = label_cache.init(PUBLIC, classes), self.protocol.init_held(), empty
 
     @functools.partial(jax.jit, static_argnums=0)
     def _step(self, state, round_, probs):

@@ -19,7 +19,7 @@ from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.methods import METHODS, distillation, load
 from scarlet_jax.methods.base import Algorithm, Method
-from scarlet_jax.models import LEAST_SIDE, build_model
+from scarlet_jax.models import MODELS, build_model
 from scarlet_jax.options import fields
 from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.protocol.planner import Planner, Shares
@@ -47,9 +47,7 @@ def check(config: config_dict.ConfigDict) -> None:
     if METHODS[name].distils:
         build()
         if name == "cfd" and config.kd_epochs == 0:
-            raise bad_field(
-                "kd_epochs", 0, "at least 1", "but cfd broadcasts what the server's model predicts while it distils"
-            )
+            raise bad_field("kd_epochs", 0, "at least 1", "but cfd broadcasts predictions recorded during distillation")
     elif config.cache.duration:
         why = f"but method {name} sends no soft labels to cache"
         raise bad_field("cache.duration", config.cache.duration, "open, or 0", why)
@@ -77,9 +75,9 @@ def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
     if METHODS[config.method.name].server:
         used.append(("server", config.model.server))
     for field, name in used:
-        least = LEAST_SIDE[name]
+        least = MODELS[name].least
         if min(shape[:2]) < least:
-            fit = ", ".join(other for other, side in LEAST_SIDE.items() if side <= min(shape[:2]))
+            fit = ", ".join(other for other, entry in MODELS.items() if entry.least <= min(shape[:2]))
             raise UserError(
                 f"config.model.{field} is {config.model[field]!r}, but {name} needs images of at least {least}x{least} "
                 f"pixels, and those of config.data.private have {shape[0]}x{shape[1]}; allowed is one of {fit}."
@@ -163,7 +161,7 @@ def method_fields(config: config_dict.ConfigDict) -> list[str]:
 
 
 def make_mesh(config: config_dict.ConfigDict) -> Mesh:
-    """Over all devices; over the first where one model is all there is, which the others could only train as well."""
+    """All devices; only the first one if there is a single model to train."""
     alone = config.num_clients == 1 or config.method.name == "centralized"
     return mesh_of(jax.devices()[:1] if alone and jax.process_count() == 1 else None)
 

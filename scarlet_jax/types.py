@@ -1,4 +1,4 @@
-"""Records that travel between modules. Shapes use the letters of the README's vocabulary:
+"""Records that travel between modules. Shapes use these letters:
 
 K clients, M participants of a round, N public pool, P public samples drawn per round, C classes.
 Every record is a NamedTuple and therefore a pytree.
@@ -22,7 +22,7 @@ class Split(NamedTuple):
 class Data(NamedTuple):
     """All images of a federation: flat uint8 stores, and indices into them. Never a stacked copy per client.
 
-    In the place of an image store there may be a `stores.Window` on it, or a `stores.HostStore`, see `feed`.
+    In the place of an image store there may be a `windows.Window` on it, or a `windows.HostStore`, see `engine.feed`.
     """
 
     private_image: Array  # u8[n, H, W, channels]

@@ -1,1 +1,1 @@
-"""Many models on devices: training of one model, stacked clients, phases of a round, evaluation."""
+"""Many models on devices: training of one model, stacked clients, their layout, phases, evaluation."""

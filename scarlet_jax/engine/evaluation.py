@@ -1,4 +1,4 @@
-"""The evaluation phase: server on the test set, clients on their own parts, both on validation images."""
+"""Evaluation: the server on the whole test set, clients on their own parts, and both on validation images."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from scarlet_jax.engine.phases import Phase
 from scarlet_jax.types import Data, ModelState, PyTree
 
 SERVER_BATCH = 250
-PIECE = 4  # batches of each device that are fed together where the test images stay on the host
+PIECE = 4  # batches that are sent to a device together if the test images stay on the host
 
 
 class PublicValidation(NamedTuple):
-    """The server model against its clients on public images it never distilled from."""
+    """The server model compared with its clients' mean prediction, on public images held out from distillation."""
 
     loss: jax.Array  # f32[] KL(mean of the clients evaluated || server), mean over samples
-    agreement: jax.Array  # f32[] share of samples on which their arg-max is the same
+    agreement: jax.Array  # f32[] share of samples for which both have the same arg-max
 
 
 class Evaluation(NamedTuple):
-    """Sums over samples; division by `samples` happens on the host. None where a method has no such model or data."""
+    """Sums over samples, which the host divides by `samples`. None if there is no such model or no such data."""
 
     server: Scores | None  # of f32[]
     clients: Scores  # of f32[E], each client evaluated on its own test part
@@ -55,7 +55,7 @@ class Evaluator:
       groups: of clients, each with `learner`, `layout` and `first`.
       server: the server's learner, or None where there is no server model.
       mesh: server evaluation is spread over its devices by sample.
-      own_models: whether clients are evaluated with models of their own, or with the server's.
+      own_models: whether clients are evaluated with their own models; otherwise with the server's.
     """
 
     def __init__(self, groups, server: Learner | None, mesh: Mesh, own_models: bool = True):
@@ -98,7 +98,7 @@ class Evaluator:
         return client
 
     def _pieces(self, server: ModelState | None, data: Data) -> list[Scores] | None:
-        """Scores of the server's batches, piece by piece, where the test images stay on the host."""
+        """Scores of the server's batches, computed piece by piece; None if the test images are on the devices."""
         store, devices = data.test_image, self.mesh.size
         if self.server is None or not isinstance(store, windows.HostStore):
             return None
@@ -107,11 +107,11 @@ class Evaluator:
             parts = [np.arange(first, first + own) % size for first in range(start, start + devices * own, own)]
             images = store.window(parts, own)
             scores.append(self._piece(server, images, data.test_label, jnp.int32(start)))
-            store.flight.launched(scores[-1])
+            store.pending.add(scores[-1])
         return scores
 
     def _piece_phase(self, server, images, labels, start) -> Scores:
-        """Sums [batches] of the batches of a piece, which begins with image `start`."""
+        """Scores [batches] of the batches of a piece, which begins with image `start`."""
         size = labels.shape[0]
         rows = jnp.arange(self.mesh.size * piece_size(size, self.mesh.size)).reshape(-1, min(SERVER_BATCH, size))
         return self._batch_scores(server, images, labels, start + rows)
@@ -125,14 +125,14 @@ class Evaluator:
             own = self.server.predict(server, data.public_val_image, jnp.arange(probs.shape[1]))
             mean = jnp.mean(probs, 0)
             agree = jnp.argmax(mean, -1) == jnp.argmax(own, -1)
-            # log-probabilities are logits; zero probabilities stay finite at the smallest float.
+            # Log-probabilities serve as logits. A zero probability is replaced by the smallest float to stay finite.
             logits = jnp.log(jnp.maximum(own, jnp.finfo(own.dtype).tiny))
             validation = PublicValidation(jnp.mean(kl_divergence(logits, mean)), jnp.mean(agree.astype(jnp.float32)))
         scores = None if self.server is None else self._server_scores(server, data, pieces)
         return Evaluation(scores, test, val, validation)
 
     def _server_scores(self, server: ModelState, data: Data, pieces: list[Scores] | None) -> Scores:
-        """The whole test set, by batches over the devices; batch sums are added in one fixed order."""
+        """Scores on the whole test set. Batches are divided over the devices; their sums are added in a fixed order."""
         size, batch = data.test_label.shape[0], min(SERVER_BATCH, data.test_label.shape[0])
         batches = -(-size // batch)
         if pieces is None:
@@ -144,7 +144,7 @@ class Evaluator:
         return jax.tree.map(lambda a: jnp.sum(a[:batches]), scores)
 
     def _batch_scores(self, server: ModelState, images, labels, rows) -> Scores:
-        """Sums [batches] over rows i32[batches, B] of the test store; what lies beyond its end does not count."""
+        """Scores [batches] of the rows i32[batches, B] of the test images; rows beyond their end do not count."""
         learner, size = self.server, labels.shape[0]
         assert learner is not None
 
@@ -163,6 +163,6 @@ def _joined(layout: fleet.Layout, parts: Sequence[PyTree]) -> PyTree:
 
 
 def piece_size(size: int, devices: int) -> int:
-    """Images of each device in a piece of a test set of `size`: whole batches, as few as there are."""
+    """Images of a device in one piece of a test set of `size` images: `PIECE` full batches, or fewer if that is all."""
     batch = min(SERVER_BATCH, size)
     return batch * min(PIECE, -(-size // (batch * devices)))

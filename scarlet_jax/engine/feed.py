@@ -1,7 +1,7 @@
-"""Where the images of a run lie: all on the devices, or on the host, from where each block of clients is fed its own.
+"""Decides where the images of a run are kept: on the devices, or on the host, from which each block gets its rows.
 
-Who takes part in a round, and what it draws from the public pool, follow from seed and round alone: the host knows them
-ahead and gathers rows while the devices work, without asking them anything.
+The participants and the public samples of a round depend on the seed and the round alone. The host therefore knows them
+in advance, and gathers rows while the devices compute.
 """
 
 from __future__ import annotations
@@ -31,54 +31,55 @@ class Schedule:
     Args:
       draws: of the federation.
       layouts: of the groups.
-      reads_all: whether every round reads all private images, so that they cannot be fed by clients.
+      reads_all: whether every round reads all private images, so that they cannot be sent block by block.
     """
 
-    SPAN = 64  # rounds computed together: the devices are asked once for all of them
+    ROUNDS_AT_ONCE = 64  # rounds whose draws are computed in one call, and copied to the host together
 
     def __init__(self, draws: Draws, layouts: Sequence[Layout], reads_all: bool = False):
         self.draws, self.layouts, self.reads_all = draws, tuple(layouts), reads_all
-        self._spans: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._computed: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # call -> draws of its rounds; the last two calls
 
         def draw(round_):
             return draws.participants(round_), draws.public(round_)
 
-        self._draw = jax.jit(lambda first: jax.lax.map(draw, first + jnp.arange(self.SPAN)))
+        self._draw = jax.jit(lambda first: jax.lax.map(draw, first + jnp.arange(self.ROUNDS_AT_ONCE)))
 
     def participants(self, round_: int) -> np.ndarray:
-        """i32[M] ascending."""
+        """The participants of a round, i32[M] ascending."""
         return self._round(round_)[0]
 
     def public(self, round_: int) -> np.ndarray:
-        """i32[P] the samples a round draws."""
+        """The public samples of a round, i32[P]."""
         return self._round(round_)[1]
 
     def _round(self, round_: int) -> tuple[np.ndarray, np.ndarray]:
-        span, place = divmod(round_, self.SPAN)
-        if span not in self._spans:
-            before = {span - 1: self._spans[span - 1]} if span - 1 in self._spans else {}
-            self._spans = before | {span: jax.device_get(self._draw(np.int32(span * self.SPAN)))}
-        participants, public = self._spans[span]
+        call, place = divmod(round_, self.ROUNDS_AT_ONCE)
+        if call not in self._computed:
+            before = {call - 1: self._computed[call - 1]} if call - 1 in self._computed else {}
+            self._computed = before | {call: jax.device_get(self._draw(np.int32(call * self.ROUNDS_AT_ONCE)))}
+        participants, public = self._computed[call]
         return participants[place], public[place]
 
 
 class Feed:
-    """The data of a run, as its rounds and evaluations are given them.
+    """The data of a run, in the form in which its rounds and evaluations take them.
 
-    Images that together take more than the budget stay on the host, but for `public_val_image`, which every client
-    predicts whole; the private ones where every round reads them all; and a pool that two rounds may draw completely.
-    Of any other pool, a round's samples are put on the devices once a round.
+    Images above the budget stay on the host. Exceptions, which are always on the devices:
+      - `public_val_image`, because every client predicts all of them;
+      - `private_image`, if every round reads all of them;
+      - `public_image`, if two rounds may draw the whole pool. Otherwise the samples of a round are sent once a round.
 
     Args:
-      data: NumPy arrays, also memory maps; or shapes instead of the images (see `outline`), or of everything.
+      data: NumPy arrays, which may be memory maps; or shapes, of the images (see `outline`) or of everything.
       schedule: of the algorithm.
-      budget_mb: MB of images that may lie on each device; 0: any number.
+      budget_mb: MB of images allowed on each device; 0 is no limit.
       mesh: of the run.
     """
 
     def __init__(self, data: Data, schedule: Schedule, budget_mb: float, mesh: Mesh):
         self._data, self._schedule, self._budget_mb, self._mesh = data, schedule, budget_mb, mesh
-        self._flight = windows.Flight()
+        self._pending = windows.PendingReads()
         self.on_host = bool(budget_mb) and image_bytes(data) > budget_mb * 1e6
         self._fed: tuple[str, ...] = ()
         if self.on_host:
@@ -91,19 +92,19 @@ class Feed:
         self._resident = phases.put(resident, NamedSharding(mesh, REPLICATED))
 
     def training(self, round_: int) -> Data:
-        """What `Algorithm.round` is given in a round."""
+        """The data for `Algorithm.round` in a round."""
         data = self._around({"private_image": self._data.train}, round_)
         if "public_image" in self._fed:
             data = data._replace(public_image=self._public(round_))
         return data
 
     def evaluation(self, round_: int) -> Data:
-        """What `Algorithm.evaluate` is given after a round."""
+        """The data for `Algorithm.evaluate` after a round."""
         return self._around({"private_image": self._data.val, "test_image": self._data.test}, round_)
 
     @property
     def device_bytes(self) -> int:
-        """Most bytes of data on a device: what stays, what two dispatches read, the public samples of two rounds."""
+        """The most bytes of data on a device: resident images, two windows, and the public samples of two rounds."""
         total = device_bytes(self._resident)
         if not self.on_host:
             return total
@@ -118,18 +119,21 @@ class Feed:
         return total + 2 * max(reads) + 2 * public
 
     def _around(self, read: dict[str, Split], round_: int) -> Data:
-        """What stays on the devices, and the stores that do not; of those named, clients read the rows of a split."""
+        """The resident data, with a HostStore for all other images. `read` has the split that clients read of each."""
         participants = functools.partial(self._schedule.participants, round_)
 
         def store(name: str) -> windows.HostStore:
             needs = windows.Needs(read[name], participants) if name in read else None
-            return windows.HostStore(getattr(self._data, name), self._mesh, self._flight, needs)
+            return windows.HostStore(getattr(self._data, name), self._mesh, self._pending, needs)
 
         return self._resident._replace(**{name: store(name) for name in self._fed})
 
     def _public(self, round_: int) -> windows.Window:
-        """The samples of the last list and of this draw. The loop has read round r - 1 before it comes to r + 1, so
-        that no more than two rounds' are there without waiting."""
+        """The samples of the previous list and of this round's draw.
+
+        The loop reads the results of round r - 1 before it dispatches round r + 1. The samples of at most two rounds
+        are therefore on the devices, without any further waiting.
+        """
         pool, size = self._data.public_image, 2 * self._schedule.draws.public_per_round
         rows = np.zeros(0, np.int32)
         if not phases.is_abstract(pool):
@@ -138,18 +142,18 @@ class Feed:
 
 
 def image_bytes(data: Data) -> int:
-    """Bytes of all image stores."""
+    """Bytes of all image stores together."""
     return sum(math.prod(getattr(data, name).shape) for name in IMAGES)
 
 
 def outline(data: Data) -> Data:
-    """The same with shapes instead of images."""
+    """The same data with shapes in the place of images."""
     images: dict[str, Any] = {name: jax.ShapeDtypeStruct(getattr(data, name).shape, np.uint8) for name in IMAGES}
     return data._replace(**images)
 
 
 def all_rows(data: Data) -> Array:
-    """Rows of the private images that clients train on, i32[n], client by client; of abstract data, of all images."""
+    """Rows of the private images that clients train on, i32[n], client by client; for shapes, the shape of all rows."""
     if phases.is_abstract(data):
         return jax.ShapeDtypeStruct(data.private_label.shape, jnp.int32)
     rows, sizes = np.asarray(data.train.rows), np.asarray(data.train.size)

@@ -1,8 +1,8 @@
-"""Runs a one-client function over stacked clients: blocks, chunks, devices; gather and scatter.
+"""Runs a function of one client over stacked clients: gathers participants, runs them block by block, scatters back.
 
-Clients are stacked on a leading axis that is sharded over the mesh axis `clients`. A *block* is what one dispatch works
-on; on a device, the clients of a block run in *chunks*: one after another between chunks (`lax.map`), together inside
-(`vmap`). Every block has one static size; clients that only fill it up are inactive.
+Clients are stacked on a leading axis that is sharded over the mesh axis `clients`. One dispatch computes one *block* of
+clients. On a device, a block is divided into *chunks*: the clients of a chunk run together (`vmap`), the chunks one
+after another (`lax.map`). All blocks have one static size; the clients that pad them are inactive.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ OneClient = Callable[..., tuple[PyTree, PyTree]]
 
 
 def pad_clients(stacked: PyTree, size: int) -> PyTree:
-    """Lengthen the client axis to `size` by repeating client 0."""
+    """Lengthen the client axis to `size` with copies of client 0."""
     return jax.tree.map(lambda a: jnp.concatenate([a, jnp.repeat(a[:1], size - a.shape[0], 0)]), stacked)
 
 
 def participant_ids(layout: Layout, ids: jax.Array) -> jax.Array:
-    """i32[M] sorted client ids -> i32[capacity], filled with an id beyond every stored client."""
+    """Pad sorted client ids i32[M] to i32[capacity] with an id that no stored client has."""
     return jnp.pad(ids, (0, layout.capacity - ids.size), constant_values=layout.stored)
 
 
@@ -39,7 +39,7 @@ class Fleet:
       one_client: `f(model, client_id, active, *shared) -> (model, output)` on unbatched arrays.
       layout: of the group.
       name: of the phase, see `Phase`.
-      updates: whether the model it returns replaces the client's; otherwise only the output counts.
+      updates: whether the returned model replaces the client's; otherwise it is discarded.
     """
 
     def __init__(self, one_client: OneClient, layout: Layout, name: str, updates: bool = True):
@@ -63,7 +63,7 @@ class Fleet:
             donate_argnums=0,
             out_shardings=stacked,
         )
-        self._empty = Phase(f"{name}: room", self._empty_output, out_shardings=stacked)
+        self._empty = Phase(f"{name}: outputs", self._empty_output, out_shardings=stacked)
 
     def __call__(
         self, models: PyTree, ids: jax.Array, *shared: PyTree, progress: Callable[[jax.Array], None] | None = None
@@ -71,11 +71,11 @@ class Fleet:
         """Run the function for the participants.
 
         Args:
-          models: [stored, ...] every client of the group; donated when the fleet updates.
+          models: [stored, ...] every client of the group; donated if the fleet updates models.
           ids: i32[capacity], see `participant_ids`.
-          *shared: replicated arguments. Of a `stores.HostStore` in them each block is given its clients' rows, which
-            are gathered and sent while the devices work on the block before.
-          progress: receives, after each dispatch, an array that is ready when that block is done.
+          *shared: replicated arguments. A `windows.HostStore` in them is replaced, for each block, by a window of its
+            clients' rows, which are gathered and sent while the devices compute the block before.
+          progress: called after each dispatch with an array that is ready when that block is done.
 
         Returns:
           The models with the participants' updates, and the outputs [capacity, ...] in the order of `ids`.
@@ -87,7 +87,7 @@ class Fleet:
             own = windows.fetch(shared, self.layout, block)
             output = self._empty(active, ids, *own) if output is None else output
             new, output, done = self._block(active, output, ids, jnp.int32(block), *own)
-            windows.launched(shared, done)
+            windows.add_pending(shared, done)
             active = new if self._updates else active
             if progress is not None:
                 progress(done)
@@ -116,8 +116,8 @@ class Fleet:
             part = jax.lax.dynamic_slice_in_dim(a, start, size)
             return part.reshape(size // chunk, chunk, *a.shape[1:]) if chunk > 1 else part
 
-        def put(whole, part):
-            return jax.lax.dynamic_update_slice_in_dim(whole, part.reshape(size, *whole.shape[1:]), start, 0)
+        def put(a, part):
+            return jax.lax.dynamic_update_slice_in_dim(a, part.reshape(size, *a.shape[1:]), start, 0)
 
         def one(xs):
             model, client_id = xs

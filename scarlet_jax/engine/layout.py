@@ -1,4 +1,4 @@
-"""How clients lie on the devices: the one mesh axis, `clients`, and the blocks and chunks of a group along it."""
+"""How clients are laid out on the devices: the mesh axis `clients`, and the blocks and chunks of a group along it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CLIENTS, REPLICATED = PartitionSpec(AXIS), PartitionSpec()
 
 
 def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """One axis named `clients` over the given devices, by default all."""
+    """A mesh of one axis, `clients`, over the given devices; by default over all."""
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
 
 
 class Layout(NamedTuple):
-    """How the participants of one group of clients lie on the devices."""
+    """How the participants of one group of clients are laid out on the devices."""
 
     mesh: Mesh
     num_clients: int  # K of the group
@@ -34,30 +34,31 @@ class Layout(NamedTuple):
 
     @property
     def full(self) -> bool:
-        """Whether all clients take part, so that nothing is gathered."""
+        """Whether all clients take part in each round, so that no models are gathered."""
         return self.participants == self.num_clients
 
     @property
     def capacity(self) -> int:
-        """Participants with padding: what the blocks hold."""
+        """Number of participants with padding: the clients of all blocks."""
         return self.mesh.size * self.block * self.blocks
 
     @property
     def stored(self) -> int:
-        """Clients with padding: what the state holds."""
+        """Number of clients with padding: those that the state holds."""
         return self.capacity if self.full else -(-self.num_clients // self.mesh.size) * self.mesh.size
 
     def places(self, block: int) -> np.ndarray:
-        """Places among the participants, padding included, of a block: i64[devices, block]."""
+        """Positions of a block's clients among the participants and their padding: i64[devices, block]."""
         device = np.arange(self.mesh.size)[:, None]
         return (device * self.blocks + block) * self.block + np.arange(self.block)
 
 
 def make_layout(mesh: Mesh, num_clients: int, participants: int, clients_per_chunk: int, first: int = 0) -> Layout:
-    """Choose blocks: about 16 a round for progress and prompt signals, at most 5 % more clients than there are.
+    """Choose the size of the blocks: about 16 blocks a round, and padding of at most 5 % of the participants.
 
-    At least two chunks per device and block where there are two: XLA unrolls a loop of one trip and fuses it
-    differently, which would make bits depend on the number of devices.
+    Several blocks allow progress to be shown and signals to be handled within a round. A block has at least two chunks
+    on each device, if there are two: XLA unrolls a loop of one step and fuses it differently, which would make the bits
+    depend on the number of devices.
     """
     chunks = -(-participants // (mesh.size * clients_per_chunk))  # per device
     for size in range(max(2, -(-chunks // 16)), chunks):
@@ -70,5 +71,5 @@ def make_layout(mesh: Mesh, num_clients: int, participants: int, clients_per_chu
 
 
 def device_bytes(tree: PyTree) -> int:
-    """Bytes on one device of arrays, or of shapes with shardings."""
+    """Bytes that arrays, or shapes with shardings, take on one device."""
     return sum(a.dtype.itemsize * math.prod(a.sharding.shard_shape(a.shape)) for a in jax.tree.leaves(tree))

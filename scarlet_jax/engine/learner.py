@@ -1,7 +1,7 @@
-"""One model: fit, distil, predict, evaluate. Pure functions; `fleet` decides how many models run at once.
+"""Training of one model: fit, distil, predict, evaluate. Pure functions; `fleet` runs them for many models.
 
-Loops over steps are `fori_loop`s whose trip count may depend on the client: where clients run one after another each
-takes its own number of steps, and under `vmap` JAX holds a finished client still until the others are done.
+The number of steps of a loop may depend on the client. If clients run one after another, each takes its own number of
+steps; under `vmap`, a client that has finished keeps its values until the others have finished.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KdLoss = Callable[[jax.Array, jax.Array], jax.Array]  # logits [B, C], target [B
 
 
 class Training(NamedTuple):
-    """Hyperparameters of one kind of training."""
+    """Hyperparameters of one kind of training: on private data, or by distillation."""
 
     epochs: int
     batch_size: int
@@ -42,11 +42,11 @@ class Augmentation(NamedTuple):
 
 
 class FitMetrics(NamedTuple):
-    """Means over the samples of the last epoch, on the outputs before each update; 0 when there was no sample."""
+    """Means over the samples of the last epoch, from the predictions before each update; 0 if there was no sample."""
 
     loss: jax.Array  # f32[]
-    accuracy: jax.Array  # f32[] 0 where it has no meaning (distillation)
-    outputs: Any = None  # f32[P, C] softmax in training mode, in the order of the list; where asked for
+    accuracy: jax.Array  # f32[] 0 for distillation, where it has no meaning
+    outputs: Any = None  # f32[P, C] softmax in training mode, in the order of the list, if `record` was set
 
 
 class Scores(NamedTuple):
@@ -59,7 +59,7 @@ class Scores(NamedTuple):
 
 
 def sgd(lr: float, momentum: float, weight_decay: float) -> optax.GradientTransformation:
-    """SGD as the reference's: the L2 penalty joins the gradient, then momentum without dampening."""
+    """SGD as in the reference: the L2 penalty is added to the gradient; momentum has no dampening."""
     decay = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
     return optax.chain(*decay, optax.sgd(lr, momentum or None))
 
@@ -70,14 +70,14 @@ def kl_divergence(logits: jax.Array, target: jax.Array) -> jax.Array:
 
 
 class Learner:
-    """Everything one model can do. Holds no arrays: all state passes through arguments.
+    """The operations on one model. It holds no arrays: all state is passed as arguments.
 
     Args:
       model: `__call__(x f32[B, H, W, ch], train, mask) -> logits f32[B, C]`.
       fit: private training.
       kd: distillation.
-      augmentation: what is done to images on the device.
-      kd_loss: loss of a row of logits against its target.
+      augmentation: of images, done on the device.
+      kd_loss: distillation loss of each row.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Learner:
         return ModelState(params, batch_stats, self._fit.optimizer.init(params), self._kd.optimizer.init(params))
 
     def with_gradient(self, transformation: optax.GradientTransformation) -> Learner:
-        """The same learner with a gradient transformation ahead of the optimizer of private training."""
+        """The same learner with a gradient transformation before the optimizer of private training."""
         fit = self._fit._replace(optimizer=optax.chain(transformation, self._fit.optimizer))
         return Learner(self.model, fit, self._kd, self._augmentation, self._kd_loss)
 
@@ -104,15 +104,15 @@ class Learner:
     def fit(
         self, state: ModelState, key: jax.Array, images: jax.Array, labels: jax.Array, index: jax.Array, size: jax.Array
     ) -> tuple[ModelState, FitMetrics]:
-        """Cross-entropy on private images, shuffled anew each epoch.
+        """Train with cross-entropy on private images, which are shuffled anew in each epoch.
 
         Args:
           state: the model.
           key: of this client and round.
-          images: u8[n, H, W, ch] flat store.
+          images: u8[n, H, W, ch] the private images of all clients.
           labels: i32[n].
-          index: i32[n_max] the client's rows of the store.
-          size: i32[] how many of them are real; 0 changes nothing.
+          index: i32[n_max] the client's rows, with padding at the end.
+          size: i32[] the number of rows that are no padding; 0 changes nothing.
         """
         training = self._fit.of(index.size)
         index = _pad_to(index, training.batch_size)
@@ -122,7 +122,7 @@ class Learner:
             return losses, jnp.argmax(logits, -1) == labels[rows]
 
         def epoch_list(epoch):
-            # A random number per position, whatever the padding: a client's order does not depend on others' sizes.
+            # One random number for each position: the order of a client does not depend on the sizes of other clients.
             bits = jax.random.bits(jax.random.fold_in(key, epoch), index.shape, jnp.uint32)
             position = jnp.arange(index.size)
             order = jnp.lexsort((bits, position >= size))
@@ -144,7 +144,7 @@ class Learner:
         size: jax.Array,
         record: bool = False,
     ) -> tuple[ModelState, FitMetrics]:
-        """Distil from soft labels over the list in its order, never shuffled.
+        """Distil from soft labels, in the order of the list, which is never shuffled.
 
         Args:
           state: the model.
@@ -152,9 +152,9 @@ class Learner:
           images: u8[N, H, W, ch] the public pool.
           index: i32[P] the list.
           target: f32[P, C] in the list's order.
-          size: i32[] length of the list: kept samples are packed to its front.
-          record: also return the model's softmax in training mode during the last epoch, batch by batch before each
-            update; uniform where nothing was distilled.
+          size: i32[] number of samples of the list, which come first.
+          record: also return the model's softmax in training mode during the last epoch, for each batch before the
+            update that uses it; uniform for samples that are not in the list.
         """
         training = self._kd.of(index.size)
         position = _pad_to(jnp.arange(index.size), training.batch_size)
@@ -181,10 +181,15 @@ class Learner:
         key: jax.Array | None = None,
         size: jax.Array | None = None,
     ) -> jax.Array:
-        """Soft labels f32[P, C] for the public samples `index` i32[P], with the running statistics of BatchNorm.
+        """Soft labels f32[P, C], with the running statistics of BatchNorm.
 
-        The reference predicts on augmented public images; so does this with a `key`, when `Augmentation.public` is on.
-        Of a list of which only the first `size` i32[] matter, batches beyond them are not computed and stay 0.
+        Args:
+          state: the model.
+          images: u8[N, H, W, ch] the public pool.
+          index: i32[P] the samples.
+          key: if given and `Augmentation.public` is on, images are augmented, as in the reference.
+          size: i32[] number of samples that are needed, which come first; batches beyond them are not computed and
+            stay 0. None: all.
         """
         batch_size = self._kd.of(index.size).batch_size
         rows = _pad_to(index, batch_size)
@@ -204,12 +209,12 @@ class Learner:
     def score(
         self, state: ModelState, images: jax.Array, labels: jax.Array, rows: jax.Array, mask: jax.Array
     ) -> Scores:
-        """Scores of one batch: the rows i32[B] of a store (u8[n, H, W, ch], i32[n]) where `mask` bool[B]."""
+        """Scores of one batch: rows i32[B] of images u8[n, H, W, ch] and labels i32[n]; padding if not `mask`."""
         logits, truth = self._logits(state, normalize(images[rows])), labels[rows]
         own = jnp.take_along_axis(logits, truth[:, None], 1)
         lower = jnp.arange(logits.shape[-1]) < truth[:, None]
-        rank = jnp.sum((logits > own) | ((logits == own) & lower), -1)  # ties go to the lower class, as in argmax
-        right = mask & jnp.isfinite(own[:, 0])  # a NaN is ahead of nothing, and no answer
+        rank = jnp.sum((logits > own) | ((logits == own) & lower), -1)  # on ties the lower class wins, as in argmax
+        right = mask & jnp.isfinite(own[:, 0])  # a NaN logit counts as wrong
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, truth)
         parts = (right & (rank < 1), right & (rank < 5), jnp.where(mask, loss, 0), mask)
         return Scores(*(jnp.sum(part, dtype=jnp.float32) for part in parts))
@@ -217,7 +222,7 @@ class Learner:
     def evaluate(
         self, state: ModelState, images: jax.Array, labels: jax.Array, index: jax.Array, size: jax.Array
     ) -> Scores:
-        """Scores on the first `size` of the rows `index` i32[n_max] of a store; never augmented."""
+        """Scores on the first `size` i32[] of the rows `index` i32[n_max]; images are not augmented."""
         if index.size == 0:
             return Scores(*jnp.zeros(4))
         batch_size = min(EVALUATION_BATCH, index.size)
@@ -251,11 +256,19 @@ class Learner:
         loss,
         outputs: Any = None,
     ) -> tuple[tuple[PyTree, PyTree, PyTree], FitMetrics]:
-        """SGD over masked batches; the loop shared by `fit` and `distil`.
+        """SGD over masked batches: the loop that `fit` and `distil` share.
 
-        `epoch_list(epoch)` i32[n, a multiple of the batch size] gives the rows, real ones first; `images_of(key, rows)`
-        the inputs; `loss(logits, rows)` the loss and correctness [B] of each row. `outputs` [n, C], where given, is
-        overwritten by the softmax of each batch.
+        Args:
+          training: hyperparameters.
+          state: the model.
+          opt_state: of the optimizer of `training`.
+          key: of this client and round.
+          epoch_list: f(epoch) -> i32[n], the rows in the order of training, padding last; n is a multiple of the batch
+            size.
+          size: i32[] number of rows that are no padding.
+          images_of: f(key, rows) -> the model's inputs.
+          loss: f(logits, rows) -> loss f32[B] and correctness bool[B] of each row.
+          outputs: f32[n, C]; if given, the softmax of each batch is written into it.
         """
         batch_size = training.batch_size
 
@@ -287,7 +300,7 @@ class Learner:
 
         carry: Any = (state.params, state.batch_stats, opt_state, jnp.zeros(2), outputs)
         params, batch_stats, opt_state, totals, outputs = jax.lax.fori_loop(0, training.epochs, epoch, carry)
-        # Multiplied by the inverse: XLA rounds a division differently on one device and on several.
+        # Multiplied by the inverse, because XLA rounds a division differently on one device and on several.
         means = totals * (1 / jnp.maximum(size, 1).astype(totals.dtype))
         return (params, batch_stats, opt_state), FitMetrics(means[0], means[1], outputs)
 
@@ -300,5 +313,5 @@ def _steps(size: jax.Array | int, batch_size: int) -> jax.Array | int:
 
 
 def _pad_to(index: jax.Array, multiple: int) -> jax.Array:
-    """Lengthen i32[n] to a multiple by repeating entry 0, so that every batch is a full slice."""
+    """Pad i32[n] with zeros to a multiple of a number, so that every batch is a full slice."""
     return jnp.pad(index, (0, -index.size % multiple))

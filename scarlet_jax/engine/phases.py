@@ -1,8 +1,8 @@
-"""Phases: the jitted functions that a round is a short sequence of, each with a name.
+"""Phases: the named, jitted functions that make up a round.
 
-A profile shows the name, on the host around the dispatch and on the device around the operations. And inside
-`recording()` nothing is computed: phases take and return shapes, so that running an algorithm's `init`, `round` and
-`evaluate` once lists every program of a run with its arguments, for any devices, also for some that are not there.
+A profile shows the name, on the host around the dispatch and on the device around the operations. Under `recording()`
+phases only trace: they take and return shapes. One pass over an algorithm's `init`, `round` and `evaluate` then lists
+every program of a run, even for devices that are absent.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from scarlet_jax.types import PyTree
 
 
 class Call(NamedTuple):
-    """A phase with the shapes it was called with."""
+    """A phase and the shapes of its arguments."""
 
     name: str
-    traced: jax.stages.Traced  # `.lower().compile()`; the program is then there for the calls to come
+    traced: jax.stages.Traced  # after `.lower().compile()`, later calls of the phase reuse the program
     args: tuple[PyTree, ...]  # of ShapeDtypeStructs
 
 
-# What `recording` gathers, and whom `timed` tells; a thread that is started inside them sees neither.
+# The calls that `recording` collects, and the callback of `timed`. Threads that are started inside inherit neither.
 _record: ContextVar[dict[Any, Call] | None] = ContextVar("record", default=None)
 _clock: ContextVar[Callable[[str, float], None] | None] = ContextVar("clock", default=None)
 
 
 @contextlib.contextmanager
 def recording() -> Iterator[ValuesView[Call]]:
-    """Phases called in here compute nothing: they return shapes. Yields the distinct calls, in order, as they come."""
+    """Inside, phases compute nothing and return shapes. Yields a live view of the distinct calls, in their order."""
     calls: dict[Any, Call] = {}
     token = _record.set(calls)
     try:
@@ -45,14 +45,18 @@ def recording() -> Iterator[ValuesView[Call]]:
 
 
 def shapes(function: Callable[..., Any], *args: PyTree) -> Any:
-    """What a function made of phases would return, as shapes with shardings; nothing is computed."""
+    """The shapes, with shardings, of what a function made of phases returns. Nothing is computed."""
     with recording():
         return function(*args)
 
 
 @contextlib.contextmanager
 def timed(clock: Callable[[str, float], None]) -> Iterator[None]:
-    """Phases called in here are waited for one by one; `clock(name, seconds)` is called after each."""
+    """Inside, each phase is waited for.
+
+    Args:
+      clock: called after each phase with its name and the seconds that it took.
+    """
     token = _clock.set(clock)
     try:
         yield
@@ -64,7 +68,7 @@ class Phase:
     """`jax.jit` of a function, with a name.
 
     Args:
-      name: in profiles, and in a recording.
+      name: shown in profiles and recordings.
       function: of pytrees, positional.
       **options: of `jax.jit`.
     """
@@ -78,7 +82,7 @@ class Phase:
         self.name, self._jitted = name, jax.jit(named, **options)
 
     def __call__(self, *args: PyTree) -> Any:
-        """Dispatch; inside `recording()`, write down the call and return the shapes of what it would return."""
+        """Dispatch the function; under `recording()`, note the call and return the shapes of its results."""
         calls, clock = _record.get(), _clock.get()
         if calls is not None:
             return self._note(calls, args)
@@ -100,22 +104,22 @@ class Phase:
 
 
 def is_abstract(tree: PyTree) -> bool:
-    """Whether there are shapes in a tree where arrays would be."""
+    """Whether a tree has shapes in the place of arrays."""
     return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree))
 
 
 def abstract(tree: PyTree, sharding: Sharding) -> PyTree:
-    """The shapes of a tree of arrays (or of shapes), laid out so."""
+    """The shapes of a tree of arrays or shapes, with the given sharding."""
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
 
 
 def put(tree: PyTree, sharding: Sharding) -> PyTree:
-    """`jax.device_put`, also of shapes."""
+    """`jax.device_put` of arrays; the shapes with this sharding, of shapes."""
     return abstract(tree, sharding) if is_abstract(tree) else jax.device_put(tree, sharding)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    """A leaf as a recording knows it. An array made on the way (a block's number) may go anywhere."""
+    """The shape of a leaf with its sharding, if it is committed to one; the number of a block, for example, is not."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return leaf
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding if leaf.committed else None)

@@ -1,6 +1,7 @@
-"""The models of a federation: groups of clients and a server, as every algorithm needs them.
+"""The models of a federation: groups of clients, and a server.
 
-Starting weights, who takes part, padding for the devices, evaluation; nothing about what is learnt from whom.
+This is what all algorithms share: starting weights, participants by group, padding for the devices, evaluation. It does
+not say how models learn from each other.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Group(NamedTuple):
 
     @property
     def first(self) -> int:
-        """Id of the first."""
+        """Id of the first client."""
         return self.layout.first
 
 
@@ -71,17 +72,23 @@ class Population:
 
     @property
     def client_ids(self) -> dict[str, range]:
-        """Architecture -> ids of the clients that have it."""
+        """Ids of the clients of each architecture."""
         return {g.name: range(g.first, g.first + g.layout.num_clients) for g in self.groups}
 
     @property
     def blocks(self) -> int:
-        """Dispatches of one round."""
+        """Number of dispatches of training blocks in a round."""
         return sum(layout.blocks for layout in self.layouts)
 
     def init(self, start: Callable[..., Any]) -> Callable[[Data], Any]:
-        """A function Data -> State: `start(clients, server, data)` of the starting models, padded and laid out on the
-        devices. It is traced and compiled once."""
+        """Make the function Data -> State that gives the state before round 0.
+
+        Args:
+          start: makes the State from the starting models: `start(clients, server, data)`.
+
+        Returns:
+          A function that is compiled once. Its State is padded and laid out on the devices.
+        """
 
         def everything(data: Data):
             clients = ()
@@ -90,11 +97,11 @@ class Population:
                     jax.lax.map(lambda i, g=g: self.start(g.learner, i + 1), g.first + jnp.arange(g.layout.num_clients))
                     for g in self.groups
                 )
-            # The server's number is 0: the common start, or one of its own.
+            # The server has number 0, and client i has number i + 1. With `same_init` all start from number 0.
             server = None if self.server is None else self.start(self.server, 0)
             return self.pad(start(clients, server, data))
 
-        # It runs once, in milliseconds: LLVM's full optimisation of its draws takes three times as long as this.
+        # The program runs once, for milliseconds. LLVM's full optimisation would take three times as long to compile.
         options = {"xla_backend_optimization_level": 1}
         phase: list[Phase] = []
 
@@ -107,7 +114,7 @@ class Population:
         return init
 
     def local_ids(self, participants: jax.Array) -> list[jax.Array]:
-        """i32[M] -> per group i32[capacity], numbered inside the group and padded."""
+        """Divide participants i32[M] by group: ids within the group, padded to i32[capacity]."""
         ids, start = [], 0
         for group in self.groups:
             own = participants[start : start + group.layout.participants] - group.first
@@ -116,7 +123,7 @@ class Population:
         return ids
 
     def in_client_order(self, outputs: Sequence[PyTree]) -> PyTree:
-        """Outputs [capacity, ...] of the groups -> [M, ...] on every device: reductions have one fixed order."""
+        """Join the groups' outputs [capacity, ...] to [M, ...] on all devices, so that sums have a fixed order."""
         real = [
             jax.tree.map(lambda a, m=layout.participants: a[:m], output)
             for layout, output in zip(self.layouts, outputs, strict=True)
@@ -127,7 +134,7 @@ class Population:
     def evaluate(
         self, clients: tuple[ModelState, ...], server: ModelState | None, data: Data, participants: jax.Array
     ) -> Evaluation:
-        """Server on the whole test set; participants i32[M], or all clients, on their own parts."""
+        """Evaluate the server on the whole test set; participants i32[M], or all clients, on their own test parts."""
         ids: Any
         if not self._evaluate_all:
             parts, ids = [Part(0, self._local_ids(participants), None)], participants
@@ -152,29 +159,29 @@ class Population:
         return ids
 
     def shardings(self, state: PyTree) -> PyTree:
-        """Clients over the devices, everything else on all of them. `state` has a field `clients`."""
+        """The shardings of a state: its field `clients` is divided over the devices, everything else is replicated."""
         return jax.tree.map(lambda _: self.replicated, state)._replace(
             clients=jax.tree.map(lambda _: self.stacked, state.clients)
         )
 
     def pad(self, state: PyTree) -> PyTree:
-        """Lengthen every group from K to the clients stored on this number of devices."""
+        """Pad each group from its K clients to the number that is stored on these devices."""
         pairs = zip(state.clients, self.layouts, strict=self._own_models)
         return state._replace(clients=tuple(fleet.pad_clients(c, layout.stored) for c, layout in pairs))
 
     def strip(self, state: PyTree) -> PyTree:
-        """Undo `pad`: exactly K clients."""
+        """Undo `pad`: each group has its K clients again."""
         pairs = zip(state.clients, self.layouts, strict=self._own_models)
         return state._replace(
             clients=tuple(jax.tree.map(lambda a, k=layout.num_clients: a[:k], c) for c, layout in pairs)
         )
 
     def start(self, learner: Learner, number: jax.Array | int) -> ModelState:
-        """Starting weights number `number`, which is 0 for all with `same_init`."""
+        """Starting weights of the server (number 0) or of client i (number i + 1); all are equal with `same_init`."""
         number = 0 if self._same_init else number
         return learner.init(derive(self.seed, Purpose.INIT, number), self._image_shape)
 
 
 def client_id(group: Group, local_id: jax.Array) -> jax.Array:
-    """The federation-wide id of a client; an inactive one gets the group's last."""
+    """The id of a client in the whole federation; that of the group's last client for an inactive one."""
     return jnp.minimum(local_id, group.layout.num_clients - 1) + group.first

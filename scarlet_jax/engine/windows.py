@@ -1,7 +1,6 @@
-"""Image stores that stay on the host, and the windows on them that are put on the devices.
+"""Image stores that stay on the host, and windows: the rows of them that are put on the devices.
 
-What computes indexes a `Window` as it would the whole store, by the same rows: no program, no key and no row number
-knows where the images lie.
+Compiled code indexes a `Window` with the full store's row numbers, so it does not depend on where the images are kept.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from scarlet_jax.types import Array, PyTree, Split
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Window:
-    """Some rows of an image store of n images, indexed like the store; a row that is not there reads as row 0.
+    """Some rows of an image store of n images, indexed like the store. Rows that are not loaded read as row 0.
 
-    Padding of batches names row 0, so that masked places, too, read what they would read of the whole store. Where each
-    device has a window of its own (`spread`), it is indexed inside `shard_map`.
+    Padding of batches names row 0, so that masked positions also read the same image as from the full store. If each
+    device has a window of its own (`spread`), windows are indexed inside `shard_map`.
     """
 
-    image: Array  # u8[windows x m, H, W, channels] row 0 of the store, the rows that are there, room up to a fixed m
-    position: Array  # i32[windows, n] where in its m each row of the store lies
+    image: Array  # u8[windows x m, H, W, channels] row 0 of the store, then the loaded rows, zero-padded to m
+    position: Array  # i32[windows, n] position of each row of the store in its window; 0 if it is not loaded
     spread: bool = dataclasses.field(metadata={"static": True})
 
     def __getitem__(self, rows: jax.Array) -> jax.Array:
@@ -37,23 +36,26 @@ class Window:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the whole store."""
+        """The shape of the full store."""
         return (self.position.shape[1], *self.image.shape[1:])
 
 
-class Flight:
-    """Dispatches that may still read their windows. Two windows at most are on the devices: read, and on its way."""
+class PendingReads:
+    """Dispatches that may still read windows.
+
+    At most two windows are on the devices: one being read, one in transfer.
+    """
 
     def __init__(self) -> None:
         self._readers: collections.deque[PyTree] = collections.deque()
 
     def wait(self) -> None:
-        """Until all dispatches but the last have ended: there is room for one more window."""
+        """Wait until all dispatches but the last have ended, so that one more window may be transferred."""
         while len(self._readers) > 1:
             jax.block_until_ready(self._readers.popleft())
 
-    def launched(self, done: PyTree) -> None:
-        """A window is read by a dispatch that has ended when `done` is ready."""
+    def add(self, done: PyTree) -> None:
+        """Note a dispatch that reads a window and has ended when `done` is ready."""
         self._readers.append(done)
 
 
@@ -66,20 +68,20 @@ class Needs(NamedTuple):
 
 @jax.tree_util.register_static
 class HostStore:
-    """An image store u8[n, H, W, channels] on the host. In the arguments of a program it has a shape and no bytes.
+    """An image store u8[n, H, W, channels] on the host. As a jit argument it is static: only its shape counts.
 
     Args:
-      images: NumPy array, also a memory map; or its shape.
+      images: NumPy array, which may be a memory map; or its shape.
       mesh: the devices that windows are put on.
-      flight: shared by all stores that are fed in turn.
-      needs: what `block` puts there; None: no client reads this store.
+      pending: shared by all stores whose windows are transferred in turn.
+      needs: the rows that `block` loads; None: no client reads this store.
     """
 
-    def __init__(self, images: Array, mesh: Mesh, flight: Flight, needs: Needs | None = None):
-        self.images, self.mesh, self.flight, self.needs = images, mesh, flight, needs
+    def __init__(self, images: Array, mesh: Mesh, pending: PendingReads, needs: Needs | None = None):
+        self.images, self.mesh, self.pending, self.needs = images, mesh, pending, needs
         self.shape = tuple(images.shape)
 
-    # Two stores of one shape are the same to a program that reads neither: it is compiled once.
+    # Stores of one shape are equal, so that a program that reads none of them is compiled once.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, HostStore) and self.shape == other.shape
 
@@ -87,7 +89,7 @@ class HostStore:
         return hash(self.shape)
 
     def block(self, layout: Layout, block: int) -> HostStore | Window:
-        """The rows of the clients whose turn it is on each device; itself, if no client reads this store."""
+        """The rows of this block's clients on each device; the store itself, if no client reads it."""
         if self.needs is None:
             return self
         size = most_rows(self.needs.split, layout)
@@ -108,8 +110,8 @@ class HostStore:
         return HostStore(self.images, self.mesh, self.flight, needs)
 
     def window(self, parts: Sequence[np.ndarray], size: int) -> Window:
-        """`window` on this store for each device, put there in its turn."""
-        return window(self.images, self.mesh, parts, size, spread=True, ready=self.flight.wait)
+        """Load `parts`, the rows for each device, as soon as there is memory for one more window."""
+        return window(self.images, self.mesh, parts, size, spread=True, ready=self.pending.wait)
 
 
 def window(
@@ -125,10 +127,11 @@ def window(
     Args:
       images: the store, or its shape.
       mesh: of devices.
-      parts: row numbers for each device, or, unless `spread`, one list for all; of a shape: anything.
-      size: rows that there is room for in each part, whatever their number.
-      spread: whether each device gets its own.
-      ready: called when the rows have been gathered and not yet sent: returns when there is room for them.
+      parts: row numbers for each device, or, unless `spread`, one list for all; not read if `images` is a shape.
+      size: most rows of a part; each part is padded to it.
+      spread: whether each device gets rows of its own.
+      ready: called after the rows were gathered and before they are sent; it returns when the devices have memory for
+        them.
     """
     count, own = (mesh.size if spread else 1), (size + 1, *images.shape[1:])
     sharding = NamedSharding(mesh, CLIENTS if spread else REPLICATED)
@@ -143,7 +146,7 @@ def window(
     def fill(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         image, position = np.zeros(own, np.uint8), np.zeros((1, images.shape[0]), np.int32)
         image[0] = images[0]
-        np.take(images, rows, axis=0, out=image[1 : len(rows) + 1], mode="clip")  # other modes make a copy more
+        np.take(images, rows, axis=0, out=image[1 : len(rows) + 1], mode="clip")  # other modes make another copy
         position[0, rows] = np.arange(1, len(rows) + 1)
         return image, position
 
@@ -162,7 +165,7 @@ def window(
 
 
 def most_rows(split: Split, layout: Layout) -> int:
-    """Most rows that the clients of one device and block can have together."""
+    """The most rows that the clients of a block on one device can have together."""
     if isinstance(split.size, jax.ShapeDtypeStruct):  # clients are taken to be of equal size
         return layout.block * split.rows.shape[1]
     sizes = np.sort(np.asarray(split.size[layout.first : layout.first + layout.num_clients]))
@@ -170,15 +173,15 @@ def most_rows(split: Split, layout: Layout) -> int:
 
 
 def fetch(tree: PyTree, layout: Layout, block: int) -> PyTree:
-    """The tree with every store that clients read replaced by the block's window on it."""
+    """The tree, in which each store that clients read is replaced by the block's window on it."""
     return jax.tree.map(lambda x: x.block(layout, block) if isinstance(x, HostStore) else x, tree, is_leaf=_is_store)
 
 
-def launched(tree: PyTree, done: PyTree) -> None:
+def add_pending(tree: PyTree, done: PyTree) -> None:
     """Note that the windows on the tree's stores are read by a dispatch that has ended when `done` is ready."""
     read = [x for x in jax.tree.leaves(tree, is_leaf=_is_store) if isinstance(x, HostStore) and x.needs is not None]
-    for flight in {id(store.flight): store.flight for store in read}.values():
-        flight.launched(done)
+    for pending in {id(store.pending): store.pending for store in read}.values():
+        pending.add(done)
 
 
 def reading(tree: PyTree, participants: np.ndarray | None) -> PyTree:
@@ -189,7 +192,7 @@ def reading(tree: PyTree, participants: np.ndarray | None) -> PyTree:
 
 
 def specs(tree: PyTree) -> PyTree:
-    """How each leaf lies on the mesh: replicated, but for windows that are each device's own."""
+    """The PartitionSpec of each leaf: replicated, except for windows of which each device has its own."""
 
     def one(x: Any) -> Any:
         return jax.tree.map(lambda _: CLIENTS if isinstance(x, Window) and x.spread else REPLICATED, x)

@@ -1,4 +1,4 @@
-"""The table of methods: what is said of a method by its name, as data. One file per method holds the rest."""
+"""The table of methods: what the program must know of a method before it loads the method's own file."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import Any, NamedTuple
 
 
 class Entry(NamedTuple):
-    """What the program must know of a method before it is built."""
+    """One method of the table. The defaults are those of a distillation method."""
 
     builder: str  # "module:function"; its parameters are the method's fields under config.method
-    distils: bool = True  # the builder returns a `base.Method`; otherwise a `base.Make`
-    duration: int = 0  # the method's own D, where the config leaves cache.duration open
+    distils: bool = True  # whether the builder returns a `base.Method`; otherwise it returns a `base.Make`
+    duration: int = 0  # the method's own D, used if the config leaves cache.duration open
     server: bool = True  # whether there is a server model
-    own_models: bool = True  # whether clients keep models of their own, or are evaluated with the server's
-    one_architecture: bool = False  # clients and server must be of one architecture
+    own_models: bool = True  # whether clients keep their own models; otherwise the server's is evaluated for them
+    one_architecture: bool = False  # whether clients and server must have one architecture
     server_distils: bool = True  # whether a model learns from soft labels: then kd_lr may be why a loss diverges
-    gradient: str = ""  # "module:function" of the same parameters: an optax transformation ahead of private training
+    # "module:function" with the builder's parameters: returns an optax transformation of the gradient, or None, that is
+    # put before the optimizer of private training.
+    gradient: str = ""
 
 
 _HERE = "scarlet_jax.methods"

@@ -1,4 +1,7 @@
-"""The round shared by methods that exchange weights: train from the server's model, average, perhaps distil."""
+"""The round shared by methods that exchange weights.
+
+Participants train the server's model, the server averages the results, and optionally distils afterwards.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +26,24 @@ Refine = Callable[..., tuple[ModelState, jax.Array]]
 
 
 class State(NamedTuple):
-    """Everything a run carries from round to round; clients keep nothing."""
+    """Everything that a run carries from round to round. Clients keep no models."""
 
-    round: jax.Array  # i32[]
-    clients: tuple
+    round: jax.Array  # i32[] the round that comes next
+    clients: tuple  # empty
     server: ModelState
 
 
 def make(
     population: Population, draws: Draws, settings: Settings, data: Data, refine: Refine | None = None
 ) -> Algorithm:
-    """The Algorithm of a weight-exchanging method.
+    """Make the Algorithm of a method that exchanges weights.
 
     Args:
-      population: all clients and the server are of one architecture; clients keep no models of their own.
+      population: clients and server of one architecture; clients keep no models of their own.
       draws: of the federation.
-      settings: of a protocol that these methods do not have.
-      data: of the run.
-      refine: what the server does after averaging with its clients' predictions on a public draw; None: nothing.
+      settings: unused; these methods exchange no labels.
+      data: unused.
+      refine: changes the averaged model, given the clients' predictions on the round's public samples; None: no change.
     """
     del settings, data
     run = _Averaging(population, draws, refine)
@@ -60,14 +63,14 @@ class _Averaging:
         self.model_bytes = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves((model.params, model.batch_stats)))
 
     def round(self, state: State, data: Data, progress=None) -> tuple[State, RoundReport]:
-        """One round. Dispatches everything and returns at once."""
+        """Compute one round. All phases are dispatched without waiting for their results."""
         participants, draw, ids = self._plan(state.round)
         _, output = self._fleet((), ids, state.server, state.round, draw, data, progress=progress)
         server, round_, report = self._server(state.server, state.round, participants, draw, output, data)
         return State(round_, (), server), report
 
     def bill(self, report: RoundReport) -> dict[str, ledger.Bytes]:
-        """Weights and BatchNorm statistics, float32, both ways, for every participant; the same in both ledgers."""
+        """Weights and BatchNorm statistics of each participant in both directions, float32; equal in both ledgers."""
         volume = len(report.participants) * self.model_bytes
         return dict.fromkeys(ledger.LEDGERS, ledger.Bytes(volume, volume))
 
@@ -102,7 +105,7 @@ class _Averaging:
 
 
 def weighted_mean(stacked: PyTree, weight: jax.Array, otherwise: PyTree) -> PyTree:
-    """Mean over the leading axis of every leaf [M, ...] with integer weights [M]; `otherwise` where all are 0."""
+    """Mean over the leading axis of every leaf [M, ...] with integer weights [M]; `otherwise` if all weights are 0."""
     share = weight / jnp.maximum(jnp.sum(weight), 1)
 
     def mean(leaf, old):

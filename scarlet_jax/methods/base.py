@@ -1,7 +1,7 @@
-"""What a method is: the two records that every method is made of, and what the rest of the program knows of it.
+"""The two records that describe a method: `Method` for distillation methods, `Algorithm` for all.
 
-A distillation method is a `Method`, a handful of pure functions; `distillation.make` turns it into an `Algorithm`. A
-method of another kind makes its `Algorithm` itself.
+A distillation method is a `Method`, a handful of pure functions, of which `distillation.make` makes an `Algorithm`. A
+method of another kind makes its `Algorithm` itself. The loop over rounds knows algorithms only.
 """
 
 from __future__ import annotations
@@ -24,28 +24,30 @@ from scarlet_jax.types import Array, PyTree
 class Method(NamedTuple):
     """What a distillation method changes. The shared round in `distillation` does everything else."""
 
-    # state, Uploads -> Labels, state. A method without a state of its own: `stateless`.
+    # state, Uploads -> Labels, state. `stateless` makes this function for a method without a state of its own.
     aggregate: Callable[[PyTree, Uploads], tuple[Labels, PyTree]]
-    # Data -> state before round 0: a pytree of arrays, carried from round to round and checkpointed. Traced.
+    # Data -> the state before round 0: a pytree of arrays that is carried from round to round and checkpointed. It is
+    # called while tracing.
     init: Callable[..., PyTree] = lambda data: ()
-    # seed, Data -> bool[K, N], in NumPy on the host, made anew at every start: the public samples that each client
-    # answers for, which it tells the server. None: every client answers for all.
+    # seed, Data -> bool[K, N], the public samples that each client answers for. It is computed in NumPy on the host at
+    # every start, and never checkpointed. None: every client answers for all samples.
     answers: Callable[..., Array] | None = None
-    # ledger.Channel -> ledger.Codec: how a label travels, each way.
+    # ledger.Channel -> ledger.Codec: how a label is encoded in each direction, and what it costs.
     uplink: Callable[[ledger.Channel], ledger.Codec] = ledger.soft_label
     downlink: Callable[[ledger.Channel], ledger.Codec] = ledger.soft_label
-    # Outputs f32[P, C] of the server model, in training mode during its last distillation epoch -> payload f32[P, ...],
-    # where something else is broadcast than the target or what `aggregate` made.
+    # f32[P, C] -> payload f32[P, ...], from the predictions of the server model during its last distillation epoch (in
+    # training mode). None: what is broadcast is the target, or the payload that `aggregate` returned.
     publish: Callable[[Array], Array] | None = None
-    # payload f32[P, ...], own prediction f32[P, C], choice u8[P], fresh bool[P] -> target f32[P, C], choice u8[P],
-    # where clients make their own target of what they received. `fresh`: just received, choose anew.
+    # payload f32[P, ...], prediction f32[P, C], choice u8[P], fresh bool[P] -> target f32[P, C], choice u8[P]. With it,
+    # a client makes its own target of a payload and its own model's prediction. `choice` is kept for cached payloads;
+    # where `fresh`, the payload has just been received and the client chooses anew. None: the payload is the target.
     decode: Callable[..., tuple[Array, Array]] | None = None
-    # logits f32[B, C], target f32[B, C] -> f32[B]: the clients' distillation loss; None: KL(target || softmax).
+    # logits f32[B, C], target f32[B, C] -> f32[B], the clients' distillation loss. None: KL(target || softmax(logits)).
     kd_loss: Callable[..., Array] | None = None
 
 
 def stateless(aggregate: Callable[[Uploads], Labels | Array]) -> Callable[[PyTree, Uploads], tuple[Labels, PyTree]]:
-    """The `Method.aggregate` of a method that carries nothing from round to round.
+    """Make the `Method.aggregate` of a method that has no state.
 
     Args:
       aggregate: Uploads -> the target f32[P, C], or Labels.
@@ -58,44 +60,48 @@ def stateless(aggregate: Callable[[Uploads], Labels | Array]) -> Callable[[PyTre
     return carried
 
 
-# Population, Draws, Settings, Data (arrays or their shapes) -> Algorithm: what the builder of another method returns.
+# Population, Draws, Settings, Data (arrays or their shapes) -> Algorithm. The builder of a method that does not distil
+# returns such a function.
 Make = Callable[..., "Algorithm"]
 
 
 class RoundReport(NamedTuple):
-    """What a round tells the host; read when it is convenient. None where a method has no such thing."""
+    """What a round reports to the host, which may read it later. None if a method has no such number."""
 
     participants: Array  # i32[M]
     fit_loss: Array  # f32[M]
     fit_accuracy: Array  # f32[M]
     counts: ledger.Counts | None = None
-    kd_loss: Array | None = None  # f32[M] of the clients, 0 where the broadcast was empty
+    kd_loss: Array | None = None  # f32[M] of the clients; 0 if the broadcast was empty
     server_kd_loss: Array | None = None  # f32[]
-    target_entropy: Array | None = None  # f32[] mean over the list, nats
-    disagreement: Array | None = None  # f32[] Jensen-Shannon divergence of the rows that were sent, nats
+    target_entropy: Array | None = None  # f32[] in nats, mean over the list
+    disagreement: Array | None = None  # f32[] in nats, Jensen-Shannon divergence of the soft labels that were sent
 
 
 class Algorithm(NamedTuple):
-    """What the host loop knows of a method. Its State has a field `clients`, and `server` where there is a server."""
+    """What the loop over rounds knows of a method.
+
+    Each method has its own State: a NamedTuple with the field `clients`, and `server` if there is a server model.
+    """
 
     population: Population
     draws: Draws
     init: Callable[..., Any]  # Data -> State before round 0, see `Population.init`
-    round: Callable[..., Any]  # State, Data, progress -> State (the old one is donated), RoundReport
-    bill: Callable[[RoundReport], dict[str, ledger.Bytes]]  # on the host; {} where there is nothing to bill
+    round: Callable[..., Any]  # State, Data, progress -> State, RoundReport; the given State is donated
+    bill: Callable[[RoundReport], dict[str, ledger.Bytes]]  # on the host, by ledger; {} if nothing is billed
     reads_all: bool = False  # whether every round reads all private images at once
 
     def evaluate(self, state: Any, data: Any, participants: jax.Array) -> Evaluation:
-        """Scores of the server on the whole test set and of the participants i32[M] on their own parts."""
+        """Scores of the server on the whole test set, and of the participants i32[M] on their own test parts."""
         return self.population.evaluate(state.clients, getattr(state, "server", None), data, participants)
 
     def calls(self, state: Any, data: Any) -> list[phases.Call]:
-        """The phases of a round, for a state and data of shapes instead of arrays; nothing is computed."""
+        """The phases of a round, for a state and data that hold shapes instead of arrays. Nothing is computed."""
         with phases.recording() as found:
             self.round(state, data)
         return list(found)
 
     @property
     def schedule(self) -> Schedule:
-        """Participants and public samples of every round, for the host."""
+        """Participants and public samples of every round, as NumPy arrays on the host."""
         return Schedule(self.draws, self.population.layouts, self.reads_all)

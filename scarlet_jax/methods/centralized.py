@@ -1,4 +1,4 @@
-"""Centralized training: one model on all private data. The upper bound of the comparison; nothing is federated."""
+"""Centralized training of one model on all private data: the upper bound of the comparison. Nothing is federated."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from scarlet_jax.types import Data, ModelState
 
 
 class State(NamedTuple):
-    """Everything a run carries from round to round."""
+    """Everything that a run carries from round to round."""
 
-    round: jax.Array  # i32[]
-    clients: tuple
+    round: jax.Array  # i32[] the round that comes next
+    clients: tuple  # empty
     server: ModelState
 
 
 def centralized() -> Make:
-    """The server trains on the images of all clients, `epochs` a round. No bytes are billed."""
+    """The server trains on the images of all clients, for `epochs` epochs in each round. No bytes are billed."""
     return lambda population, draws, settings, data: make(population, draws, data)
 
 
 def make(population: Population, draws: Draws, data: Data) -> Algorithm:
-    """The Algorithm: clients keep no models, and every round reads all private images."""
+    """Make the Algorithm. Clients keep no models, and every round reads all private images."""
     learner = population.server
     assert learner is not None
     everything = phases.put(all_rows(data), population.replicated)
@@ -40,7 +40,7 @@ def make(population: Population, draws: Draws, data: Data) -> Algorithm:
         server, fit = learner.fit(
             server, key, data.private_image, data.private_label, everything, jnp.int32(everything.size)
         )
-        # Everyone's images are used; everyone is evaluated.
+        # The images of all clients are used, so the model is evaluated on the test parts of all clients.
         everyone = jnp.arange(draws.num_clients, dtype=jnp.int32)
         loss, accuracy = (jnp.broadcast_to(value, everyone.shape) for value in (fit.loss, fit.accuracy))
         return server, round_ + 1, RoundReport(everyone, loss, accuracy)

@@ -1,4 +1,4 @@
-"""CFD (Sattler et al., arXiv 2012.00632): hard labels up, the server model's own soft labels down."""
+"""CFD (Sattler et al., arXiv 2012.00632): clients send hard labels and receive the server model's soft labels."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ BITS = (8, 16, 32)
 def cfd(uplink_bits: int = 1, downlink_bits: int | None = None) -> Method:
     """Clients upload arg-max labels; the server distils from their mean and broadcasts its model's predictions.
 
-    The broadcast is the softmax of the server model in training mode during the last distillation epoch, batch by batch
-    before each update, as the reference records it.
+    These are recorded during the last distillation epoch, as in the reference: the softmax of the model in training
+    mode, for each batch before the update that uses it.
 
     Args:
-      uplink_bits: 1 is the arg-max, billed as a hard label; 2 to 32 quantise each probability uniformly.
+      uplink_bits: 1 sends the arg-max, billed as a hard label; 2 to 32 quantise each probability uniformly.
       downlink_bits: 8, 16 or 32 bits per broadcast probability; None is `comm.label_bits`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""COMET (Cho et al., IEEE JSTSP 2023): clients are clustered sample by sample, each learns from its nearest cluster."""
+"""COMET (Cho et al., IEEE JSTSP 2023): for each sample clients are clustered, and distil from the nearest centroid."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from scarlet_jax.protocol import ledger
 from scarlet_jax.protocol.round import Labels, Uploads
 from scarlet_jax.protocol.sharpen import masked_mean
 
-ITERATIONS = 20  # of Lloyd's algorithm; the assignment of a handful of rows settles in a few
-SAMPLES_AT_ONCE = 64  # bounds the memory of all distances: 50 MB with 1,000 clients and 100 classes
+ITERATIONS = 20  # of Lloyd's algorithm, which converges in fewer for the few rows of a sample
+SAMPLES_AT_ONCE = 64  # bounds the memory for distances, to 50 MB with 1,000 clients and 100 classes
 
 
 def comet(num_clusters: int = 2, weight: float = 1.0) -> Method:
-    """Per sample, k-means over the clients' rows; the centroids are broadcast, the server distils from the plain mean.
+    """For each sample, k-means over the clients' soft labels: the centroids are broadcast.
+
+    The server distils from the mean, each client from the centroid that is nearest to its own prediction.
 
     Args:
       num_clusters: centroids per sample.
@@ -59,9 +61,9 @@ def nearest(centroids: jax.Array, rows: jax.Array) -> jax.Array:
 def kmeans(probs: jax.Array, sent: jax.Array, clusters: int) -> jax.Array:
     """Centroids f32[P, clusters, C] of the rows f32[M, P, C] that were sent, sample by sample.
 
-    Deterministic: the first centre is the row farthest from the mean, each next one the row farthest from those chosen;
-    then Lloyd's iterations. A cluster that loses all its rows keeps its centre. Where nobody sent, all are uniform.
-    Clusters are in the order of their first client.
+    The result is deterministic. The first centre is the row farthest from the mean, each next one the row farthest from
+    the centres chosen so far; then follow Lloyd's iterations. A cluster that loses all its rows keeps its centre. For a
+    sample that no client sent, all centroids are uniform. Clusters are in the order of their first client.
     """
 
     def one(rows, mask, mean):  # [M, C], [M], [C]

@@ -1,8 +1,8 @@
-"""Method -> Algorithm: the one round shared by all distillation methods.
+"""The round shared by all distillation methods: makes an Algorithm of a Method.
 
-A round is four jitted phases, dispatched without host synchronisation: plan (participants, draw, cache lookup),
-clients (block by block: distil from the last broadcast, train, predict), server (aggregate, commit, distil, publish,
-count) and, when due, evaluation.
+A round is a sequence of jitted phases, dispatched without waiting for their results: "plan" (participants, draw, cache
+lookup); "train" for one block of clients after another (distil from the last broadcast, train, predict); "server"
+(aggregate, update the cache, distil, form the broadcast, count); and evaluation, if it is due.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from scarlet_jax.engine.phases import Phase
 from scarlet_jax.engine.population import Group, Population, client_id
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.methods.base import Algorithm, Method, RoundReport
-from scarlet_jax.protocol import cache as caching
-from scarlet_jax.protocol import ledger
+from scarlet_jax.protocol import label_cache, ledger
 from scarlet_jax.protocol.draws import Draws
 from scarlet_jax.protocol.round import Broadcast, Labels, Plan, Protocol, Settings, Uploads
 from scarlet_jax.protocol.sharpen import entropy, masked_mean, sum_over_clients
@@ -26,32 +25,32 @@ from scarlet_jax.types import Array, Data, ModelState, PyTree
 
 
 class State(NamedTuple):
-    """Everything a run carries from round to round."""
+    """Everything that a run carries from round to round."""
 
     round: jax.Array  # i32[] the round that comes next
     clients: tuple[ModelState, ...]  # per group, [stored, ...]
     server: ModelState
-    cache: caching.Cache  # of N entries; of none without a cache
-    held: jax.Array  # i32[K, N] stamp of the copy each client holds; i32[K, 0] without a cache
-    choice: jax.Array  # u8[K, entries] what each client made of its copy (`Method.decode`); u8[K, 0] otherwise
+    cache: label_cache.Cache  # of N entries; of 0 without a cache
+    held: jax.Array  # i32[K, N] stamp of each client's copy of an entry; i32[K, 0] without a cache
+    choice: jax.Array  # u8[K, entries] each client's choice for its copy (`Method.decode`); u8[K, 0] if there is none
     broadcast: Broadcast
     method: PyTree  # the method's own state
 
 
 def make(method: Method, population: Population, draws: Draws, settings: Settings, data: Data) -> Algorithm:
-    """The Algorithm of a distillation method; `data` holds arrays, or their shapes."""
+    """Make the Algorithm of a distillation method. `data` holds arrays, or their shapes."""
     federation = _Federation(method, population, draws, settings, data)
     return Algorithm(population, draws, population.init(federation.start), federation.round, federation.bill)
 
 
 class _Federation:
-    """The compiled phases of a run. Holds no arrays but `answers`."""
+    """The phases of a run. The only array it holds is `answers`."""
 
     def __init__(self, method: Method, population: Population, draws: Draws, settings: Settings, data: Data):
         self.method, self.population, self.draws, self.settings = method, population, draws, settings
         channel = ledger.Channel(settings.num_classes, settings.label_bits, draws.full_participation)
         self.uplink, self.downlink = method.uplink(channel), method.downlink(channel)
-        self.answers = self._answers(data)  # bool[K, N] the public samples each client answers for; None: all
+        self.answers = self._answers(data)  # bool[K, N] public samples that each client answers for; None: all
         sample = jax.eval_shape(self._aggregated, data)
         self.protocol = Protocol(draws, settings, sample.payload is None and method.publish is None)
         self.payload_shape = (settings.num_classes,) if sample.payload is None else sample.payload.shape[1:]
@@ -68,14 +67,14 @@ class _Federation:
         """The state before round 0."""
         s, protocol = self.settings, self.protocol
         separate = None if protocol.target_is_payload else self.payload_shape
-        cache = caching.init(protocol.entries, s.num_classes, separate)
+        cache = label_cache.init(protocol.entries, s.num_classes, separate)
         choice = jnp.zeros((self.draws.num_clients, protocol.entries if self.method.decode else 0), jnp.uint8)
         last = protocol.empty_broadcast(jnp.zeros((self.draws.public_per_round, *self.payload_shape)))
         own = self.method.init(data)
         return State(jnp.int32(0), clients, server, cache, protocol.init_held(), choice, last, own)
 
     def round(self, state: State, data: Data, progress=None) -> tuple[State, RoundReport]:
-        """One round. Dispatches everything and returns at once; the arguments' buffers are reused."""
+        """Compute one round. All phases are dispatched without waiting for their results; `state` is donated."""
         plan, held, ids = self._plan(state.round, state.cache.stamp, state.held, state.broadcast)
         clients, outputs = [], []
         for run, models, own in zip(self._fleets, state.clients, ids, strict=True):
@@ -88,7 +87,7 @@ class _Federation:
         return State(next_round, tuple(clients), server, cache, held, choice, last, own), report
 
     def bill(self, report: RoundReport) -> dict[str, ledger.Bytes]:
-        """Bytes of a round in every ledger."""
+        """Bytes of a round, by ledger."""
         counts = report.counts
         assert counts is not None
         return {
@@ -106,7 +105,7 @@ class _Federation:
         return phases.put(found, self.population.replicated)
 
     def _aggregated(self, data: Data) -> Labels:
-        """For its shapes only."""
+        """Labels aggregated from uniform rows: evaluated for their shapes only."""
         draws, classes = self.draws, self.settings.num_classes
         probs = jnp.full((draws.num_participants, draws.public_per_round, classes), 1 / classes)
         sent = jnp.ones(probs.shape[:2], bool)
@@ -124,7 +123,7 @@ class _Federation:
         learner, seed, method = group.learner, self.draws.seed, self.method
 
         def client(model: ModelState, local_id, active, round_, last: Broadcast, plan: Plan, choice, data: Data):
-            """Steps 2 to 4 of a round for one client; an inactive one trains on nothing."""
+            """Distil, train and predict, for one client. An inactive client trains on no images."""
             number = client_id(group, local_id)
 
             def key(purpose):
@@ -145,7 +144,7 @@ class _Federation:
             size = jnp.where(active, data.train.size[number], 0)
             rows = data.train.rows[number]
             model, fit = learner.fit(model, key(Purpose.FIT), data.private_image, data.private_label, rows, size)
-            # What the cache serves comes last in this order, where it is not computed.
+            # In this order hits come last. They are not predicted, because the cache has their labels.
             asked, drawn = jnp.sum(~plan.lookup.hit), plan.draw[plan.order]
             probs = learner.predict(model, data.public_image, drawn, key(Purpose.PREDICT), asked)
             return model, (probs[plan.place], chosen, kd.loss, fit.loss, fit.accuracy)
@@ -192,11 +191,11 @@ class _Federation:
 
 
 def disagreement(probs: jax.Array, sent: jax.Array) -> jax.Array:
-    """Generalised Jensen-Shannon divergence among the senders, mean over answered samples, in nats.
+    """Generalised Jensen-Shannon divergence among the soft labels of a sample, in nats; mean over the samples.
 
     Args:
-      probs: f32[M, P, C].
-      sent: bool[M, P].
+      probs: f32[M, P, C] soft labels.
+      sent: bool[M, P] which of them were sent; samples that no client sent do not count.
     """
     count = jnp.maximum(jnp.sum(sent, 0), 1)
     own = sum_over_clients(lambda p, s: jnp.where(s, entropy(p), 0), probs, sent) / count

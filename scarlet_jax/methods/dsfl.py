@@ -10,6 +10,9 @@ from scarlet_jax.protocol.sharpen import era
 def dsfl(temperature: float = 0.1) -> Method:
     """Mean over the clients, sharpened by softmax(mean / T).
 
+    Args:
+      temperature: T.
+
     Raises:
       UserError: the temperature is not positive, or so small that float32 cannot divide by it.
     """

@@ -1,6 +1,6 @@
-"""FedAvg (McMahan et al., 2017): weights and BatchNorm statistics travel, and are averaged.
+"""FedAvg (McMahan et al., 2017): clients and server exchange weights and BatchNorm statistics, which are averaged.
 
-With `prox_mu` > 0 it is FedProx (Li et al., 2020).
+With `prox_mu` above 0 it is FedProx (Li et al., 2020).
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from scarlet_jax.methods.base import Make
 
 
 def fedavg(prox_mu: float = 0.0) -> Make:
-    """Participants train the server's model; the server takes their mean, weighted by their numbers of images.
+    """Participants train the server's model; the server takes the mean, weighted by their numbers of images.
 
     Args:
       prox_mu: factor, not negative, of FedProx's term |w - w_server|^2 / 2 (`proximal`); 0 is FedAvg.
     """
-    del prox_mu  # changes the learner, not the round
+    del prox_mu  # `proximal` uses it: it changes the training of a client, not the round
     return averaging.make
 
 
 def proximal(prox_mu: float = 0.0) -> optax.GradientTransformation | None:
-    """Adds mu (w - w0) to the gradient; w0 are the weights that the optimizer was started with. None for mu = 0."""
+    """Add prox_mu (w - w0) to the gradient, where w0 are the weights at the optimizer's start; None if prox_mu is 0."""
     if not prox_mu:
         return None
 

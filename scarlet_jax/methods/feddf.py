@@ -11,13 +11,16 @@ from scarlet_jax.methods.base import Algorithm, Make
 
 
 def feddf() -> Make:
-    """The teacher is softmax(mean of the clients' logits); it costs no bytes: their weights reach the server anyway."""
+    """The teacher is the softmax of the mean of the clients' logits.
+
+    It costs no bytes: the server computes the logits itself, from the weights that the clients sent.
+    """
 
     def make(population, draws, settings, data) -> Algorithm:
         learner = population.server
 
         def refine(server, probs, draw, round_, data):
-            # log p differs from the logits by a constant per row, which the softmax of their mean does not see.
+            # log p differs from the logits by a constant in each row, which does not change the softmax of their mean.
             smallest = jnp.finfo(probs.dtype).tiny
             target = jax.nn.softmax(jnp.mean(jnp.log(jnp.maximum(probs, smallest)), 0))
             key, size = derive(draws.seed, Purpose.SERVER_DISTIL, round_), jnp.int32(draw.size)

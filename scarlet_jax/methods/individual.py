@@ -1,4 +1,4 @@
-"""Individual training: every client alone, no communication. The lower bound of the comparison."""
+"""Individual training: each client trains alone, without communication. The lower bound of the comparison."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from scarlet_jax.types import Data, ModelState
 
 
 class State(NamedTuple):
-    """Everything a run carries from round to round."""
+    """Everything that a run carries from round to round."""
 
-    round: jax.Array  # i32[]
+    round: jax.Array  # i32[] the round that comes next
     clients: tuple[ModelState, ...]
 
 
 def individual() -> Make:
-    """Participants train on their own images."""
+    """In each round the participants train on their own images."""
     return lambda population, draws, settings, data: make(population, draws)
 
 
 def make(population: Population, draws: Draws) -> Algorithm:
-    """The Algorithm: no server model, no bytes."""
+    """Make the Algorithm, which has no server model and sends no bytes."""
 
     def one_client(group: Group):
         def client(model, local_id, active, round_, data: Data):

@@ -8,7 +8,12 @@ from scarlet_jax.protocol.sharpen import enhanced_era
 
 
 def scarlet(beta: float = 2.0) -> Method:
-    """Mean over the clients, sharpened to p^beta / sum p^beta; labels are reused for D = 50 rounds.
+    """Mean over the clients, sharpened to p^beta / sum p^beta.
+
+    The cache is no part of this function: the shared round adds it to any method. Its duration is 50 rounds by default.
+
+    Args:
+      beta: exponent.
 
     Raises:
       UserError: beta is negative.

@@ -1,5 +1,7 @@
-"""Selective-FD (Shao et al., Nature Communications 2024): clients answer only for samples like
-their own, the server keeps unambiguous labels."""
+"""Selective-FD (Shao et al., Nature Communications 2024).
+
+Clients answer only for samples like their own; the server keeps unambiguous labels.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +13,26 @@ from scarlet_jax.methods.base import Method, stateless
 from scarlet_jax.protocol.round import Labels, Uploads
 from scarlet_jax.types import Data
 
-SIDE = 32  # pixels: density is estimated on images of at most this size
+SIDE = 32  # pixels; densities are estimated on images of at most this height and width
 
 
 def selective_fd(
     width: float = 5.0, lambda_exponent: float = 0.5, quantile: float = 0.125, threshold: float = 2.0
 ) -> Method:
-    """Client selector: a density ratio on pixels (KuLSIF) must reach a quantile of the client's own held-out images.
-    Server selector: the mean row must lie within an L1 distance of its own hard label.
+    """Two selectors decide which labels are used.
+
+    A client answers for a sample if the sample's density ratio, estimated on pixels by KuLSIF, reaches a quantile of
+    the ratios of the client's own held-out images. The server keeps a mean label if its L1 distance to its own hard
+    label is below a threshold.
 
     Args:
       width: of the Gaussian kernel.
       lambda_exponent: the regulariser is n_k ** lambda_exponent for a client of n_k images (the reference's sign).
-      quantile: share of a client's held-out images that fall below its threshold.
-      threshold: L1 distance below which a mean row is kept.
+      quantile: share of a client's held-out images whose ratio is below the client's threshold.
+      threshold: L1 distance below which a mean label is kept.
 
     Raises:
-      UserError: a value out of range.
+      UserError: a value is out of range.
     """
     if not width >= 1e-100:  # its square is a float64
         raise bad_field("method.width", width, "a number from 1e-100 to 1e38")
@@ -49,15 +54,15 @@ def selective_fd(
 
 
 def ambiguity(mean):
-    """L1 distance f32[P] of rows f32[P, C] from their hard label, which is 1 at every entry equal to the largest."""
+    """L1 distance f32[P] of rows f32[P, C] from their hard label, which is 1 wherever the row has its largest value."""
     hard = (mean == jnp.max(mean, -1, keepdims=True)).astype(mean.dtype)
     return jnp.sum(jnp.abs(hard - mean), -1)
 
 
 def answers(seed: int, data: Data, width: float, lambda_exponent: float, quantile: float) -> np.ndarray:
-    """Which public samples each client answers for, bool[K, N]; computed once, in float64, on the host.
+    """Which public samples each client answers for, bool[K, N]; computed in float64 on the host.
 
-    A client with fewer than 4 images cannot hold any out, and answers for everything.
+    A client with fewer than 4 images has none to hold out, and answers for all samples.
     """
     images, public = np.asarray(data.private_image), pixels(np.asarray(data.public_image))
     rows, sizes = np.asarray(data.train.rows), np.asarray(data.train.size)
@@ -79,7 +84,7 @@ def answers(seed: int, data: Data, width: float, lambda_exponent: float, quantil
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
-    """u8[n, H, W, channels] -> f64[n, d] in [-1, 1], by the float32 normalisation of the models; at most 32 x 32."""
+    """u8[n, H, W, channels] -> f64[n, d] in [-1, 1], normalised in float32 as for the models; at most 32 x 32."""
     if images.shape[1] > SIDE or images.shape[2] > SIDE:
         import cv2
 
@@ -90,15 +95,22 @@ def pixels(images: np.ndarray) -> np.ndarray:
 
 
 def kernel(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
-    """Gaussian kernel f64[n, m] of f64[n, d] and f64[m, d]; squared distances by one GEMM, never [n, m, d]."""
+    """Gaussian kernel f64[n, m] of f64[n, d] and f64[m, d]; one matrix product, no temporary array [n, m, d]."""
     squared = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2 * a @ b.T
     return np.exp(-np.maximum(squared, 0) / (2 * width**2))
 
 
 def kulsif(x: np.ndarray, y: np.ndarray, width: float, regulariser: float):
-    """Kernel unconstrained least-squares importance fitting: density of y over that of x (f64[n, d], f64[m, d]).
+    """Kernel unconstrained least-squares importance fitting: the density of y divided by that of x.
 
-    Returns a function from f64[q, d] to f64[q].
+    Args:
+      x: f64[n, d].
+      y: f64[m, d].
+      width: of the Gaussian kernel.
+      regulariser: of the least squares, above 0.
+
+    Returns:
+      The estimate, a function from f64[q, d] to f64[q].
     """
     n, m = len(x), len(y)
     alpha = -np.linalg.solve(

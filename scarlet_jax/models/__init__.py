@@ -1,4 +1,5 @@
-"""Models by name. All share one call: images, `train`, `mask` -> logits; variables `{params, batch_stats}`."""
+"""The table of models. All are called with images, `train` and `mask`, return logits, and have the variables
+`{params, batch_stats}`."""
 
 from __future__ import annotations
 
@@ -13,46 +14,32 @@ from scarlet_jax.models.conv.api import CONV_NAMES, conv, resolve_conv
 from scarlet_jax.models.resnet import cifar_resnet, resnet18
 from scarlet_jax.models.small import CNN, MLP
 
-__all__ = [
-    "CONV_NAMES",
-    "DTYPES",
-    "LEAST_SIDE",
-    "MODEL_NAMES",
-    "build_model",
-    "conv",
-    "resolve_conv",
-    "resolve_conv_for",
-]
+__all__ = ["CONV_NAMES", "DTYPES", "MODELS", "Entry", "build_model", "conv", "resolve_conv", "resolve_conv_for"]
 
 DTYPES = ("float32", "bfloat16")
 
 
-class _Model(NamedTuple):
+class Entry(NamedTuple):
     """A row of the table of models."""
 
-    build: Callable[..., nn.Module]  # classes, how to compute -> model
+    build: Callable[..., nn.Module]  # f(num_classes, conv, dtype, remat) -> module
     least: int  # pixels of the shorter side of the smallest image that it can take
+    convolution: bool = True  # whether it has any
 
 
-_MODELS: dict[str, _Model] = {
+MODELS: dict[str, Entry] = {
     # Residual networks halve by every second pixel, and keep one of one.
-    "resnet20": _Model(functools.partial(cifar_resnet, 20), 1),
-    "resnet32": _Model(functools.partial(cifar_resnet, 32), 1),
-    "resnet44": _Model(functools.partial(cifar_resnet, 44), 1),
-    "resnet56": _Model(functools.partial(cifar_resnet, 56), 1),
-    "resnet110": _Model(functools.partial(cifar_resnet, 110), 1),
-    "resnet18": _Model(functools.partial(resnet18, imagenet_stem=True), 1),
-    "resnet18_64": _Model(functools.partial(resnet18, imagenet_stem=False), 1),
+    "resnet20": Entry(functools.partial(cifar_resnet, 20), least=1),
+    "resnet32": Entry(functools.partial(cifar_resnet, 32), least=1),
+    "resnet44": Entry(functools.partial(cifar_resnet, 44), least=1),
+    "resnet56": Entry(functools.partial(cifar_resnet, 56), least=1),
+    "resnet110": Entry(functools.partial(cifar_resnet, 110), least=1),
+    "resnet18": Entry(functools.partial(resnet18, imagenet_stem=True), least=1),
+    "resnet18_64": Entry(functools.partial(resnet18, imagenet_stem=False), least=1),
     # Two times the maximum of whole squares of 2x2 pixels: 4x4 become one.
-    "cnn": _Model(lambda classes, conv, dtype, remat: CNN(classes, conv, dtype=dtype), 4),
-    "mlp": _Model(lambda classes, conv, dtype, remat: MLP(classes, dtype=dtype), 1),
+    "cnn": Entry(lambda classes, conv, dtype, remat: CNN(classes, conv, dtype=dtype), least=4),
+    "mlp": Entry(lambda classes, conv, dtype, remat: MLP(classes, dtype=dtype), least=1, convolution=False),
 }
-
-MODEL_NAMES: tuple[str, ...] = tuple(_MODELS)
-LEAST_SIDE: dict[str, int] = {name: model.least for name, model in _MODELS.items()}
-"""Name -> pixels of the shorter side of the smallest image that the model can take."""
-
-_WITHOUT_CONVOLUTION = ("mlp",)
 
 
 def build_model(
@@ -60,36 +47,37 @@ def build_model(
 ) -> nn.Module:
     """Build a model by its name.
 
-    Its call is `model.apply(variables, x, train, mask)` with x f32[B, H, W, channels], train a Python bool, and mask
-    bool[B] or None (rows where it is False are padding: they enter no statistic); the result is f32[B, num_classes].
-    Training wants `mutable=["batch_stats"]`; models without BatchNorm (`mlp`) have no such collection.
+    It is called as `model.apply(variables, x, train, mask)` with x f32[B, H, W, channels], train a Python bool, and
+    mask bool[B] or None. Rows where the mask is False are padding and enter no statistic. The result is
+    f32[B, num_classes]. Training needs `mutable=["batch_stats"]`; models without BatchNorm (`mlp`) have no such
+    collection.
 
     Args:
-        name: one of `MODEL_NAMES`. resnet20 to resnet110 are for 32x32 images, resnet18 for ImageNet's, resnet18_64 for
-            64x64; cnn and mlp for small ones. `LEAST_SIDE` has the smallest image of each.
+        name: one of `MODELS`. resnet20 to resnet110 are for 32x32 images, resnet18 for ImageNet's, resnet18_64 for
+            64x64; cnn and mlp for small ones. The table has the smallest image of each.
         num_classes: length of a row of logits.
-        conv: one of `CONV_NAMES`; "auto" is resolved here, for the backend in use, and is then the module's `conv`.
-        dtype: one of `DTYPES`: bfloat16 rounds images, activations and the weights used on them; the weights that are
-            trained, all statistics and logits stay float32. float32 computes in the type of the images.
-        remat: while training, keep only what enters a residual block and compute the rest of it again for the gradient:
-            on a GPU less than half the memory for a fifth more traffic (benchmarks/gpu_aot.py). cnn and mlp have no
-            such block.
+        conv: one of `CONV_NAMES`; "auto" is replaced by the implementation for the backend in use.
+        dtype: one of `DTYPES`. bfloat16 rounds images, activations and the weights that they are multiplied by; the
+            weights that are trained, all statistics and the logits stay float32. float32 computes in the images' type.
+        remat: while training, keep only the inputs of residual blocks, and compute the rest again for the gradient. On
+            a GPU this takes less than half the memory and a fifth more traffic (benchmarks/gpu_aot.py). cnn and mlp
+            have no such blocks.
 
     Raises:
         UserError: unknown name or convolution.
     """
-    if name not in _MODELS:
-        raise UserError(f"there is no model {name!r}; allowed are {', '.join(MODEL_NAMES)}.")
+    if name not in MODELS:
+        raise UserError(f"there is no model {name!r}; allowed are {', '.join(MODELS)}.")
     computed_in = None if dtype == "float32" else dtype
-    resolved = conv if name in _WITHOUT_CONVOLUTION else resolve_conv(conv)
-    return _MODELS[name].build(num_classes, conv=resolved, dtype=computed_in, remat=remat)
+    resolved = resolve_conv(conv) if MODELS[name].convolution else conv
+    return MODELS[name].build(num_classes, conv=resolved, dtype=computed_in, remat=remat)
 
 
 def resolve_conv_for(names: Iterable[str], conv: str, platform: str | None = None) -> str:
     """`resolve_conv` for a run of these models.
 
-    Where none of them has a convolution, "auto" and "timed" are "xla": nothing is built and nothing is timed.
+    If none of them has a convolution, "auto" and "timed" are "xla": nothing is built and nothing is timed.
     """
-    if conv in ("auto", "timed") and all(name in _WITHOUT_CONVOLUTION for name in names):
+    if conv in ("auto", "timed") and not any(MODELS[name].convolution for name in names):
         return "xla"
     return resolve_conv(conv, platform)

@@ -1,7 +1,7 @@
-"""Which convolution is fastest for each shape of a model, by trying.
+"""Measures which convolution is fastest for each shape of a model.
 
-On a GPU this depends on card, library and number of clients; so a run times the candidates once, at its first start,
-and goes on with what it found (`choices` in environment.json), on every host and after every resumption.
+On a GPU this depends on the card, the library and the number of clients. A run therefore times the candidates once, at
+its first start, and keeps its choice (`choices` in environment.json) on every host and after every resumption.
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ from scarlet_jax.models.layers import Conv
 
 _log = logging.getLogger(__name__)
 
-_CALLS, _REPEATS = (
-    5,
-    5,
-)  # calls in a row, which hide the cost of dispatching one; the median of so many such rows counts
-_GAIN = 0.95  # what is not clearly faster than the default does not replace it
+_CALLS = 5  # calls in a row, which hide the cost of dispatching a single one
+_REPEATS = 5  # rows of calls, of which the median counts
+_GAIN = 0.95  # a candidate replaces the default if it takes less than this share of the default's time
 
 
 class ConvShape(NamedTuple):
-    """What one convolution of a model does to one client's image or batch."""
+    """The shapes of one convolution of a model, for a batch of one client."""
 
     x: Shape  # [B, H, W, in]
     w: Shape  # [kh, kw, in, out]
@@ -40,12 +38,12 @@ class ConvShape(NamedTuple):
 
 
 def wanted(choice: str) -> bool:
-    """Whether a run with this `model.conv` times candidates: "timed", and "auto" where there is an accelerator."""
+    """Whether a run with this `model.conv` times candidates: if it is "timed", or "auto" on an accelerator."""
     return choice == "timed" or (choice == "auto" and jax.default_backend() != "cpu")
 
 
 def shapes(model: nn.Module, image_shape: tuple[int, ...], batch_size: int) -> list[ConvShape]:
-    """The different convolutions of a model on images [H, W, channels], in the order in which they are met."""
+    """The different convolutions of a model on images [H, W, channels], in the order of their first use."""
     found: dict[str, ConvShape] = {}
 
     def listen(call: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -64,7 +62,7 @@ def shapes(model: nn.Module, image_shape: tuple[int, ...], batch_size: int) -> l
 
 
 def candidates(shape: ConvShape) -> list[str]:
-    """Implementations that make sense for this shape on the backend in use, the default first."""
+    """The implementations that are tried for this shape on the backend in use, the default first."""
     default = resolve_conv("auto")
     others = ["cpu", "gemm"] if jax.default_backend() == "cpu" else ["gemm"]
     if winograd.applies(*shape):
@@ -73,7 +71,7 @@ def candidates(shape: ConvShape) -> list[str]:
 
 
 def seconds(name: str, shape: ConvShape, clients: int, dtype: str) -> float:
-    """Time of one call of forward and both gradients, for stacked clients; infinite where memory does not suffice."""
+    """Seconds of one forward pass with both gradients, for stacked clients; infinite if memory does not suffice."""
 
     def forward_and_gradients(x: jax.Array, w: jax.Array) -> Any:
         y, gradients = jax.vjp(lambda x, w: conv(x, w, *shape.geometry, name), x, w)
@@ -105,15 +103,16 @@ def choose(
     """The convolution of a run: the default, followed by the shapes for which another one was clearly faster.
 
     Args:
-        models: name of each model, and how many of it are trained together on a device; where two have a convolution
-            of one shape, the first counts.
+        models: name of each model, and how many of its clients are trained together on a device; if two models have a
+            convolution of one shape, it is timed for the first.
         image_shape: [H, W, channels].
         batch_size: images a client trains on at a time.
         dtype: one of `DTYPES`.
-        measure: `seconds`: of a candidate, for a shape, number of clients and dtype.
+        measure: seconds of a candidate, for a shape, number of clients and dtype; `seconds` outside of tests.
 
     Returns:
-        What `scarlet_jax.models.conv.api.conv` takes: "grouped", or "grouped 32x32x3-3x3x16-1-1=gemm".
+        An `implementation` for `scarlet_jax.models.conv.api.conv`, such as "grouped" or
+        "grouped 32x32x3-3x3x16-1-1=gemm".
     """
     default = resolve_conv("auto")
     chosen: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Layers that the models share."""
+"""Layers that several models use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Conv(nn.Module):
     Attributes:
         features: output channels.
         size: height and width of the kernel.
-        stride: step of the windows.
+        stride: of the windows.
         implementation: as in `scarlet_jax.models.conv.api.conv`.
     """
 
@@ -37,21 +37,21 @@ class Conv(nn.Module):
 def linear(features: int, name: str, dtype: str | None = None) -> nn.Dense:
     """Dense layer with He-normal weights [in, features] and zero bias [features].
 
-    It computes in `dtype`; None: in the wider type of input and weights, so that logits are float32 at least.
+    It computes in `dtype`; None is the wider type of input and weights, so that logits are at least float32.
     """
     return nn.Dense(features, dtype=dtype, kernel_init=he_normal, name=name)
 
 
 def compute_in(x: jax.Array, dtype: str | None) -> jax.Array:
-    """Images in the type that a model computes in; None leaves them as they are."""
+    """Images in the type that a model computes in; None does not convert them."""
     return x if dtype is None else x.astype(dtype)
 
 
 def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
-    """Largest value of each window, [B, H, W, channels]; windows that do not fit at the end are left out, as in
+    """Largest value of each window of images [B, H, W, channels]; incomplete windows at the end are left out, as in
     PyTorch.
 
-    Made of slices: on CPU the gradient of XLA's own window reduction is a slow scatter.
+    It is composed of slices, because on CPU the gradient of XLA's own window reduction is a slow scatter.
     """
     height, width = ((x.shape[a] + 2 * padding - size) // stride + 1 for a in (1, 2))
     if padding:

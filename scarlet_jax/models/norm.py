@@ -1,7 +1,7 @@
 """Batch normalisation in PyTorch's conventions, fused with the shortcut and the ReLU that follow it.
 
-Own module instead of Flax's because the running variance is unbiased here, because padding rows of a short batch must
-not enter the statistics, and because an own backward pass is about 9% faster for a whole ResNet-20 step on CPU.
+It differs from Flax's BatchNorm in three ways: the running variance is unbiased, padding rows of a short batch do not
+enter the statistics, and the backward pass is hand-written, which makes a ResNet-20 step about 9% faster on CPU.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 EPSILON = 1e-5
-MOMENTUM = 0.9  # share of the old running value kept at each step; 0.1 in PyTorch's way of counting
+MOMENTUM = 0.9  # share of the old running value that is kept in each step; PyTorch calls this momentum 0.1
 
 
 class BatchNorm(nn.Module):
@@ -37,11 +37,12 @@ class BatchNorm(nn.Module):
 
         Args:
             y: [B, ..., channels].
-            train: True also moves the running statistics, if the collection `batch_stats` is mutable.
-            mask: bool[B]; where False, a row is padding: it does not enter the statistics and, in training, comes out
-                as zeros. Such rows of y and of the shortcut must be zeros (`zero_padding` at the model's entry sees to
-                it: zeros stay zeros through convolutions without bias). A batch that is all padding changes no running
-                statistic. The gradient in padding rows of y has no meaning. Ignored when not training.
+            train: True also updates the running statistics, if the collection `batch_stats` is mutable.
+            mask: bool[B]; rows where it is False are padding: they do not enter the statistics, and are zeros in the
+                result of training. Such rows of y and of the shortcut must be zeros. `zero_padding` at the model's
+                entry makes them so, and convolutions without bias keep zeros. A batch of padding alone changes no
+                running statistic. The gradient in padding rows of y has no meaning. The mask is ignored if not
+                training.
             shortcut: added before the ReLU; of y's shape.
 
         Returns:
@@ -53,7 +54,7 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), channels)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         var = self.variable("batch_stats", "var", jnp.ones, channels)
-        if not train:  # left to autodiff: nobody trains in this mode
+        if not train:  # autodiff is good enough here, because training does not use this mode
             factor = scale * lax.rsqrt(var.value + EPSILON)
             z = y * factor + (bias - mean.value * factor)
             z = z if shortcut is None else z + shortcut
@@ -71,25 +72,25 @@ def _moved(running: jax.Array, batch: jax.Array, count: jax.Array) -> jax.Array:
 
 
 def _at_least_float32(x: jax.Array) -> jax.Array:
-    """What sums and moments are made of."""
+    """The type for sums and moments: at least float32."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def zero_padding(x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Zeros in the rows where `mask` bool[B] is False; x [B, ...] itself without a mask."""
+    """x [B, ...] with zeros in the rows where `mask` bool[B] is False; x itself without a mask."""
     return x if mask is None else jnp.where(mask.reshape(-1, *(1,) * (x.ndim - 1)), x, 0)
 
 
 def _statistics(y: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Mean and biased variance [channels] over the real rows, and how many values each channel has.
+    """Mean and biased variance [channels] over the rows that are no padding, and the number of values of a channel.
 
-    Without any real row: mean 0 and variance 1, so that nothing overflows on the way to a loss that counts no row.
+    If all rows are padding: mean 0 and variance 1, so that nothing overflows, although no row counts in the loss.
     """
     axes = tuple(range(y.ndim - 1))
     per_row = y[0, ..., 0].size
     rows = y.shape[0] if mask is None else jnp.sum(mask, dtype=y.dtype)
     count = jnp.asarray(rows * per_row, y.dtype)
-    # Multiplied, not divided by: XLA turns such divisions into products or not depending on the number of devices.
+    # Multiplied by the inverse: whether XLA replaces a division by a product depends on the number of devices.
     per_value = 1 / jnp.maximum(count, 1)
     mean = jnp.sum(y, axes) * per_value  # padding rows are zeros and add nothing
     var = jnp.sum(jnp.square(y), axes) * per_value - jnp.square(mean)
@@ -100,7 +101,7 @@ def _statistics(y: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Ar
 def _real_rows_only(offset: jax.Array, mask: jax.Array | None, ndim: int) -> jax.Array:
     """An offset [channels] as [B, 1, .., channels] that is 0 in padding rows.
 
-    All else that is added up in such a row is 0 already, so the row stays 0; cheaper than selecting every pixel.
+    All other terms of such a row are 0, so the row stays 0. This is cheaper than selecting every pixel.
     """
     if mask is None:
         return offset
@@ -132,7 +133,7 @@ def _forward(
 def _backward(relu: bool, added: bool, saved: Any, cotangents: tuple[jax.Array, ...]) -> tuple[Any, ...]:
     y, z, mean, inverse, scale, mask, count = saved
     dtype, y = y.dtype, _at_least_float32(y)
-    d = _at_least_float32(cotangents[0])  # those of the statistics are not used: running statistics carry no gradient
+    d = _at_least_float32(cotangents[0])  # the others belong to the running statistics, which have no gradient
     d = zero_padding(d, mask) if z is None else jnp.where(z > 0, d, 0)  # z is 0 in padding rows
     axes = tuple(range(y.ndim - 1))
     d_bias = jnp.sum(d, axes)
@@ -140,8 +141,8 @@ def _backward(relu: bool, added: bool, saved: Any, cotangents: tuple[jax.Array, 
     factor = scale * inverse
     per_value = factor * (1 / jnp.maximum(count, 1))  # see _statistics
     slope = per_value * inverse * d_scale
-    # In padding rows this is not 0, and need not be: y was made of zeros there, which give the weights no gradient, and
-    # these came from a ReLU or `zero_padding`, which pass none on. To clear it is a measurable part of a training step.
+    # In padding rows dy is not 0, and need not be: the inputs of the convolution are zeros there, so that the weights
+    # get no gradient, and they come from a ReLU or `zero_padding`, which pass none on. Clearing dy would cost time.
     dy = d * factor - y * slope - (per_value * d_bias - mean * slope)
     return dy.astype(dtype), d.astype(dtype) if added else None, d_scale, d_bias, None
 

@@ -13,9 +13,9 @@ from scarlet_jax.models.norm import BatchNorm, zero_padding
 
 
 def subsample_shortcut(x: jax.Array, features: int, stride: int) -> jax.Array:
-    """Shortcut without parameters ("option A"): every stride-th pixel, zero channels on both sides.
+    """Shortcut without parameters ("option A"): every stride-th pixel, with channels of zeros added on both sides.
 
-    The number of zero channels is features // 4 on each side, which doubles the channels.
+    features // 4 channels are added on each side, which doubles the number of channels.
     """
     zeros = features // 4
     return jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), (zeros, zeros)))
@@ -63,8 +63,8 @@ class ResNet(nn.Module):
         projection: kind of shortcut, see `BasicBlock`.
         imagenet_stem: 7x7 stride-2 convolution and 3x3 stride-2 maximum, instead of one 3x3 convolution.
         conv: implementation of the convolution, resolved ("auto" is not one).
-        dtype: computed in, where it is not that of the images; weights, statistics and logits are float32.
-        remat: keep the inputs of blocks alone for the backward pass, which computes the rest again.
+        dtype: what the model computes in; None is the type of the images. Weights, statistics and logits are float32.
+        remat: keep only the inputs of blocks for the backward pass, which computes the rest again.
     """
 
     num_classes: int

@@ -16,7 +16,7 @@ class CNN(nn.Module):
         num_classes: length of a row of logits.
         conv: implementation of the convolution, resolved ("auto" is not one).
         features: channels after each convolution.
-        dtype: computed in, where it is not that of the images; weights, statistics and logits are float32.
+        dtype: what the model computes in; None is the type of the images. Weights, statistics and logits are float32.
     """
 
     num_classes: int
@@ -36,7 +36,7 @@ class CNN(nn.Module):
 
 
 class MLP(nn.Module):
-    """One hidden layer with ReLU. It has no BatchNorm, and therefore no `batch_stats` and no use for a mask.
+    """One hidden layer with ReLU. It has no BatchNorm; therefore it has no `batch_stats` and ignores the mask.
 
     Attributes:
         num_classes: length of a row of logits.

@@ -131,13 +131,13 @@ def _client_models(value: Any) -> bool:
     """A model, or groups of them; `registry.model_groups` checks the counts."""
     from scarlet_jax import models
 
-    return isinstance(value, str) and all(part.split(":")[0].strip() in models.MODEL_NAMES for part in value.split(","))
+    return isinstance(value, str) and all(part.split(":")[0].strip() in models.MODELS for part in value.split(","))
 
 
 def _client_models_allowed() -> str:
     from scarlet_jax import models
 
-    return "one of " + ", ".join(models.MODEL_NAMES) + ", or groups such as resnet20:60,cnn:40"
+    return "one of " + ", ".join(models.MODELS) + ", or groups such as resnet20:60,cnn:40"
 
 
 def _is_text(value: Any) -> bool:
@@ -198,7 +198,7 @@ RULES: dict[str, Rule] = {
     "partition.file": _TEXT,
     "partition.seed": _open_or(_integer(0)),
     "model.client": Rule(_client_models, _client_models_allowed, True),
-    "model.server": _one_of_models("MODEL_NAMES"),
+    "model.server": _one_of_models("MODELS"),
     "model.conv": _one_of_models("CONV_NAMES"),
     "model.dtype": _one_of_models("DTYPES"),
     "method.name": _NAME,

@@ -1,6 +1,6 @@
-"""Options that are set, though the method has no use for them.
+"""Options that a config sets and that its method does not use.
 
-They are told and not refused: in a sweep the same options go to every method, and some use them.
+These options are reported, not rejected: in a sweep all methods get the same options, and some methods use them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from scarlet_jax.options.rules import DEFAULT_LABEL_BITS, DEFAULT_ON_EXPIRY, DEF
 
 
 def unused_options(config: config_dict.ConfigDict) -> list[str]:
-    """One for each such option of a config that `registry.check` accepts.
+    """One sentence for each such option of a config that `build.check` accepts.
 
-    Only where it is certain: no method's card sets these, so who did, asked for something else than the default.
+    Only options that no shipped config sets are reported: if their value is not the default, the user changed it.
     """
     name = config.method.name
     labels = METHODS[name].distils

@@ -25,7 +25,7 @@ class Program(NamedTuple):
     arguments: int
     results: int  # that are not written over arguments
     temporary: int
-    calls: dict[str, int]  # custom-call target -> how often it stands in the program, whatever the trips of its loop
+    calls: dict[str, int]  # custom-call target -> occurrences in the program text, not multiplied by loop counts
     windows: dict[str, int]  # "3x3" -> convolutions with such a window
     collectives: dict[str, int]  # all-gather, ... -> how many
     text: str  # HLO

@@ -24,7 +24,7 @@ USABLE = 0.9  # of a machine's physical memory, for all its devices together
 def check(config: config_dict.ConfigDict, algorithm: Algorithm, data: Data, num_classes: int, mesh: Mesh) -> None:
     """Refuse a run whose state, data and largest phase do not fit together on a device.
 
-    The phases of a round are compiled here for the run that follows, which compiles them no second time.
+    The run reuses the phases that are compiled here.
 
     Args:
       config: with every choice made.

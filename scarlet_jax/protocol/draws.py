@@ -1,6 +1,6 @@
-"""Who takes part in a round, and which public samples it draws: functions of the seed and the round alone.
+"""The participants and the public samples of a round. They depend on the seed and the round alone.
 
-The same functions serve the devices, the host (which sends images ahead of time) and the byte planner.
+The devices, the host (which sends images ahead of time) and the byte planner call the same functions.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from scarlet_jax.keys import Purpose, derive
 
 
 class GroupSize(NamedTuple):
-    """A group of clients, as the draws see it."""
+    """Numbers of clients of a group, which are all that the draws need of it."""
 
     clients: int  # K of the group
-    participants: int  # M of the group: each group sends its own static number
+    participants: int  # M of the group: each group has a fixed number of participants
 
 
 class Draws(NamedTuple):
-    """The draws of a federation."""
+    """The random choices of a federation, round by round."""
 
     seed: int
     groups: tuple[GroupSize, ...]  # with consecutive client ids
@@ -57,6 +57,6 @@ class Draws(NamedTuple):
 
     def public(self, round_: jax.Array) -> jax.Array:
         """The public samples of a round, i32[P] of N without replacement."""
-        # One sort of random words; should two of 2^32 be equal, the lower sample comes first.
+        # Sorting by random words draws without replacement. If two words are equal, the lower sample comes first.
         words = jax.random.bits(derive(self.seed, Purpose.DRAW, round_), (self.public_size,), jnp.uint32)
         return jnp.argsort(words, stable=True)[: self.public_per_round].astype(jnp.int32)

@@ -1,9 +1,9 @@
-"""Counts -> bytes, in two ledgers, in exact Python integers.
+"""From the counts of a round to bytes, in two ledgers, in exact Python integers.
 
 `reference` bills what the paper's code bills: float32 probabilities, int64 indices, signals and hard labels. `wire`
-bills what a careful implementation would send, in bits, each participant's message of a round rounded up to whole
-bytes.
-In both, round r's downlink carries the list of round r - 1 and the requests of round r.
+bills what a careful implementation would send, in bits; the message of each participant in a round is rounded up to
+whole bytes.
+In both, the downlink of round r carries the list of round r - 1 and the requests of round r.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ INDEX_BITS, SIGNAL_BITS = 32, 2
 
 
 class Counts(NamedTuple):
-    """What happened in a round, in integers; the device returns it, the host multiplies."""
+    """What happened in a round, in integers. The device counts; the host multiplies by the costs."""
 
     requested: jax.Array  # i32[] samples requested in this round
     hit: jax.Array  # i32[] samples served from the cache
-    stale: jax.Array  # i32[] samples that had expired; part of requested
+    stale: jax.Array  # i32[] samples whose entry had expired; they are among the requested ones
     sent: jax.Array  # i32[M] soft labels uploaded by each participant
     listed: jax.Array  # i32[] kept samples of the previous round's list, 0 in round 0
-    fresh: jax.Array  # i32[] those whose payload was broadcast, not a hit
+    fresh: jax.Array  # i32[] the listed samples that are not hits, so that their payload was broadcast
     caught_up: jax.Array  # i32[M] catch-up entries applied by each participant
     updates: jax.Array  # i32[M] labels in the reference's catch-up package
     stale_marks: jax.Array  # i32[M] emptying marks in the reference's catch-up package
 
 
 class Channel(NamedTuple):
-    """What decides the cost of a label beside the method."""
+    """What the cost of a label depends on, besides the method."""
 
     num_classes: int
     label_bits: int  # comm.label_bits
@@ -46,20 +46,20 @@ class Channel(NamedTuple):
 class Codec(NamedTuple):
     """How a label travels in one direction."""
 
-    encode: Callable[[jax.Array], jax.Array]  # f32[..., C] -> f32[..., C], encoded and decoded again: what arrives
+    encode: Callable[[jax.Array], jax.Array]  # f32[..., C] -> f32[..., C], what arrives: encoded and decoded again
     bits: int  # of one label (`wire`)
     bytes: int  # of one label without its index (`reference`)
 
 
 class Format(NamedTuple):
-    """What one label costs, from a method's two codecs."""
+    """What one label costs in both directions and ledgers, from a method's two codecs."""
 
     uplink_bits: int  # one uploaded label (`wire`)
     downlink_bits: int  # one broadcast payload (`wire`)
     uplink_bytes: int  # one uploaded label (`reference`), without its index
     downlink_bytes: int  # one broadcast payload (`reference`), without its index
-    signals: bool  # cache signals travel along: duration > 0
-    answer_bits: int = 0  # per requested sample, where the client chooses which to answer (`wire`)
+    signals: bool  # whether cache signals are sent, which is so if the duration is above 0
+    answer_bits: int = 0  # per requested sample, if clients choose which ones they answer (`wire`)
 
 
 class Bytes(NamedTuple):
@@ -79,7 +79,7 @@ def soft_label(channel: Channel) -> Codec:
 
 
 def hard_label(channel: Channel) -> Codec:
-    """The arg-max alone, the lowest class on ties: ceil(log2 C) bits on the wire, an int64 in the reference."""
+    """Only the arg-max, the lowest class on ties: ceil(log2 C) bits on the wire, an int64 in the reference."""
 
     def encode(rows):
         return jax.nn.one_hot(jnp.argmax(rows, -1), channel.num_classes, dtype=rows.dtype)
@@ -93,7 +93,7 @@ def make_format(uplink: Codec, downlink: Codec, cached: bool, answers: bool = Fa
 
 
 def reference_bytes(counts: Counts, fmt: Format, num_classes: int) -> Bytes:
-    """What the paper's code bills for the round; catch-up only for those who took part, always float32."""
+    """What the paper's code bills for the round. Catch-up is billed for participants only, always in float32."""
     sent, updates, stale = (_ints(x) for x in (counts.sent, counts.updates, counts.stale_marks))
     listed, fresh, requested = int(counts.listed), int(counts.fresh), int(counts.requested)
     uplink = sum(sent) * (fmt.uplink_bytes + INT64_BYTES)
@@ -117,11 +117,11 @@ def quantise(probs: jax.Array, bits: int) -> jax.Array:
     """Encode and decode rows with the unsigned uniform quantiser: q = round(p (2^b - 1)), decoded as q / sum q.
 
     Args:
-      probs: f32[..., C] probability rows.
-      bits: 32 leaves them as they are.
+      probs: f32[..., C] rows of probabilities.
+      bits: b; 32 leaves the rows as they are.
 
     Returns:
-      f32[..., C]; a row whose every q is 0 decodes to the uniform row.
+      f32[..., C]; a row in which all q are 0 decodes to the uniform row.
     """
     if bits == 32:
         return probs

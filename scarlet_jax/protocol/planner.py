@@ -1,10 +1,10 @@
-"""The protocol of a federation without its models: what every round requests, serves, repairs and sends.
+"""The byte planner: the protocol of all rounds without models, which tells what each round requests and sends.
 
 Participants, draws and cache decisions are those of the training run with the same config, because they come from the
 same functions (`draws`, `round`). `python -m scarlet_jax.plan` prints what is computed here.
 
-What data would decide is assumed: which share of the requests each participant answers, and which share of the
-requested samples gets a label that is kept. Both are 1 but for methods that select.
+Two things depend on the data and are assumed: the share of the requests that each participant answers, and the share
+of the requested samples whose label is kept. Both are 1, except for methods that select.
 """
 
 from __future__ import annotations
@@ -19,29 +19,28 @@ import numpy as np
 
 from scarlet_jax.errors import bad_field
 from scarlet_jax.keys import Purpose, derive
-from scarlet_jax.protocol import cache as caching
-from scarlet_jax.protocol import ledger
+from scarlet_jax.protocol import label_cache, ledger
 from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.protocol.round import Labels, Protocol, Settings
 
 
 class PlanResult(NamedTuple):
-    """What a federation sends in R rounds. Bytes are summed over the participants of a round."""
+    """What a federation requests and sends in R rounds. Bytes are summed over the participants of a round."""
 
     duration: int  # D
     on_expiry: str
     participants: int  # M
-    public_size: int  # N, validation part removed
+    public_size: int  # N, without the validation part
     requested: np.ndarray  # i64[R] public samples requested
     hit: np.ndarray  # i64[R] public samples served from the cache
-    stale: np.ndarray  # i64[R] those that had expired; part of requested
+    stale: np.ndarray  # i64[R] samples whose entry had expired; they are among the requested ones
     caught_up: np.ndarray  # i64[R] catch-up entries, sum over the participants
     uplink_bytes: dict[str, np.ndarray]  # ledger -> i64[R]
     downlink_bytes: dict[str, np.ndarray]  # ledger -> i64[R]
 
     @property
     def requested_share(self) -> float:
-        """Share of the drawn labels that clients had to send."""
+        """Share of the drawn samples whose labels clients had to send."""
         return float(np.sum(self.requested) / np.sum(self.requested + self.hit))
 
     def total(self, name: str) -> ledger.Bytes:
@@ -50,14 +49,14 @@ class PlanResult(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """What stands in for the data of a method that selects."""
+    """What is assumed about the data, for a method that selects."""
 
-    inlier: float = 1.0  # of a round's requests that each participant answers, rounded
-    kept: float = 1.0  # of the requested samples whose label goes on, at random
+    inlier: float = 1.0  # share of a round's requests that each participant answers, rounded
+    kept: float = 1.0  # share of the requested samples whose label is kept, chosen at random
 
 
 class Planner:
-    """The protocol of a federation and of its variants, which share the draws of the public samples.
+    """Computes the bytes of a federation, and of variants of it with the same draws of public samples.
 
     Args:
       rounds: R.
@@ -65,7 +64,7 @@ class Planner:
       settings: of the protocol.
       uplink, downlink: how the method's labels travel, ledger.Channel -> ledger.Codec.
       selects: whether clients choose which requests they answer.
-      shares: of what a selecting method sends and keeps; None: all.
+      shares: what is assumed of a method that selects; None: everything is answered and kept.
       memory: bytes that may be used; None: any number.
     """
 
@@ -88,13 +87,13 @@ class Planner:
         self._scans: dict[tuple[Any, ...], Callable[..., list[ledger.Counts]]] = {}
 
     def run(self) -> PlanResult:
-        """Simulate the config itself."""
+        """The federation itself."""
         return self.variants(self.duration, self.settings.on_expiry, [self.draws.num_participants])[0]
 
     def variants(self, duration: int, on_expiry: str, participants: Sequence[int]) -> list[PlanResult]:
-        """Simulate other values of D and of the expiry policy, for several M at once: they share the server's cache."""
-        # Where all take part nobody ever misses a list, and without a cache there is nothing to miss: then no
-        # participant needs catching up, all receive the same, and one stands for all.
+        """The federation with another D and expiry policy, for several M at once, which share the server's cache."""
+        # With full participation no client misses a list, and without a cache no client needs an earlier one. In both
+        # cases nobody needs catching up and all participants receive the same bytes, so that one is counted for all.
         alike = [duration == 0 or m == self.draws.num_clients for m in participants]
         self._check_memory([m for m, same in zip(participants, alike, strict=True) if not same])
         ids = [_alone(self.rounds) if same else self._ids(m) for m, same in zip(participants, alike, strict=True)]
@@ -122,7 +121,7 @@ class Planner:
     @functools.cached_property
     def _samples(self) -> jax.Array:
         """i32[R, P] the public samples of every round."""
-        batch_size = 16 if self.rounds >= 256 else None  # sorts faster, compiles slower; the same bits
+        batch_size = 16 if self.rounds >= 256 else None  # sorts faster but compiles slower; the bits are the same
         draw = self.draws.public
         return jax.jit(lambda rounds: jax.lax.map(draw, rounds, batch_size=batch_size))(jnp.arange(self.rounds))
 
@@ -130,14 +129,14 @@ class Planner:
         """i32[R, M] the participants of every round."""
         if participants not in self._drawn_ids:
             draws = self.draws
-            if participants != draws.num_participants:  # another number is drawn from all clients alike
+            if participants != draws.num_participants:  # another number is drawn from all clients, regardless of group
                 draws = draws._replace(groups=(GroupSize(draws.num_clients, participants),))
             ids = jax.jit(lambda rounds: jax.lax.map(draws.participants, rounds))(jnp.arange(self.rounds))
             self._drawn_ids[participants] = ids
         return self._drawn_ids[participants]
 
     def _scan(self, on_expiry: str, cached: bool, clients: tuple[int, ...], participants: tuple[int, ...]):
-        """The compiled loop over rounds; D is an argument, so that one program serves every D above 0.
+        """The compiled loop over rounds. D is an argument, so that one program is enough for every D above 0.
 
         It maps D i32[], rounds i32[R], draws i32[R, P] and ids i32[R, M] of each variant to their Counts [R, ...].
         """
@@ -147,7 +146,7 @@ class Planner:
         return self._scans[key]
 
     def _rounds(self, on_expiry: str, cached: bool, clients: tuple[int, ...], duration, rounds, draws, ids):
-        # Rows without columns stand for the labels: only their stamps matter, and there is nothing to quantise.
+        # Labels are rows without columns: only stamps matter here, and nothing is quantised.
         settings = self.settings._replace(duration=duration if cached else 0, on_expiry=on_expiry, label_bits=32)
         nothing = jnp.zeros((self.draws.public_per_round, 0))
         labels = ledger.soft_label(ledger.Channel(0, 32, True))
@@ -165,7 +164,7 @@ class Planner:
                 sent = jnp.broadcast_to(requested, (own.size, draw.size))
                 counts.append(protocol.counts(plan, sent, last))
                 after.append(copies)
-            # What the server does is the same for every M: it depends on the draws alone.
+            # The server's cache is the same for every M, because it depends on the draws of public samples alone.
             keep = self._kept(round_, draw.size)
             everything = jnp.ones((1, draw.size), bool)
             cache, served = protocol.serve(cache, plan, Labels(nothing, keep=keep), everything, round_, labels)
@@ -173,11 +172,11 @@ class Planner:
             return (cache, after, last), counts
 
         first = protocols[0]
-        start = (caching.init(first.entries, 0), [p.init_held() for p in protocols], first.empty_broadcast(nothing))
+        start = (label_cache.init(first.entries, 0), [p.init_held() for p in protocols], first.empty_broadcast(nothing))
         return jax.lax.scan(step, start, (rounds, draws, ids))[1]
 
     def label_format(self, result: PlanResult) -> ledger.Format:
-        """What one label costs in a result of this planner."""
+        """What one label costs, for a result of this planner."""
         return self._format(result.participants, result.duration)
 
     def _format(self, participants: int, duration: int) -> ledger.Format:
@@ -192,7 +191,7 @@ class Planner:
         return jax.random.uniform(derive(self.draws.seed, Purpose.ASSUMED, round_), (size,)) < self.shares.kept
 
     def _bill(self, counts: ledger.Counts, duration: int, on_expiry: str, participants: int, copies: int) -> PlanResult:
-        """Bytes in both ledgers; each counted participant stands for `copies`."""
+        """Bytes in both ledgers. Each participant that was counted stands for `copies` equal ones."""
         form = self._format(participants, duration)
         rounds = [ledger.Counts(*row) for row in zip(*counts, strict=True)]
         billed = {
@@ -219,5 +218,5 @@ class Planner:
 
 
 def _alone(rounds: int) -> jax.Array:
-    """i32[R, 1] ids of the only client of a federation."""
+    """The participants of a federation of one client, i32[R, 1]."""
     return jnp.zeros((rounds, 1), jnp.int32)

@@ -1,4 +1,4 @@
-"""From many clients' soft labels to one teacher: masked mean, then ERA or Enhanced ERA. Pure functions over arrays."""
+"""From the soft labels of many clients to one teacher: masked mean, then ERA or Enhanced ERA. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _CLIENTS_AT_ONCE = 8
 
 
 def sum_over_clients(rows: Callable[..., jax.Array], *stacked: jax.Array) -> jax.Array:
-    """Sum of `rows(*stacked)` [M, ...] over the clients, added one to the next in client order.
+    """Sum of `rows` over the clients, added one after another in client order.
 
-    Not `jnp.sum`: XLA's reduction over a leading axis collects the values of one sample from far apart, which takes a
-    CPU 20 times as long (K = 1,000, C = 100). Nor is anything of the size of all clients' rows made.
+    `jnp.sum` would take a CPU 20 times as long (K = 1,000, C = 100), because XLA's reduction over a leading axis reads
+    the values of one sample from distant addresses. This sum also needs no temporary array of the size of all rows.
 
     Args:
-      rows: of one client: [...] of each array -> [...].
+      rows: the summand of one client, from that client's part [...] of each stacked array.
       *stacked: arrays [M, ...].
     """
     count = stacked[0].shape[0]
@@ -39,14 +39,14 @@ def sum_over_clients(rows: Callable[..., jax.Array], *stacked: jax.Array) -> jax
 
 
 def masked_mean(probs: jax.Array, sent: jax.Array) -> jax.Array:
-    """Mean over the clients that sent a soft label.
+    """For each sample, the mean over the clients that sent a soft label for it.
 
     Args:
       probs: f32[M, P, C] soft labels, in client order.
       sent: bool[M, P] whether the client sent one for that sample.
 
     Returns:
-      f32[P, C]; the uniform row for a sample that nobody sent.
+      f32[P, C]; the uniform row for a sample for which no client sent a label.
     """
     count = jnp.sum(sent, axis=0, dtype=probs.dtype)[:, None]
     total = sum_over_clients(lambda p, s: jnp.where(s[:, None], p, 0), probs, sent)
@@ -56,12 +56,12 @@ def masked_mean(probs: jax.Array, sent: jax.Array) -> jax.Array:
 def enhanced_era(probs: jax.Array, beta: float) -> jax.Array:
     """Enhanced ERA, the paper's sharpening: p^beta / sum p^beta over the classes.
 
-    Scaled by the largest entry before the power, so that no row underflows as a whole, exact zeros stay exact, and
-    beta = 0 gives the uniform row (0^0 = 1).
+    Each row is divided by its largest entry before the power, so that no row underflows to zeros. Exact zeros stay
+    exact, and beta = 0 gives the uniform row (0^0 = 1).
 
     Args:
       probs: f32[..., C] rows that are not all zero.
-      beta: exponent >= 0; 1 leaves the row as it is, more sharpens, less flattens.
+      beta: exponent >= 0; 1 leaves the row as it is, a larger one sharpens it, a smaller one flattens it.
     """
     scaled = (probs / jnp.max(probs, axis=-1, keepdims=True)) ** beta
     return scaled / jnp.sum(scaled, axis=-1, keepdims=True)
@@ -72,7 +72,7 @@ def era(probs: jax.Array, temperature: float) -> jax.Array:
 
     Args:
       probs: f32[..., C].
-      temperature: T > 0; small sharpens.
+      temperature: T > 0; a small one sharpens.
     """
     return jax.nn.softmax(probs / temperature, axis=-1)
 

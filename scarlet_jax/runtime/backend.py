@@ -1,4 +1,4 @@
-"""What is decided before jax starts: into how many devices a CPU is divided, and how exactly a GPU repeats itself."""
+"""Settings needed before JAX starts: the number of CPU devices, and GPU determinism."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _MOST_DEVICES = 1024  # of a CPU: each has threads of its own
 
 
 def prepare(environment: MutableMapping[str, str], deterministic: bool) -> None:
-    """Choose for a program that owns its process; before anything asks jax for devices.
+    """Make these settings. Call this in a process of one's own, before JAX knows its devices.
 
-    A CPU with several cores becomes two devices, unless the user chose a number: two clients are then trained side by
-    side, with the same bits, up to a fifth faster than one after the other with two threads (benchmarks/results).
+    A CPU with several cores becomes two devices, unless the user chose a number. Two clients are then trained side by
+    side, with the same bits and up to a fifth faster than one after the other with two threads (benchmarks/results).
 
     Args:
-      environment: of the process; XLA reads its flags there.
-      deterministic: whether GPU programs are to give the same bits in every run.
+      environment: of the process; XLA reads its flags from it.
+      deterministic: whether GPU programs must give the same bits in every run.
 
     Raises:
       UserError: an environment variable has a value that jax does not take, or too few files may be open at once.
@@ -93,7 +93,7 @@ def _first_line(error: Exception) -> str:
 
 
 def check(deterministic: bool) -> None:
-    """Refuse a promise that is too late to keep.
+    """Refuse `deterministic` if XLA was already started without it.
 
     Raises:
       UserError: `deterministic` on a GPU whose XLA was started without its flag.

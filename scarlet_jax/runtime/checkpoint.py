@@ -152,7 +152,7 @@ class Checkpoints:
         return restored, ""
 
     def _compare(self, rounds: int, record: dict[str, Any], abstract: PyTree, facts: dict[str, Any]) -> None:
-        """Refuse what is whole, but not ours to go on with."""
+        """Reject an intact checkpoint of other data or of another program version."""
         if record["facts"] != facts:
             raise UserError(
                 f"the data differ from those the run in {self._directory.parent} was started with; "

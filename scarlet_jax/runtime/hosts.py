@@ -18,7 +18,7 @@ from scarlet_jax.errors import UserError
 from scarlet_jax.system_errors import refusing
 
 _T = TypeVar("_T")
-_TEXT = 4096  # bytes of a refusal that travel
+_TEXT = 4096  # most bytes of an error that are sent between processes
 PATIENCE = 300.0  # seconds in which all processes must have come
 
 
@@ -105,7 +105,10 @@ def connect(cluster: Cluster | None) -> None:
 
 
 def _give_up(where: str) -> None:
-    sentence = f"the processes of {where} did not all come within {PATIENCE:.0f} s; start them all, with one address."
+    sentence = (
+        f"Not all processes of {where} joined within {PATIENCE:.0f} s; start every process with the same coordinator "
+        "address."
+    )
     os.write(2, f"{sentence}\n".encode())
     os._exit(1)  # the main thread is inside a call that does not return
 

@@ -119,7 +119,7 @@ def test_a_process_whose_others_do_not_come_ends_with_a_sentence():
     )
     ended = subprocess.run([sys.executable, "-c", lone], cwd=harness.ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].startswith("the processes of 127.0.0.1:1 did not all come within 1 s")
+    assert ended.stderr.splitlines()[-1].startswith("Not all processes of 127.0.0.1:1 joined within 1 s; ")
 
 
 @pytest.mark.parametrize(("tasks", "nodes", "devices"), [("2", "2", []), ("8", "2", None)])

@@ -127,4 +127,4 @@ def test_no_more_than_two_windows_are_in_flight(data, schedule, layouts):
         windows.fetch(training, layouts[0], block)
         assert [work.waited for work in works] == [True] * (block - 1) + [False] * min(block, 1)
         works.append(Work())
-        windows.launched(training, works[-1])
+        windows.add_pending(training, works[-1])

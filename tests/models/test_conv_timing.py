@@ -11,7 +11,7 @@ import pytest
 
 import scarlet_jax
 from scarlet_jax.errors import UserError
-from scarlet_jax.models import MODEL_NAMES, build_model, conv_timing, resolve_conv, resolve_conv_for
+from scarlet_jax.models import MODELS, build_model, conv_timing, resolve_conv, resolve_conv_for
 from scarlet_jax.models.conv.api import conv
 from scarlet_jax.models.conv_timing import choose, seconds, shapes, wanted
 from scarlet_jax.runtime import workdir
@@ -117,7 +117,7 @@ def test_a_run_without_a_convolution_looks_for_none(monkeypatch):
     module = importlib.import_module("scarlet_jax.models.conv.api")  # the package has a function of this name
     monkeypatch.setattr(module, "_native_works", lambda: pytest.fail("looked for the native convolution"))
     sizes = {"resnet18": 64, "resnet18_64": 64}
-    without = [m for m in MODEL_NAMES if not shapes(build_model(m, 10, "xla"), (sizes.get(m, 32),) * 2 + (3,), 2)]
+    without = [m for m in MODELS if not shapes(build_model(m, 10, "xla"), (sizes.get(m, 32),) * 2 + (3,), 2)]
     assert without == ["mlp"]
     for name in without:
         build_model(name, 10)

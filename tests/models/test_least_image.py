@@ -12,7 +12,7 @@ from configs import digits
 from scarlet_jax import build
 from scarlet_jax.commands import data as look
 from scarlet_jax.errors import UserError
-from scarlet_jax.models import LEAST_SIDE, MODEL_NAMES, build_model
+from scarlet_jax.models import MODELS, build_model
 from scarlet_jax.preview import dry_run
 
 DEEPER = ("resnet32", "resnet44", "resnet56", "resnet110")
@@ -33,9 +33,9 @@ def gradient_shapes(name: str, height: int, width: int):
 
 
 # resnet32 to resnet110 are resnet20 with more of the same blocks, and slow to trace.
-@pytest.mark.parametrize("name", [name for name in MODEL_NAMES if name not in DEEPER])
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in DEEPER])
 def test_the_least_image_is_exact(name):
-    least = LEAST_SIDE[name]
+    least = MODELS[name].least
     for height, width in ((least, least), (least, least + 5), (least + 5, least)):
         leaves = jax.tree.leaves(gradient_shapes(name, height, width))
         assert leaves and all(leaf.size for leaf in leaves)

@@ -12,7 +12,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from scarlet_jax.errors import UserError
-from scarlet_jax.models import MODEL_NAMES, build_model, resolve_conv, resolve_conv_for
+from scarlet_jax.models import MODELS, build_model, resolve_conv, resolve_conv_for
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -78,7 +78,7 @@ def test_unknown_names() -> None:
         resolve_conv_for(["mlp"], "cudnn")
     assert build_model("cnn", 10).conv == resolve_conv("auto")
     assert build_model("resnet20", 10, "grouped").conv == "grouped"
-    assert set(MODEL_NAMES) >= {"resnet20", "resnet110", "resnet18", "resnet18_64", "cnn", "mlp"}
+    assert set(MODELS) >= {"resnet20", "resnet110", "resnet18", "resnet18_64", "cnn", "mlp"}
 
 
 def test_initial_weights_are_he_normal() -> None:

@@ -36,8 +36,8 @@ def test_shapes_and_bytes_are_those_of_the_real_thing(plan):
 def test_a_round_on_shapes_runs_the_phases_of_a_round_on_arrays(plan):
     names = [call.name for call in plan.calls]
     assert names == [
-        "init", "plan", "train mlp: gather", "train mlp: room", "train mlp", "train mlp: scatter", "server",
-        "participants", "evaluate mlp: gather", "evaluate mlp: room", "evaluate mlp", "evaluate server",
+        "init", "plan", "train mlp: gather", "train mlp: outputs", "train mlp", "train mlp: scatter", "server",
+        "participants", "evaluate mlp: gather", "evaluate mlp: outputs", "evaluate mlp", "evaluate server",
     ]  # fmt: skip
 
 

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scarlet_jax.protocol import cache as caching
-from scarlet_jax.protocol import ledger
+from scarlet_jax.protocol import label_cache, ledger
 from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.protocol.round import Labels, Protocol, Settings
 from scarlet_jax.protocol.sharpen import enhanced_era, masked_mean
@@ -30,7 +29,7 @@ class Replay:
         groups = (GroupSize(self.clients, trace["uploaded"].shape[1]),)
         self.codec = ledger.soft_label(ledger.Channel(self.classes, 32, full_participation=False))
         self.protocol = Protocol(Draws(0, groups, self.pool, self.size), settings)
-        self.cache = caching.init(self.pool, self.classes)
+        self.cache = label_cache.init(self.pool, self.classes)
         self.held = self.protocol.init_held()
         self.last = self.protocol.empty_broadcast(jnp.zeros((self.size, self.classes)))
         self.copies = np.full((self.clients, self.pool, self.classes), np.nan, np.float32)
@@ -39,7 +38,7 @@ class Replay:
     @functools.cached_property
     def step(self):
         def step(ids, draw, r, cache, held, last, uploaded):
-            everyone = caching.behind(held[:, last.samples], last.stamp, last.keep)
+            everyone = label_cache.behind(held[:, last.samples], last.stamp, last.keep)
             plan, held = self.protocol.plan_for(ids, draw, r, cache.stamp, held, last)
             sent = jnp.broadcast_to(~plan.lookup.hit, uploaded.shape[:2])
             labels = Labels(enhanced_era(masked_mean(uploaded, sent), self.beta))
@@ -72,7 +71,7 @@ class Replay:
                 teacher.append(copies[sample].copy())
                 continue
             teacher.append(np.asarray(list_.payload[j]))
-            copies[sample] = list_.payload[j] if int(cache.stamp[sample]) != caching.EMPTY else np.nan
+            copies[sample] = list_.payload[j] if int(cache.stamp[sample]) != label_cache.EMPTY else np.nan
         return teacher
 
 
@@ -141,7 +140,7 @@ def check_cache(cache, trace, r):
     """Stamps and labels of the full slots; empty slots are empty in both."""
     full = ~np.isnan(trace["cache_labels"][r]).any(-1)
     stamp = np.asarray(cache.stamp)
-    np.testing.assert_array_equal(stamp != caching.EMPTY, full)
+    np.testing.assert_array_equal(stamp != label_cache.EMPTY, full)
     np.testing.assert_array_equal(stamp[full], trace["cache_stamps"][r][full])
     np.testing.assert_allclose(np.asarray(cache.target)[full], trace["cache_labels"][r][full], **TOLERANCE)
 
@@ -150,7 +149,7 @@ def check_packages(everyone, list_, label, trace, r, ids):
     """The reference's packages for all clients; returns the bytes of those that nobody received."""
     unreceived = 0
     samples = np.asarray(list_.samples)
-    full = np.asarray(list_.stamp) != caching.EMPTY
+    full = np.asarray(list_.stamp) != label_cache.EMPTY
     for k, behind in enumerate(np.asarray(everyone)):
         updates = np.sort(samples[behind & full])
         stale = np.sort(samples[behind & ~full])

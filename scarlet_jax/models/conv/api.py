@@ -12,9 +12,10 @@ Padding is with zeros, the same on all four sides.
 | `cpu`      | for each shape the form that is fastest on CPU (`cpu_form`)      | one client after another       |
 | `native`   | our C++ kernels (direct or Winograd), for CPU; others as `cpu`   | one call for all clients       |
 
-Why not plain autodiff on CPU: inside a loop body XLA:CPU runs the weight gradient that autodiff makes, and the grouped
-convolution that `vmap` makes, as naive loops, 20 to 50 times slower. Hence an own backward (`custom_vjp`), and inside
-it an own batching rule (`custom_vmap`; the order matters, a bare `custom_vmap` has no gradient).
+On CPU plain autodiff is too slow: inside a loop body XLA:CPU computes the weight gradient of autodiff, and the grouped
+convolution of `vmap`, by naive loops, which take 20 to 50 times as long. The forms for CPU therefore have a backward
+pass of their own (`custom_vjp`), and inside it a batching rule of their own (`custom_vmap`). The order matters: a
+`custom_vmap` by itself cannot be differentiated.
 """
 
 from __future__ import annotations
@@ -36,25 +37,25 @@ _log = logging.getLogger(__name__)
 
 CONV_NAMES = ("auto", "timed", "native", "xla", "grouped", "gemm", "winograd", "cpu")
 
-# Fewer input channels than this fill no vector register: gather a row of the window first.
+# With fewer input channels than this, a vector register is not filled; a row of the window is gathered first.
 _FEW_CHANNELS = 8
-# From here on the 16 products of Winograd are large enough to pay for its transforms (measured: 16 loses, 32 wins).
+# From this many channels on, Winograd's 16 products save more time than its transforms take (16 loses, 32 wins).
 _WINOGRAD_CHANNELS = 32
 
 
 def resolve_conv(conv: str, platform: str | None = None) -> str:
-    """Turn the user's choice into the name of an implementation, so that a run can record what it used.
+    """Turn the user's choice into the name of an implementation, which a run can record.
 
     Args:
-        conv: one of `CONV_NAMES`, or what `conv_timing.choose` returned.
+        conv: one of `CONV_NAMES`, or a result of `conv_timing.choose`.
         platform: "cpu", "gpu", "cuda", "rocm" or "tpu"; by default the backend that JAX computes on.
 
     Returns:
-        `conv` itself; for "auto", and for "timed" where nothing was timed: on CPU "native", or "cpu" where it cannot be
-        built; "grouped" elsewhere.
+        `conv` itself, except for "auto" and for "timed" without timings. For these: on CPU "native", or "cpu" if that
+        cannot be built; on other platforms "grouped".
 
     Raises:
-        UserError: `conv` is not one of `CONV_NAMES`, or is "native" where that cannot be used.
+        UserError: `conv` is not one of `CONV_NAMES`, or is "native", which cannot be used here.
     """
     default, *exceptions = conv.split(" ")
     if exceptions:
@@ -92,12 +93,12 @@ def conv(x: jax.Array, w: jax.Array, stride: int, padding: int, implementation: 
         w: weights [kh, kw, in, out], of x's dtype.
         stride: step between windows, the same in both directions, at least 1.
         padding: rows and columns of zeros on each side, less than the kernel's size.
-        implementation: what `resolve_conv` returned: a name ("auto" and "timed" are none), or a name followed by others
-            for some shapes, `NAME SHAPE=NAME ...` with `shape_name`.
+        implementation: a result of `resolve_conv`: a name other than "auto" and "timed", or such a name followed by
+            exceptions for some shapes, `NAME SHAPE=NAME ...`, where SHAPE is a `shape_name`.
 
     Returns:
-        [B, (H + 2 padding - kh) // stride + 1, (W + 2 padding - kw) // stride + 1, out]; differentiable once, in x and
-        w.
+        [B, (H + 2 padding - kh) // stride + 1, (W + 2 padding - kw) // stride + 1, out]. It can be differentiated once,
+        with respect to x and w.
 
     Raises:
         ValueError: unknown implementation, or shapes that do not fit together.
@@ -127,7 +128,7 @@ def conv(x: jax.Array, w: jax.Array, stride: int, padding: int, implementation: 
 
 
 def shape_name(x_shape: tuple[int, ...], w_shape: tuple[int, ...], geometry: Geometry) -> str:
-    """Image, weights, stride and padding, as in "32x32x16-3x3x16-1-1"; the batch is left out."""
+    """A name for image, weights, stride and padding, such as "32x32x16-3x3x16-1-1"; it leaves out the batch."""
     image, weights = ("x".join(map(str, shape)) for shape in (x_shape[1:], (*w_shape[:2], w_shape[3])))
     return f"{image}-{weights}-{geometry.stride}-{geometry.padding}"
 
@@ -140,8 +141,8 @@ def _for_shape(implementation: str, shape: str) -> str:
 def cpu_form(x_shape: tuple[int, ...], w_shape: tuple[int, ...], geometry: Geometry) -> Form:
     """The form for this shape on CPU.
 
-    For the shapes of a CIFAR ResNet-20 it is what was measured fastest (batch 50, float32, clients in `lax.map`);
-    for 1x1, 5x5, 7x7 and odd sizes it is correct and made of matrix products, but was not compared with others.
+    For the shapes of a CIFAR ResNet-20 it was the fastest when measured (batch 50, float32, clients in `lax.map`). For
+    1x1, 5x5, 7x7 and odd sizes it is correct and composed of matrix products, but was not compared with others.
     """
     kernel_height, kernel_width, inputs, outputs = w_shape
     if kernel_height == kernel_width == 1:
@@ -158,7 +159,7 @@ Conv = Callable[[jax.Array, jax.Array], jax.Array]
 
 @functools.cache
 def _one_by_one(form: Form, geometry: Geometry) -> Conv:
-    """A form as a differentiable function that runs stacked clients one after another."""
+    """Make a differentiable function of a form, which runs stacked clients one after another."""
     forward = _map_over_clients(lambda x, w: form.forward(x, w, geometry)[0])
     forward_saving = _map_over_clients(lambda x, w: form.forward(x, w, geometry))
     backward = _map_over_clients(lambda saved, dy: form.backward(saved, dy, geometry))
@@ -168,7 +169,7 @@ def _one_by_one(form: Form, geometry: Geometry) -> Conv:
 
 
 def _map_over_clients(function: Callable) -> Callable:
-    """Give `function` the batching rule "loop": its working set then stays that of one client."""
+    """Make `vmap` of `function` a loop over clients, whose working set is that of one client."""
     mapped = custom_vmap(function)
 
     @mapped.def_vmap
@@ -179,9 +180,8 @@ def _map_over_clients(function: Callable) -> Callable:
         def one(moving: list[jax.Array]) -> object:
             moving_leaves = iter(moving)
             one_client = [next(moving_leaves) if b else leaf for leaf, b in zip(leaves, stacked, strict=True)]
-            return mapped(
-                *jax.tree.unflatten(structure, one_client)
-            )  # itself, not `function`: an outer vmap finds this rule again
+            # `mapped`, not `function`, so that an outer vmap finds this rule again.
+            return mapped(*jax.tree.unflatten(structure, one_client))
 
         out = lax.map(one, [leaf for leaf, b in zip(leaves, stacked, strict=True) if b])
         return out, jax.tree.map(lambda _: True, out)
@@ -191,10 +191,9 @@ def _map_over_clients(function: Callable) -> Callable:
 
 @functools.cache
 def _grouped(geometry: Geometry) -> Conv:
-    """`lax.conv` whose gradient under `vmap` is the gradient of the vmapped forward.
+    """XLA's convolution, whose gradient under `vmap` is the gradient of the vmapped forward pass.
 
-    The other order, `vmap` of the gradient, turns every weight gradient into a convolution whose window is the whole
-    image.
+    The `vmap` of the gradient would turn each weight gradient into a convolution with a window as large as the image.
     """
 
     def plain(x: jax.Array, w: jax.Array) -> jax.Array:

@@ -1,6 +1,6 @@
-"""Forms of the convolution made of matrix products and XLA's forward convolution. `conv.py` chooses among them.
+"""Forms of the convolution, composed of matrix products and XLA's forward convolution. `api.py` chooses among them.
 
-None of them leaves a weight gradient to XLA's autodiff.
+Each has a hand-written backward pass, because the weight gradient of autodiff is slow on CPU.
 Shapes: x [B, H, W, in], w [kh, kw, in, out], y and dy [B, ho, wo, out].
 """
 
@@ -33,7 +33,7 @@ class Geometry(NamedTuple):
 class Form(NamedTuple):
     """One way to compute a convolution and its gradients."""
 
-    forward: Callable[[jax.Array, jax.Array, Geometry], tuple[jax.Array, Any]]  # x, w -> y, what backward needs
+    forward: Callable[[jax.Array, jax.Array, Geometry], tuple[jax.Array, Any]]  # x, w -> y, saved
     backward: Callable[[Any, jax.Array, Geometry], tuple[jax.Array, jax.Array]]  # saved, dy -> dx, dw
 
 
@@ -54,12 +54,12 @@ def pad_image(x: jax.Array, padding: int) -> jax.Array:
 
 
 def flatten(x: jax.Array) -> jax.Array:
-    """All pixels of all images as rows of a matrix."""
+    """All pixels of all images as the rows of a matrix."""
     return x.reshape(-1, x.shape[-1])
 
 
 def _tap(padded: jax.Array, row: int, column: int, size: tuple[int, int], stride: int) -> jax.Array:
-    """The pixels that one weight (row, column) of the kernel meets: [B, ho, wo, in]."""
+    """The pixels that the weight at (row, column) of the kernel is multiplied by: [B, ho, wo, in]."""
     batch, _, _, channels = padded.shape
     end = (batch, row + (size[0] - 1) * stride + 1, column + (size[1] - 1) * stride + 1, channels)
     return lax.slice(padded, (0, row, column, 0), end, (1, stride, stride, 1))
@@ -69,7 +69,7 @@ def _tap(padded: jax.Array, row: int, column: int, size: tuple[int, int], stride
 
 
 def slices_forward(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
-    """One matrix product for each weight position; its autodiff and its `vmap` are matrix products too."""
+    """One matrix product for each weight position; its gradients and its `vmap` are matrix products, too."""
     size = geometry.output_size(x.shape, w.shape)
     padded = pad_image(x, geometry.padding)
     products = [
@@ -80,20 +80,20 @@ def slices_forward(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
 
 # -------------------------------------------------------------------------------------------------------------- sliced
 
-# Images per block of the weight gradient, so that the slices stay in the cache; wider layers are small images already.
+# Images per block of the weight gradient, so that the slices stay in the CPU's cache; wider layers have small images.
 _BLOCK_MAX = 10
 _BLOCK_MAX_INPUTS = 16
 
 
 def input_gradient(w: jax.Array, dy: jax.Array, x_shape: Shape, geometry: Geometry) -> jax.Array:
-    """Gradient in x: a convolution of dy, spread out by the stride, with the weights turned by half a turn."""
+    """Gradient in x: a convolution of dy, dilated by the stride, with the weights rotated by 180 degrees."""
     stride, padding = geometry
     pads = []
     for axis in range(2):
         before = w.shape[axis] - 1 - padding
         spread = (dy.shape[1 + axis] - 1) * stride + 1
         pads.append((before, x_shape[1 + axis] + w.shape[axis] - 1 - spread - before))
-    turned = w[::-1, ::-1].transpose(0, 1, 3, 2)  # explicit, as XLA's fast path wants the plain layout
+    turned = w[::-1, ::-1].transpose(0, 1, 3, 2)  # explicit, because XLA's fast path needs the plain layout
     return lax.conv_general_dilated(
         dy, turned, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -114,7 +114,7 @@ def weight_gradient(x: jax.Array, dy: jax.Array, w_shape: Shape, geometry: Geome
     """Gradient in w: a matrix product for each weight position, summed over blocks of images."""
     batch = x.shape[0]
     block = max(size for size in range(1, _BLOCK_MAX + 1) if batch % size == 0)
-    if w_shape[2] > _BLOCK_MAX_INPUTS or block == batch or block < _BLOCK_MAX // 2:  # too small a block costs more
+    if w_shape[2] > _BLOCK_MAX_INPUTS or block == batch or block < _BLOCK_MAX // 2:  # small blocks would be slower
         return _slice_products(x, dy, w_shape, geometry)
 
     def products(images: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -139,7 +139,7 @@ SLICED = Form(_sliced_forward, _sliced_backward)
 
 
 def _row_windows(x: jax.Array, w_shape: Shape, geometry: Geometry) -> list[jax.Array]:
-    """For each kernel row the matrix [B ho wo, kw in] of the pixels it meets: few channels become kw times as many."""
+    """For each row of the kernel, the matrix [B ho wo, kw in] of its pixels: kw times as many channels as the image."""
     height, width = geometry.output_size(x.shape, w_shape)
     stride = geometry.stride
     padded = pad_image(x, geometry.padding)
@@ -165,7 +165,7 @@ def _windows_backward(saved: Any, dy: jax.Array, geometry: Geometry) -> tuple[ja
     x, w = saved
     gradient = flatten(dy)
     dw = jnp.stack([row.T @ gradient for row in _row_windows(x, w.shape, geometry)]).reshape(w.shape)
-    # In a first layer nobody uses the gradient of the images, and XLA removes it.
+    # In a first layer the gradient of the images is not used, and XLA removes it.
     return input_gradient(w, dy, x.shape, geometry), dw
 
 

@@ -1,12 +1,12 @@
-"""3x3 convolution by Winograd's F(2x2, 3x3): 16 products of matrices for every 2x2 block of outputs instead of 36.
+"""3x3 convolution by Winograd's F(2x2, 3x3): 16 products for every 2x2 block of outputs instead of 36.
 
-Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, arXiv:1509.09308. With the image cut into
-overlapping 4x4 tiles d (step 2) and each 3x3 kernel g:
+Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, arXiv:1509.09308. The image is cut into
+4x4 tiles d, which overlap because their step is 2. For each tile and each 3x3 kernel g:
 
     y = A' [ (G g G') * (B' d B) ] A        (* elementwise over the 16 positions, a matrix product over the channels)
 
-Everything is linear in d and in g, so the gradients are the transposed transforms around the same 16 products; the
-transformed tiles are computed once, in the forward pass, and kept.
+This is linear in d and in g. The gradients are therefore the transposed transforms around the same 16 products. The
+transformed tiles are computed once, in the forward pass, and kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def applies(x_shape: Shape, w_shape: Shape, geometry: Geometry) -> bool:
     return w_shape[:2] == (3, 3) and geometry == Geometry(1, 1) and even
 
 
-# The transforms act on lists of the four (or two) arrays along one direction of a tile: sums written out, as they are
-# far cheaper than products with the matrices B and A.
+# The transforms act on lists of the four (or two) arrays along one direction of a tile. Their sums are written out,
+# which is much cheaper than products with the matrices B and A.
 
 
 def _tile(d: list[jax.Array]) -> list[jax.Array]:
@@ -66,7 +66,7 @@ def _kernels_transposed(gradient: jax.Array) -> jax.Array:
 
 
 def _products(a: jax.Array, b: jax.Array, contract: tuple[int, int]) -> jax.Array:
-    """16 matrix products, over the given axes of a and b."""
+    """16 matrix products that contract the given axes of a and b."""
     return lax.dot_general(a, b, (((contract[0],), (contract[1],)), ((0,), (0,))))
 
 
@@ -107,14 +107,17 @@ def _from_outputs(dy: jax.Array) -> jax.Array:
 
 
 def _shift(x: jax.Array, axis: int, step: int) -> jax.Array:
-    """Move the tiles by one along an axis; zeros come in."""
+    """Move the tiles by one along an axis, and fill with zeros."""
     config = [(step, -step, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)]
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
 def _overlap(d: list[jax.Array], axis: int) -> list[jax.Array]:
-    """Sum the gradients of a pixel over the two tiles that hold it. A tile's pixels 1 and 2 are its own block of two;
-    0 is the second pixel of the block before, 3 the first one of the block after."""
+    """Sum the gradients of each pixel over the two tiles that contain it.
+
+    Pixels 1 and 2 of a tile are the two of its own block. Pixel 0 is the second one of the block before, and pixel 3 is
+    the first one of the block after.
+    """
     return [d[1] + _shift(d[3], axis, 1), d[2] + _shift(d[0], axis, -1)]
 
 

@@ -127,7 +127,7 @@ def test_what_is_not_finite_is_passed_on():
         ((1, 2, 4, 4, 16), (1, 3, 3, 16, 16), (1, 2, 5, 4, 16), "another size"),
         ((1, 2, 4, 4, 16), (2, 3, 3, 16, 16), (1, 2, 4, 4, 16), "numbers of clients"),
         ((1, 2, 4, 4, 16), (1, 3, 3, 8, 16), (1, 2, 4, 4, 16), "input channels"),
-        ((1, 2, 4, 4, 16), (1, 3, 3, 16, 17), (1, 2, 4, 4, 17), "divide by 16"),
+        ((1, 2, 4, 4, 16), (1, 3, 3, 16, 17), (1, 2, 4, 4, 17), "multiple of 16"),
         ((2, 4, 4, 16), (3, 3, 16, 16), (2, 4, 4, 16), "5 dimensions"),
         ((1, 2, 4, 4, 16), (1, 1, 1, 16, 16), (1, 2, 6, 6, 16), "padding"),
     ],
@@ -141,9 +141,9 @@ def test_a_wrong_call_is_an_error_and_never_a_crash(x, w, y, why):
 PROGRAM = """
 import hashlib, logging, jax, numpy as np
 logging.basicConfig(level=logging.INFO)
-from scarlet_jax.models.native import build
+from scarlet_jax.models.conv.native import build
 from tests.models.conv.test_conv import bound, draw, value_and_gradients
-from tests.models.test_native import SHAPES
+from tests.models.conv.test_native import SHAPES
 assert build.problem() is None
 for shape in SHAPES:
     out = jax.device_get(value_and_gradients(bound(shape, "native"), *draw(shape, "float32")))

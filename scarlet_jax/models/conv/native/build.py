@@ -120,7 +120,7 @@ def _reason(error: OSError) -> str:
 
 
 def _processor_flags() -> tuple[str, ...]:
-    """Use all of this processor; the key below keeps its code from being loaded on another."""
+    """Compile for this processor; `_key` prevents the library from being loaded on another kind of processor."""
     if platform.machine() in ("arm64", "aarch64"):
         return ("-mcpu=native",)
     return ("-march=native",)
@@ -134,7 +134,7 @@ def _key(command: list[str]) -> str:
 
 
 def _processor() -> str:
-    """What tells this kind of processor from others."""
+    """A text that differs between kinds of processors."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         lines = info.read_text(errors="replace").splitlines()

@@ -1,5 +1,5 @@
-// Compares the kernels with plain loops over random shapes; meant to be run under the address and undefined-behaviour
-// sanitizers. Prints one line, and exits with 1 at the first difference.
+// Compares the kernels with plain loops over random shapes. Run it with the address and undefined-behaviour sanitizers.
+// It prints one line, and exits with 1 at the first difference.
 
 #include <cmath>
 #include <cstdio>
@@ -13,7 +13,7 @@ using scarlet::Shape;
 
 namespace {
 
-// Visits every product of the convolution: offsets into x, w and y.
+// Calls `visit` for every product of the convolution, with offsets into x, w and y.
 template <class F>
 void ForEach(const Shape& s, F&& visit) {
   const Index ho = s.out_height(), wo = s.out_width();
@@ -73,7 +73,7 @@ int main(int argc, char** argv) {
       plain_dw[b] += double(x[a]) * dy[c];
       plain_dx[a] += double(w[b]) * dy[c];
     });
-    // The two parts of a batch as two threads would take them.
+    // The batch is computed in two parts, as two threads would do.
     auto forward_is = [&](const char* what, const auto& kernel) {
       std::vector<float> y(dy.size(), NAN);
       for (Index half : {0, 1}) kernel.Run(x.data(), y.data(), half * s.batch / 2, (half + 1) * s.batch / 2);

@@ -1,5 +1,5 @@
-// The convolution as its definition says, for every kernel, stride and padding. Images are copied into a border of
-// zeros, the weights are packed once per call, 16 output channels side by side.
+// The convolution by its definition, for every kernel, stride and padding. Images are copied into a border of zeros.
+// The weights are packed once per call, 16 output channels side by side.
 
 #pragma once
 
@@ -7,10 +7,11 @@
 
 namespace scarlet::direct {
 
-// y = conv(x, w). The outputs divide by 16.
+// y = conv(x, w). The number of outputs is a multiple of 16.
 class Forward {
  public:
-  Forward(const Shape& s, const float* w) : s_(s), row_(RowOf(s.stride * s.inputs)), packed_(Room(s.weights())) {
+  Forward(const Shape& s, const float* w)
+      : s_(s), row_(RowOf(s.stride * s.inputs)), packed_(Uninitialized(s.weights())) {
     const Index rows = s.kernel_height * s.kernel_width * s.inputs, run = s.kernel_width * s.inputs;
     for (Index v = 0; v < s.outputs; v += kChannels) {
       for (Index k = 0; k < rows; k++) {
@@ -20,7 +21,7 @@ class Forward {
     for (Index i = 0; i < s.kernel_height; i++) runs_.push_back({i * (s.width + 2 * s.padding) * s.inputs, run});
   }
 
-  // Images first to last of the batch. Safe to call from several threads for different images.
+  // Computes images first to last - 1 of the batch. Several threads may call it for different images.
   void Run(const float* x, float* y, Index first, Index last) const {
     const Index p = s_.padding, rows = s_.kernel_height * s_.kernel_width * s_.inputs;
     const Index height = s_.out_height(), width = s_.out_width();
@@ -44,10 +45,11 @@ class Forward {
   std::vector<scarlet::Run> runs_;
 };
 
-// dx of y = conv(x, w), from w and dy. The inputs divide by 16.
+// dx of y = conv(x, w), from w and dy. The number of inputs is a multiple of 16.
 //
-// A pixel of dx meets only those weights whose distance to it is a multiple of the stride: the pixels fall into
-// stride x stride classes, each a convolution of dy with its own part of the turned weights.
+// Only those weights contribute to a pixel of dx whose distance from it is a multiple of the stride. The pixels
+// therefore form stride x stride classes, and each class is a convolution of dy with its own part of the rotated
+// weights.
 class InputGradient {
  public:
   InputGradient(const Shape& s, const float* w) : s_(s), row_(RowOf(s.outputs)) {
@@ -90,16 +92,16 @@ class InputGradient {
   Class MakeClass(const float* w, Index row, Index py, Index px) const {
     const Shape& s = s_;
     Class c{py, px, {}, {}};
-    std::vector<Index> taps;  // offsets of the weights [inputs, outputs] that this class meets
+    std::vector<Index> taps;  // offsets of the weights [inputs, outputs] that contribute to this class
     for (Index i = 0; i < s.kernel_height; i++) {
       for (Index j = 0; j < s.kernel_width; j++) {
-        const Index y = py + s.padding - i, x = px + s.padding - j;  // times stride: where dy lies
+        const Index y = py + s.padding - i, x = px + s.padding - j;  // the stride times the position in dy
         if (y % s.stride || x % s.stride) continue;
         c.runs.push_back({(y / s.stride + top_) * row + (x / s.stride + left_) * s.outputs, s.outputs});
         taps.push_back((i * s.kernel_width + j) * s.inputs * s.outputs);
       }
     }
-    c.packed = Room(static_cast<Index>(taps.size()) * s.inputs * s.outputs);
+    c.packed = Uninitialized(static_cast<Index>(taps.size()) * s.inputs * s.outputs);
     float* packed = c.packed.get();
     for (Index v = 0; v < s.inputs; v += kChannels) {
       for (Index tap : taps) {
@@ -117,17 +119,17 @@ class InputGradient {
   std::vector<Class> classes_;
 };
 
-// dw of y = conv(x, w), from x and dy. The outputs divide by 16.
+// dw of y = conv(x, w), from x and dy. The number of outputs is a multiple of 16.
 class WeightGradient {
  public:
   explicit WeightGradient(const Shape& s) : s_(s) {
-    // Rows of an image whose pixels of x and dy stay in the caches together; but 64 pixels at least, for the sake of
-    // which sums are read and written.
+    // As many rows of an image as fit into the CPU's caches with x and dy. At least 64 pixels, to amortise loading and
+    // storing the sums.
     const Index fitting = 12288 / (s.width * s.inputs + s.out_width() * s.outputs);
     rows_at_once_ = std::max((64 + s.out_width() - 1) / s.out_width(), fitting);
   }
 
-  // dw += the part of images first to last.
+  // Adds to dw the part of images first to last - 1.
   void Run(const float* x, const float* dy, float* dw, Index first, Index last) const {
     const Shape& s = s_;
     const Index p = s.padding, height = s.out_height(), width = s.out_width(), run = s.kernel_width * s.inputs;
@@ -136,11 +138,11 @@ class WeightGradient {
       const float* image = border.Copy(x + n * s.image());
       for (Index y = 0; y < height; y += rows_at_once_) {
         const Index rows = std::min(rows_at_once_, height - y);
-        const Meeting meeting{rows, width, s.stride * s.inputs, s.stride * border.row(), s.outputs};
+        const PixelPairs pairs{rows, width, s.stride * s.inputs, s.stride * border.row(), s.outputs};
         const float* gradient = dy + n * s.out_image() + y * width * s.outputs;
         for (Index i = 0; i < s.kernel_height; i++) {
           for (Index v = 0; v < s.outputs; v += kChannels) {
-            Outers(image + (y * s.stride + i) * border.row(), run, gradient + v, meeting, dw + i * run * s.outputs + v,
+            Outers(image + (y * s.stride + i) * border.row(), run, gradient + v, pairs, dw + i * run * s.outputs + v,
                    s.outputs);
           }
         }

@@ -1,7 +1,7 @@
-// Binds the kernels to XLA: one call convolves all stacked clients, split over XLA's own pool of threads.
+// Binds the kernels to XLA. One call convolves all stacked clients; the work is divided over XLA's own thread pool.
 //
-// Buffers: x [K, B, H, W, in], w [K, kh, kw, in, out], y and dy [K, B, ho, wo, out]; float32, row-major. Every shape is
-// checked against the others before anything is read, so that a wrong call is an error and never a write out of bounds.
+// Buffers: x [K, B, H, W, in], w [K, kh, kw, in, out], y and dy [K, B, ho, wo, out]; float32, row-major. All shapes are
+// compared before anything is read, so that a wrong call is an error and never a write out of bounds.
 
 #include "xla/ffi/api/ffi.h"
 
@@ -23,15 +23,15 @@ using Input = ffi::Buffer<ffi::F32>;
 using Output = ffi::ResultBuffer<ffi::F32>;
 using Dimensions = ffi::Span<const std::int64_t>;
 
-// Images are cut into parts of this many at least: a part packs no weights, but each makes its own padded image.
+// The least number of images of a part. Parts share the packed weights, but each allocates a padded image of its own.
 constexpr Index kImagesPerPart = 2;
-// The weight gradient is summed over this many parts of a batch in a fixed order, however many threads there are, so
-// that neither cores nor clients change a bit.
+// The weight gradient is summed over this many parts of a batch in a fixed order. The number does not depend on the
+// threads, so that neither the number of cores nor that of clients changes the bits.
 constexpr Index kGradientParts = 4;
 
-// Calls work(0) ... work(count - 1), each once, on the pool and on this thread; returns when all are done.
+// Calls work(0) ... work(count - 1), each once, on the pool's threads and on this one. Returns when all are done.
 //
-// This thread takes part, so that a pool whose threads are all busy (or all waiting here) cannot block it.
+// This thread works, too, so that the call ends even if all threads of the pool are busy or wait in such a call.
 template <class Work>
 void InParallel(ffi::ThreadPool& pool, Index count, Work&& work) {
   const Index helpers = std::min<Index>(count, pool.num_threads()) - 1;
@@ -43,7 +43,7 @@ void InParallel(ffi::ThreadPool& pool, Index count, Work&& work) {
     std::atomic<Index> next{0}, done{0};
     std::atomic<bool> failed{false};
   };
-  auto state = std::make_shared<State>();  // a helper that comes late outlives this call; it then touches nothing else
+  auto state = std::make_shared<State>();  // a helper that starts after this call has ended uses nothing else
   auto* task = &work;
   auto take = [state, task, count] {
     for (Index i; (i = state->next.fetch_add(1)) < count;) {
@@ -63,7 +63,7 @@ void InParallel(ffi::ThreadPool& pool, Index count, Work&& work) {
 
 ffi::Error Invalid(const std::string& why) { return ffi::Error::InvalidArgument("native convolution: " + why); }
 
-// What x, w and y say of a convolution, or why they do not belong together.
+// Reads the sizes of a convolution from the shapes of x, w and y. Returns null, or why the shapes do not fit together.
 const char* Read(Dimensions x, Dimensions w, Dimensions y, Index stride, Index padding, Index& clients, Shape& shape) {
   if (x.size() != 5 || w.size() != 5 || y.size() != 5) return "x, w and y have 5 dimensions";
   clients = x[0];

@@ -1,7 +1,7 @@
-// Convolution on the CPU for float32 images in NHWC and weights in HWIO: forward and both gradients, each in the form
-// that is faster for its shape.
+// Convolution on the CPU for float32 images in NHWC and weights in HWIO: the forward pass and both gradients, each by
+// the method that is faster for its shape.
 //
-// Nothing here depends on XLA: `ffi.cc` binds it, `check.cc` compares it with plain loops.
+// This code does not depend on XLA. `ffi.cc` binds it to XLA, and `check.cc` compares it with plain loops.
 
 #pragma once
 
@@ -16,13 +16,13 @@ namespace scarlet {
 class Forward {
  public:
   static const char* Refusal(const Shape& s) {
-    return s.outputs % kChannels ? "output channels do not divide by 16" : scarlet::Refusal(s);
+    return s.outputs % kChannels ? "the number of output channels is not a multiple of 16" : scarlet::Refusal(s);
   }
 
   Forward(const Shape& s, const float* w)
       : kernel_(winograd::Pays(s) ? Kernel(winograd::Convolution(s, w, false)) : Kernel(direct::Forward(s, w))) {}
 
-  // Images first to last of the batch. Safe to call from several threads for different images.
+  // Computes images first to last - 1 of the batch. Several threads may call it for different images.
   void Run(const float* x, float* y, Index first, Index last) const {
     std::visit([&](const auto& kernel) { kernel.Run(x, y, first, last); }, kernel_);
   }
@@ -36,7 +36,7 @@ class Forward {
 class InputGradient {
  public:
   static const char* Refusal(const Shape& s) {
-    return s.inputs % kChannels ? "input channels do not divide by 16" : scarlet::Refusal(s);
+    return s.inputs % kChannels ? "the number of input channels is not a multiple of 16" : scarlet::Refusal(s);
   }
 
   InputGradient(const Shape& s, const float* w)
@@ -59,7 +59,7 @@ class WeightGradient {
   explicit WeightGradient(const Shape& s)
       : kernel_(winograd::Pays(s) ? Kernel(winograd::WeightGradient(s)) : Kernel(direct::WeightGradient(s))) {}
 
-  // dw += the part of images first to last.
+  // Adds to dw the part of images first to last - 1.
   void Run(const float* x, const float* dy, float* dw, Index first, Index last) const {
     std::visit([&](const auto& kernel) { kernel.Run(x, dy, dw, first, last); }, kernel_);
   }

@@ -1,6 +1,7 @@
-"""The native kernels as a differentiable function; all stacked clients in one call.
+"""The native kernels as a differentiable function, which computes all stacked clients in one call.
 
-Shapes: x [B, H, W, in], w [kh, kw, in, out], y and dy [B, ho, wo, out], float32; the kernels take them stacked.
+Shapes: x [B, H, W, in], w [kh, kw, in, out], y and dy [B, ho, wo, out], float32. The kernels take these arrays with a
+leading axis of clients.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from jax.custom_batching import custom_vmap
 from scarlet_jax.models.conv import forms
 from scarlet_jax.models.conv.forms import Geometry, Shape
 
-CHANNELS = 16  # what output channels (for the input gradient: input channels) must divide by
+CHANNELS = 16  # output channels (for the input gradient: input channels) must be a multiple of this
 
 
 def covers(w_shape: Shape, dtype: Any) -> bool:
-    """Whether forward pass and weight gradient are native for these weights; other shapes are left to pure JAX."""
+    """Whether the forward pass and the weight gradient are native for these weights; otherwise pure JAX is used."""
     return dtype == jnp.float32 and w_shape[3] % CHANNELS == 0
 
 
@@ -33,7 +34,7 @@ def conv(geometry: Geometry) -> Callable[[jax.Array, jax.Array], jax.Array]:
     def backward(saved, dy):
         x, w = saved
         into_weights = _stacked(lambda x, dy: _call("weight_gradient", (x.shape[0], *w.shape), (x, dy), geometry))
-        if x.shape[3] % CHANNELS:  # few channels: a first layer, whose gradient nobody uses and XLA removes
+        if x.shape[3] % CHANNELS:  # a first layer, whose gradient in x is not used and removed by XLA
             return forms.input_gradient(w, dy, x.shape, geometry), into_weights(x, dy)
         into_images = _stacked(lambda w, dy: _call("input_gradient", (w.shape[0], *x.shape), (w, dy), geometry))
         return into_images(w, dy), into_weights(x, dy)
@@ -44,7 +45,7 @@ def conv(geometry: Geometry) -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 
 def _output_shape(x_shape: Shape, w_shape: Shape, geometry: Geometry) -> Shape:
-    """Of stacked images and weights."""
+    """The shape of the result for stacked images and weights."""
     return (*x_shape[:2], *geometry.output_size(x_shape[1:], w_shape[1:]), w_shape[4])
 
 
@@ -55,14 +56,14 @@ def _call(name: str, shape: Shape, arrays: tuple[jax.Array, jax.Array], geometry
 
 
 def _stacked(kernel: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """`kernel` on arrays [K, ...] as a function of one client's arrays, for which `vmap` means a larger K."""
+    """Make a function of one client's arrays from `kernel`, which takes arrays [K, ...]; `vmap` increases K."""
     mapped = custom_vmap(kernel)
 
     @mapped.def_vmap
     def rule(size, batched, *arrays):  # type: ignore[no-untyped-def]
-        whole = [a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip(arrays, batched, strict=True)]
-        merged = [a.reshape(-1, *a.shape[2:]) for a in whole]
-        out = mapped(*merged)  # itself: another vmap around this one finds the rule again
+        stacked = [a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip(arrays, batched, strict=True)]
+        merged = [a.reshape(-1, *a.shape[2:]) for a in stacked]
+        out = mapped(*merged)  # `mapped`, not `kernel`, so that an outer vmap finds this rule again
         return out.reshape(size, -1, *out.shape[1:]), True
 
     return lambda *arrays: mapped(*(a[None] for a in arrays))[0]

@@ -1,7 +1,7 @@
-// The two register-blocked micro-kernels in which nearly all the time is spent: a few rows of one matrix times 16
-// columns of another, and the product of two tall matrices that is summed over their rows.
+// The two register-blocked micro-kernels, which take nearly all of the time: `Pixels` multiplies a few rows of one
+// matrix by 16 columns of another, and `Outer` multiplies two tall matrices and sums over their rows.
 //
-// They are not inlined: on their own they keep sums and pointers in registers.
+// They are not inlined, because the compiler then keeps their sums and pointers in registers.
 
 #pragma once
 
@@ -9,22 +9,22 @@
 
 namespace scarlet {
 
-// A run of consecutive floats of the input that meets as many consecutive rows of packed weights.
+// Consecutive floats of the input, which are multiplied by as many consecutive rows of the packed weights.
 struct Run {
   Index offset, length;
 };
 
 // out[p * out_step + 0..15] = sum over runs and their floats of in[p * step + ...] * weights, for P pixels.
 //
-// kStep is `step` where it is known when this is compiled: all pixels then are one pointer with constant offsets, and
-// more of them fit into the registers.
+// kStep is `step` if that is known at compile time, otherwise 0. With it, the addresses of all pixels are one pointer
+// and constant offsets, so that more sums fit into the registers.
 template <int P, Index kStep>
 __attribute__((noinline)) void Pixels(const float* in, Index step, const std::vector<Run>& runs, const float* weights,
                                       float* out, Index out_step) {
   if (kStep) step = kStep;
   Vector sum[P][kVectors];
   for (int p = 0; p < P; p++) {
-    for (int v = 0; v < kVectors; v++) sum[p][v] = Vector{};  // one by one: `= {}` goes through memory
+    for (int v = 0; v < kVectors; v++) sum[p][v] = Vector{};  // one by one, because `= {}` would write to memory
   }
   for (const Run& run : runs) {
     const float* pixel = in + run.offset;
@@ -42,7 +42,7 @@ __attribute__((noinline)) void Pixels(const float* in, Index step, const std::ve
   }
 }
 
-// `Pixels` for any number of pixels that lie one step apart.
+// `Pixels` for any number of pixels at a distance of one step.
 template <Index kStep>
 void Row(const float* in, Index step, Index pixels, const std::vector<Run>& runs, const float* weights, float* out,
          Index out_step) {
@@ -52,13 +52,13 @@ void Row(const float* in, Index step, Index pixels, const std::vector<Run>& runs
     for (; i + kCount <= pixels; i += kCount)
       Pixels<kCount, kStep>(in + i * step, step, runs, weights, out + i * out_step, out_step);
   };
-  if constexpr (kVectors == 1 && kStep > 0) {  // 32 registers
+  if constexpr (kVectors == 1 && kStep > 0) {  // AVX-512 has 32 registers
     some(std::integral_constant<int, 16>());
     some(std::integral_constant<int, 8>());
   }
-  const Index last = pixels % 6 == 2 && pixels >= 8 ? 8 : 0;  // two times 4: 6 and 2 would take longer
+  const Index last = pixels % 6 == 2 && pixels >= 8 ? 8 : 0;  // as 4 and 4, which is faster than 6 and 2
   pixels -= last;
-  some(std::integral_constant<int, 6>());  // 12 sums in 16 registers
+  some(std::integral_constant<int, 6>());  // 12 sums, of two vectors each pixel, in 16 registers
   pixels += last;
   some(std::integral_constant<int, 4>());
   some(std::integral_constant<int, 2>());
@@ -67,7 +67,7 @@ void Row(const float* in, Index step, Index pixels, const std::vector<Run>& runs
 
 using RowFunction = decltype(&Row<0>);
 
-// The one for pixels `step` floats apart: those of our models are compiled.
+// The `Row` for pixels at a distance of `step` floats. Those of the models in this package have a kStep.
 inline RowFunction RowOf(Index step) {
   switch (step) {
     case 3:
@@ -85,14 +85,16 @@ inline RowFunction RowOf(Index step) {
   }
 }
 
-// Pixels of two images that meet each other: `rows` rows of `width` of them, and the floats from one to the next.
-struct Meeting {
-  Index rows, width, x_step, x_row, y_step;  // those of y lie in one row
+// The pixels of x and y that are multiplied with each other: `rows` rows of `width` pixels.
+struct PixelPairs {
+  Index rows, width;
+  Index x_step, x_row;  // floats from one pixel of x to the next, and from one row to the next
+  Index y_step;         // floats from one pixel of y to the next, also across rows
 };
 
 // sums[k * step + 0..15] += sum over the pixels of x[k] * y[0..15], for K consecutive floats k of a pixel of x.
 template <int K>
-__attribute__((noinline)) void Outer(const float* x, const float* y, const Meeting& m, float* sums, Index step) {
+__attribute__((noinline)) void Outer(const float* x, const float* y, const PixelPairs& m, float* sums, Index step) {
   Vector sum[K][kVectors];
   for (int k = 0; k < K; k++) {
     for (int v = 0; v < kVectors; v++) sum[k][v] = Load(sums + k * step + v * kLanes);
@@ -114,7 +116,7 @@ __attribute__((noinline)) void Outer(const float* x, const float* y, const Meeti
 }
 
 // `Outer` for any number of floats of a pixel.
-inline void Outers(const float* x, Index floats, const float* y, const Meeting& m, float* sums, Index step) {
+inline void Outers(const float* x, Index floats, const float* y, const PixelPairs& m, float* sums, Index step) {
   Index k = 0;
   auto some = [&](auto count) {
     constexpr int kCount = decltype(count)::value;
@@ -122,7 +124,7 @@ inline void Outers(const float* x, Index floats, const float* y, const Meeting& 
   };
   if constexpr (kVectors == 1) {
     some(std::integral_constant<int, 16>());
-    some(std::integral_constant<int, 9>());  // three pixels in colour
+    some(std::integral_constant<int, 9>());  // three pixels of three channels
   }
   some(std::integral_constant<int, 6>());
   some(std::integral_constant<int, 3>());

@@ -1,4 +1,4 @@
-// What all kernels share: vectors of floats, and the sizes of a convolution.
+// Used by all kernels: vectors of floats, the sizes of a convolution, aligned memory, and images with a border.
 
 #pragma once
 
@@ -14,22 +14,22 @@ namespace scarlet {
 
 using Index = std::int64_t;
 
-// One vector register of floats where there is AVX-512 or AVX, two of NEON; the compiler maps it to whatever there is.
+// A vector is one register with AVX-512 or AVX, and two registers with NEON; the compiler chooses the instructions.
 #if defined(__AVX512F__)
 constexpr Index kLanes = 16;
 #else
 constexpr Index kLanes = 8;
 #endif
 typedef float Vector __attribute__((vector_size(4 * kLanes)));
-typedef float VectorAnywhere __attribute__((vector_size(4 * kLanes), aligned(4)));  // only to read and write through
+typedef float VectorAnywhere __attribute__((vector_size(4 * kLanes), aligned(4)));  // for unaligned loads and stores
 
-// Channels that are computed side by side: sizes that are blocked divide by it, whatever the registers.
+// Channels that are computed side by side. It does not depend on the registers, and blocked sizes are multiples of it.
 constexpr Index kChannels = 16;
 constexpr int kVectors = kChannels / kLanes;
 
 inline Vector Load(const float* p) { return *reinterpret_cast<const VectorAnywhere*>(p); }
 inline void Store(float* p, Vector v) { *reinterpret_cast<VectorAnywhere*>(p) = v; }
-inline Vector Broadcast(float s) { return s - Vector{}; }  // less zero, as plus zero would change -0
+inline Vector Broadcast(float s) { return s - Vector{}; }  // minus zero, because plus zero would change -0
 
 // One convolution of stacked clients. Output sizes follow from the others.
 struct Shape {
@@ -42,7 +42,7 @@ struct Shape {
   Index weights() const { return kernel_height * kernel_width * inputs * outputs; }
 };
 
-// Why a shape is not covered, or null. The caller must have asked before it calls anything below.
+// Why a shape is not supported, or null. Callers must check this before they use a kernel.
 inline const char* Refusal(const Shape& s) {
   if (s.batch < 0 || s.height < 1 || s.width < 1 || s.inputs < 1 || s.outputs < 1) return "a size is below 1";
   if (s.kernel_height < 1 || s.kernel_width < 1 || s.stride < 1) return "kernel or stride is below 1";
@@ -52,25 +52,25 @@ inline const char* Refusal(const Shape& s) {
   return nullptr;
 }
 
-// Floats that begin where a line of the cache does, so that no vector lies in two.
+// Floats that begin at a line of the CPU's cache, so that no vector crosses from one line into the next.
 struct Release {
   void operator()(float* floats) const { ::operator delete[](floats, std::align_val_t(64)); }
 };
 using Floats = std::unique_ptr<float[], Release>;
 
-// Room that is written before it is read.
-inline Floats Room(Index floats) {
+// Memory that must be written before it is read.
+inline Floats Uninitialized(Index floats) {
   return Floats(static_cast<float*>(::operator new[](sizeof(float) * floats, std::align_val_t(64))));
 }
 
 inline Floats Zeros(Index floats) {
-  Floats zeros = Room(floats);
+  Floats zeros = Uninitialized(floats);
   std::fill_n(zeros.get(), floats, 0.0f);
   return zeros;
 }
 
-// An image inside a border of zeros, so that no tap ever needs a test. Reused for image after image: the border is
-// written once.
+// An image inside a border of zeros, so that kernels need no bounds checks. It is reused for one image after another;
+// the border is written once.
 class Bordered {
  public:
   Bordered(Index height, Index width, Index channels, Index top, Index left, Index bottom, Index right)

@@ -1,9 +1,10 @@
-// 3x3 convolution by Winograd's F(2x2, 3x3): with the image in overlapping 4x4 tiles d (step 2) and each kernel g,
+// 3x3 convolution by Winograd's F(2x2, 3x3). For each of the image's 4x4 tiles d, which overlap because their step is
+// 2, and each kernel g:
 //
 //     y = A' [ (G g G') * (B' d B) ] A        (* elementwise over the 16 positions, a matrix product over the channels)
 //
-// 16 products for 4 pixels, where the definition takes 36. Lavin and Gray, arXiv:1509.09308; `winograd.py` is the same
-// in JAX.
+// These are 16 products for 4 pixels; the definition needs 36. Lavin and Gray, arXiv:1509.09308. `winograd.py` is the
+// same in JAX.
 
 #pragma once
 
@@ -12,18 +13,18 @@
 namespace scarlet::winograd {
 
 constexpr int kPositions = 16;
-constexpr Index kPad = 16;  // floats between positions, or they would all lie in the same set of the cache
+constexpr Index kPad = 16;  // floats between positions, which would otherwise all be in the same set of the CPU's cache
 
-// 3x3, stride 1, padding 1; channels divide by 16.
+// Whether this is a 3x3 convolution with stride 1 and padding 1, and numbers of channels that are multiples of 16.
 inline bool Applies(const Shape& s) {
   const bool kernel = s.kernel_height == 3 && s.kernel_width == 3 && s.stride == 1 && s.padding == 1;
   return kernel && s.inputs % kChannels == 0 && s.outputs % kChannels == 0;
 }
 
-// Whether it is faster, too: with fewer channels the transforms take what the products save.
+// Whether it is also faster. With fewer channels the transforms take as long as the saved products.
 inline bool Pays(const Shape& s) { return Applies(s) && std::min(s.inputs, s.outputs) >= 32; }
 
-// B' d B of the 4x4 pixels at d, all channels; position p goes to v + p * apart.
+// B' d B of the 4x4 pixels at d, for all channels. Position p is written to v + p * apart.
 inline void TransformImage(const float* d, Index row, Index channels, float* v, Index apart) {
   auto one = [](const Vector(&d)[4], Vector(&t)[4]) {
     t[0] = d[0] - d[2], t[1] = d[1] + d[2], t[2] = d[2] - d[1], t[3] = d[1] - d[3];
@@ -42,7 +43,7 @@ inline void TransformImage(const float* d, Index row, Index channels, float* v, 
   }
 }
 
-// A' m A: the 2x2 pixels at y from the 16 positions; those beyond an odd edge are left out.
+// A' m A: the 2x2 pixels at y from the 16 positions. Pixels beyond an odd edge are not written.
 inline void TransformOutput(const float* m, Index apart, Index channels, float* y, Index row, Index rows,
                             Index columns) {
   for (Index c = 0; c < channels; c += kLanes) {
@@ -80,12 +81,12 @@ inline void TransformGradient(const float* dy, Index row, Index channels, Index 
   }
 }
 
-// A 2x2 block of an image: its first pixel, and how much of it there is at an odd edge.
+// A 2x2 block of an image: its first pixel, and its size, which is less than 2x2 at an odd edge.
 struct Tile {
   Index row, column, rows, columns;
 };
 
-// All of an image, row after row.
+// All tiles of an image, row by row.
 inline std::vector<Tile> Tiles(Index height, Index width) {
   std::vector<Tile> tiles;
   for (Index row = 0; row < height; row += 2) {
@@ -96,12 +97,12 @@ inline std::vector<Tile> Tiles(Index height, Index width) {
   return tiles;
 }
 
-// The border that 4x4 tiles need around it.
+// An image with the border that its 4x4 tiles need.
 inline Bordered Border(Index height, Index width, Index channels) {
   return Bordered(height, width, channels, 1, 1, 1 + height % 2, 1 + width % 2);
 }
 
-// y = conv(x, w); or, turned, dx from dy, which is a convolution with the weights turned by half a turn.
+// y = conv(x, w); or, if `turned`, dx from dy, which is a convolution with the weights rotated by 180 degrees.
 class Convolution {
  public:
   Convolution(const Shape& s, const float* w, bool turned)
@@ -111,7 +112,7 @@ class Convolution {
         inputs_(turned ? s.outputs : s.inputs),
         outputs_(turned ? s.inputs : s.outputs),
         row_(RowOf(inputs_)),
-        packed_(Room(kPositions * inputs_ * outputs_)) {
+        packed_(Uninitialized(kPositions * inputs_ * outputs_)) {
     for (Index v = 0; v < outputs_; v += kLanes) {
       for (Index in = 0; in < inputs_; in++) {
         Vector g[3][3];
@@ -130,12 +131,12 @@ class Convolution {
     }
   }
 
-  // Images first to last of the batch. Safe to call from several threads for different images.
+  // Computes images first to last - 1 of the batch. Several threads may call it for different images.
   void Run(const float* x, float* y, Index first, Index last) const {
-    // A multiple of the pixels of the micro-kernel; for these few the caches hold everything.
+    // Tiles at once: a multiple of the pixels of the micro-kernel, and few enough for everything to stay in the caches.
     constexpr Index kAtOnce = kVectors == 1 ? 32 : 24;
     const Index in_apart = kAtOnce * inputs_ + kPad, out_apart = kAtOnce * outputs_ + kPad;
-    const auto v = Room(kPositions * in_apart), m = Room(kPositions * out_apart);
+    const auto v = Uninitialized(kPositions * in_apart), m = Uninitialized(kPositions * out_apart);
     const std::vector<scarlet::Run> all{{0, inputs_}};
     Bordered border = Border(height_, width_, inputs_);
     const Index pixels = height_ * width_, out_row = width_ * outputs_, tiles = static_cast<Index>(tiles_.size());
@@ -165,7 +166,7 @@ class Convolution {
   }
 
  private:
-  // G g G'; packed weights are [position, 16 outputs, input].
+  // G g G'. Packed weights are [position, block of 16 outputs, input, output in the block].
   void Pack(const Vector (&g)[3][3], float* out) const {
     auto one = [](Vector a, Vector b, Vector c, Vector(&t)[4]) {
       t[0] = a, t[1] = 0.5f * (a + b + c), t[2] = 0.5f * (a - b + c), t[3] = c;
@@ -185,23 +186,23 @@ class Convolution {
   Floats packed_;
 };
 
-// dw of y = conv(x, w): the products of transformed x and dy, summed over all tiles, then transformed back once.
+// dw of y = conv(x, w): the products of transformed x and dy are summed over all tiles, and transformed back once.
 class WeightGradient {
  public:
   explicit WeightGradient(const Shape& s) : s_(s), tiles_(Tiles(s.height, s.width)) {}
 
-  // dw += the part of images first to last.
+  // Adds to dw the part of images first to last - 1.
   void Run(const float* x, const float* dy, float* dw, Index first, Index last) const {
-    constexpr Index kAtOnce = 64;  // of any images: the sums are read and written once for so many
+    constexpr Index kAtOnce = 64;  // tiles, of any images, for which the sums are loaded and stored once
     const Index in_apart = kAtOnce * s_.inputs + kPad, out_apart = kAtOnce * s_.outputs + kPad;
-    const auto v = Room(kPositions * in_apart), m = Room(kPositions * out_apart);
+    const auto v = Uninitialized(kPositions * in_apart), m = Uninitialized(kPositions * out_apart);
     const Floats sums = Zeros(kPositions * s_.inputs * s_.outputs);
     Index gathered = 0;
     auto add = [&] {
-      const Meeting meeting{1, gathered, s_.inputs, 0, s_.outputs};
+      const PixelPairs pairs{1, gathered, s_.inputs, 0, s_.outputs};
       for (int p = 0; p < kPositions; p++) {
         for (Index c = 0; c < s_.outputs; c += kChannels) {
-          Outers(&v[p * in_apart], s_.inputs, &m[p * out_apart + c], meeting, &sums[p * s_.inputs * s_.outputs + c],
+          Outers(&v[p * in_apart], s_.inputs, &m[p * out_apart + c], pairs, &sums[p * s_.inputs * s_.outputs + c],
                  s_.outputs);
         }
       }
@@ -224,7 +225,7 @@ class WeightGradient {
   }
 
  private:
-  // dw += G' sums G
+  // Adds G' sums G to dw.
   void TransformBack(const float* sums, float* dw) const {
     auto one = [](Vector a, Vector b, Vector c, Vector d, Vector(&t)[3]) {
       t[0] = a + 0.5f * (b + c), t[1] = 0.5f * (b - c), t[2] = 0.5f * (b + c) + d;
