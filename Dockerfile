@@ -15,13 +15,14 @@ RUN if [ -n "$PACKAGES" ]; then \
       apt-get clean && rm -rf /var/lib/apt/lists/*; \
     fi
 
-# Dependencies before the source, so that an edit does not install them again: until the source comes, an empty package
-# stands in for it, to which the environment gets a link.
+# Dependencies before the source, so that an edit does not install them again: the environment gets a link to the package,
+# of which only the file with its version is here so far.
 WORKDIR /app
 COPY pyproject.toml constraints.txt ./
+COPY scarlet_jax/__init__.py scarlet_jax/
 ARG EXTRAS=
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca \
-    mkdir scarlet_jax && touch scarlet_jax/__init__.py README.md LICENSE && \
+    touch README.md LICENSE && \
     python3 -m venv /opt/venv && \
     PIP_CONFIG_FILE=/run/secrets/pip /opt/venv/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check \
       -c constraints.txt -e ".${EXTRAS:+[$EXTRAS]}"

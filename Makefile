@@ -15,13 +15,14 @@ comma := ,
 STAMP := $(VENV)/.installed-$(EXTRAS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-gpu-aot check bench
+.PHONY: help setup run test test-gpu-aot check wheel bench
 
 help:  ## list the targets
 	@echo "make run    train the embedded experiment (scikit-learn's digits, no download); again: resume or print the summary"
 	@echo "make test   run the tests (TFDS_DATA_DIR=DIR lets those that need CIFAR run)"
 	@echo "make test-gpu-aot  compile the program for GPUs, without one, and look at the result (downloads 150 MB)"
-	@echo "make check  lint, formatting and types"
+	@echo "make check  lint, formatting, types, and which way imports go"
+	@echo "make wheel  build the package into dist/"
 	@echo "make bench  measure speed as ratios, half an hour (ARGS='round start' for some; TFDS_DATA_DIR=DIR for those with CIFAR)"
 	@echo "make setup  only build $(VENV); EXTRAS=cuda12 for NVIDIA GPUs, EXTRAS=cuda12,wandb for several"
 	@echo
@@ -57,6 +58,11 @@ $(GPU_AOT)/.installed: constraints.txt
 	  jax-cuda12-pjrt jax-cuda12-plugin
 	@touch "$@"
 
+# build/ is setuptools' own, and what it holds from before would get into the wheel.
+wheel: $(STAMP)  ## build the package
+	rm -rf build
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
 bench: $(STAMP) $(TORCH)/.installed  ## measure speed
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -65,10 +71,11 @@ $(TORCH)/.installed: benchmarks/requirements-torch.txt
 	$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch "$@"
 
-check: $(STAMP)  ## lint, formatting, types
+check: $(STAMP)  ## lint, formatting, types, direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/clang-format --dry-run --Werror $(NATIVE)/*.h $(NATIVE)/*.cc
 	@# The kernels against plain loops over random shapes, watched by the address and undefined-behaviour sanitizers.
 	@if command -v $(CXX) >/dev/null; then d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && \

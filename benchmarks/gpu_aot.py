@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from benchmarks.hlo_bytes import accessed
-from configs import cifar10
+from scarlet_jax.configs import cifar10
 from scarlet_jax.engine import fleet, phases
 from scarlet_jax.engine.layout import CLIENTS, REPLICATED, make_layout
 from scarlet_jax.engine.learner import Augmentation, Learner, Training, sgd

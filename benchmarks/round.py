@@ -17,8 +17,8 @@ from jax.sharding import NamedSharding
 
 from benchmarks import sides
 from benchmarks.common import alternate, seconds, write
-from configs import cifar10_small
 from scarlet_jax import build
+from scarlet_jax.configs import cifar10_small
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.engine import phases
 from scarlet_jax.engine.layout import REPLICATED

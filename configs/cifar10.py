@@ -10,7 +10,7 @@ Result:  not run to its end.
 
 from ml_collections import config_dict
 
-from configs import base
+from scarlet_jax.configs import base
 
 
 def get_config(method: str = "scarlet") -> config_dict.ConfigDict:

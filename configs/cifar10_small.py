@@ -11,7 +11,7 @@ Result:  server top-1 0.263 (best 0.337, round 18), mean client top-1 0.498 on t
 
 from ml_collections import config_dict
 
-from configs import base
+from scarlet_jax.configs import base
 
 
 def get_config(method: str = "scarlet") -> config_dict.ConfigDict:

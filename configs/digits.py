@@ -9,7 +9,7 @@ Result:  server top-1 0.928, mean client top-1 0.951; 1.69 MB (reference ledger)
 
 from ml_collections import config_dict
 
-from configs import base
+from scarlet_jax.configs import base
 
 
 def get_config(method: str = "scarlet") -> config_dict.ConfigDict:

@@ -1,23 +1,33 @@
 """SCARLET in JAX: federated distillation with a synchronized soft-label cache.
 
-`run(config, workdir)` trains or resumes a federation; `load_server(workdir)` gives its server model as a predictor.
+The names below are the public API (docs/api.md): `get_config` and `run` start an experiment, `load_server` and
+`load_run` read its results.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False  # as in `typing`, which takes long to import before a signal handler is there
+
 if TYPE_CHECKING:
+    from scarlet_jax.commands.command_line import get_config as get_config
     from scarlet_jax.errors import UserError as UserError
+    from scarlet_jax.methods.base import Method as Method
+    from scarlet_jax.report import load as load_run
     from scarlet_jax.runtime.predictor import load_server as load_server
     from scarlet_jax.runtime.run import run as run
 
-_EXPORTS = {
-    "run": "scarlet_jax.runtime.run",
-    "load_server": "scarlet_jax.runtime.predictor",
-    "UserError": "scarlet_jax.errors",
+__version__ = "0.1.0"
+
+_EXPORTS = {  # name -> module, name there
+    "run": ("scarlet_jax.runtime.run", "run"),
+    "load_server": ("scarlet_jax.runtime.predictor", "load_server"),
+    "load_run": ("scarlet_jax.report", "load"),
+    "get_config": ("scarlet_jax.commands.command_line", "get_config"),
+    "Method": ("scarlet_jax.methods.base", "Method"),
+    "UserError": ("scarlet_jax.errors", "UserError"),
 }
 
-__all__ = list(_EXPORTS)
+__all__ = ["Method", "UserError", "__version__", "get_config", "load_run", "load_server", "run"]
 
 
 def __getattr__(name: str):  # untyped: importing `typing` takes longer than all else here
@@ -26,9 +36,10 @@ def __getattr__(name: str):  # untyped: importing `typing` takes longer than all
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
+    module, attribute = _EXPORTS[name]
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:
-    """What is exported, imported or not, beside what the module holds."""
+    """All public names, imported or not, beside what the module holds."""
     return sorted({*globals(), *__all__})

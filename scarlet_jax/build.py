@@ -97,22 +97,11 @@ def make_method(config: config_dict.ConfigDict) -> Method:
     return build()
 
 
-def cache_duration(config: config_dict.ConfigDict) -> int:
-    """D: the config's, or the method's own where the config leaves it open."""
-    return durations(config)["duration"]
-
-
-def durations(config: config_dict.ConfigDict) -> dict[str, int]:
-    """D as the run has it ("duration"), and the method's own, which an open `cache.duration` takes ("own")."""
-    own = METHODS[config.method.name].duration
-    return {"duration": own if config.cache.duration is None else config.cache.duration, "own": own}
-
-
 def settings(config: config_dict.ConfigDict, num_classes: int) -> Settings:
     """The protocol's numbers."""
     return Settings(
         num_classes=num_classes,
-        duration=cache_duration(config),
+        duration=fields.durations(config)["duration"],
         on_expiry=config.cache.on_expiry,
         cache_ratio=config.cache.ratio,
         label_bits=config.comm.label_bits,

@@ -1,6 +1,6 @@
 """`python -m scarlet_jax.plan`: see `scarlet_jax.commands.plan`."""
 
-from scarlet_jax.commands.plan import run
+from scarlet_jax.commands import entry
 
 if __name__ == "__main__":
-    run()
+    entry.start("plan", "python -m scarlet_jax.plan")

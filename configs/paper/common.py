@@ -2,7 +2,7 @@
 
 from ml_collections import config_dict
 
-from configs import base
+from scarlet_jax.configs import base
 
 
 def get_config(method: str = "scarlet") -> config_dict.ConfigDict:

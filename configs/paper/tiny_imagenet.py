@@ -31,7 +31,7 @@ Result:  not run.
 
 from ml_collections import config_dict
 
-from configs.paper import common
+from scarlet_jax.configs.paper import common
 
 
 def get_config(method: str = "scarlet") -> config_dict.ConfigDict:

@@ -10,7 +10,7 @@ Result:  not run to its end.
 
 from ml_collections import config_dict
 
-from configs.small import common
+from scarlet_jax.configs.small import common
 
 
 def get_config(method: str = "scarlet") -> config_dict.ConfigDict:

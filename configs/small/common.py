@@ -2,7 +2,7 @@
 
 from ml_collections import config_dict
 
-from configs import cifar10_small
+from scarlet_jax.configs import cifar10_small
 
 
 def get_config(method: str = "scarlet") -> config_dict.ConfigDict:

@@ -1,1 +1,1 @@
-"""The commands that users type: train, plan, sweep, report, data; and their flags and help."""
+"""The commands that users type: run, plan, sweep, report, data; and their flags and help."""

@@ -1,4 +1,4 @@
-"""The command line shared by `launch.py` and `python -m scarlet_jax.plan`: config, overrides, help and refusals.
+"""The command line that the commands with a --config share: config, overrides, help and refusals.
 
 ml_collections reports a misspelt field as an AttributeError deep inside and a missing file as an OSError at first use,
 and absl lists no field of a config. So everything is looked at here first, and whatever is wrong becomes one sentence.
@@ -24,8 +24,7 @@ from absl import app, flags, logging
 from absl.logging.converter import absl_to_standard
 from ml_collections import config_dict, config_flags
 
-from scarlet_jax.commands import boundary, experiments, help
-from scarlet_jax.commands.experiments import CONFIGS
+from scarlet_jax.commands import boundary, cards, help
 from scarlet_jax.errors import UserError, bad_field, shown
 from scarlet_jax.options import fields as config_fields
 from scarlet_jax.options.rules import RULES, may_be_open, validate_quickly
@@ -44,7 +43,7 @@ def run(
     main: Main,
     define_flags: DefineFlags | None = None,
     *,
-    command: str = "python launch.py",
+    command: str = "scarlet run",
     description: str = "",
     examples: Sequence[tuple[str, str]] = (),
     prints: bool = True,
@@ -57,7 +56,7 @@ def run(
       define_flags: defines the command's own flags on the flag values it is given.
       command: how the command is called; shown by --help.
       description: one sentence for --help.
-      examples: pairs of a command and what it does, for --help.
+      examples: pairs of the command's arguments and what it does with them, for --help.
       prints: whether the command's result is what it prints.
     """
 
@@ -65,8 +64,8 @@ def run(
         own_flags = _define(define_flags, flags.FLAGS)
         if wants_help(argv):
             path, _ = take_config(argv[1:])
-            config = load_config(path) if path else load_config(str(CONFIGS / "base.py"))
-            base = (CONFIGS / "base.py").read_text() if CONFIGS.is_dir() else ""
+            config = load_config(path or str(cards.FOLDER / "base.py"))
+            base = (cards.FOLDER / "base.py").read_text()
             print(help.render(config, base, path, own_flags, command, description, examples))
             sys.exit(0)
         parsed = parse(argv, flags.FLAGS)
@@ -97,7 +96,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
         raise UserError(_one_line(error).removeprefix("ERROR:: ") + ".") from None
     path, rest = take_config(argv[1:])
     if path is None:
-        raise UserError(f"No config: add --config=FILE; {experiments.offered()}.")
+        raise UserError(f"No config: add --config=FILE; {cards.offered()}.")
     methods = [value for field, value in overrides(rest) if field == "method.name"]
     config = load_config(path, methods[-1] if methods else None)
     known = config_fields.types(config)
@@ -134,7 +133,7 @@ def wants_help(argv: Sequence[str]) -> bool:
 
 
 def take_config(args: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The value of --config (None if absent) and the other arguments."""
+    """The value of --config, a card's name replaced by its file (None if absent), and the other arguments."""
     path, rest = None, list(args)
     considered = iter(list(_before_dashes(args)))
     for arg in considered:
@@ -149,9 +148,20 @@ def take_config(args: Sequence[str]) -> tuple[str | None, list[str]]:
             if value:
                 rest.remove(value)
         if not value:
-            raise UserError(f"--config needs a file; {experiments.offered()}.")
-        path = value
+            raise UserError(f"--config needs a file; {cards.offered()}.")
+        path = cards.find(value)
     return path, rest
+
+
+def get_config(name: str) -> config_dict.ConfigDict:
+    """The config that `--config=NAME` names: a file or a card, and the argument of its get_config after a colon.
+
+    `get_config("digits")`, `get_config("paper/cifar10:dsfl+cache")`, `get_config("my/experiment.py")`.
+
+    Raises:
+      UserError: there is no such file or card, or the file cannot be loaded.
+    """
+    return load_config(cards.find(name))
 
 
 def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
@@ -162,14 +172,15 @@ def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
     """
     file, *argument = path.split(":", 1)
     if not os.path.isfile(file):  # of a name that no file can have, too
-        meant = experiments.meant(file)
-        hint = f" (did you mean {meant}{path[len(file) :]}?)" if meant else f"; {experiments.offered()}"
+        meant = cards.meant(file)
+        hint = f" (did you mean {meant}{path[len(file) :]}?)" if meant else f"; {cards.offered()}"
         named = shown(file).strip("'")
         raise UserError(f"There is no config {named}{hint}.")
     folder = Path(file).resolve().parent
-    root = next(parent for parent in (folder, *folder.parents) if not (parent / "__init__.py").exists())
-    if root != folder and str(root) not in sys.path:
-        sys.path.append(str(root))  # a config imports its neighbours as `configs.<name>`, wherever it is run from
+    for start in (folder, cards.FOLDER):
+        root = next(parent for parent in (start, *start.parents) if not (parent / "__init__.py").exists())
+        if root != start and str(root) not in sys.path:
+            sys.path.append(str(root))  # a config imports its neighbours, and a checkout's `configs`, from anywhere
     spec = importlib.util.spec_from_file_location("scarlet_jax_config", file)
     if spec is None or spec.loader is None:
         raise UserError(f"The config {file} is not a Python file.")

@@ -1,4 +1,4 @@
-"""Look at the data of a config: `python -m scarlet_jax.data --config=configs/<name>.py [--config.FIELD=VALUE]`.
+"""Look at the data of a config: `scarlet data --config=NAME [--config.FIELD=VALUE]`.
 
 Prepares, checks and describes the data sets and their division among the clients, and trains nothing.
 """
@@ -17,8 +17,8 @@ from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import backend
 
 EXAMPLES = (
-    ("python -m scarlet_jax.data --config=configs/digits.py", "counts, classes and clients; no download"),
-    ("python -m scarlet_jax.data --config=configs/cifar10.py --out=partition", "also partition.npz, .csv and .png"),
+    ("--config=digits", "counts, classes and clients; no download"),
+    ("--config=cifar10 --out=partition", "also partition.npz, .csv and .png"),
 )
 
 
@@ -54,12 +54,12 @@ def _check_out(out: Path) -> None:
         raise UserError(f"--out is {out}, which exists already and is not an empty directory: name another one.")
 
 
-def run() -> NoReturn:
-    """Parse the command line, do what it says, exit."""
+def run(command: str) -> NoReturn:
+    """Parse the command line, do what it says, exit; `command` is how it is called."""
     cli.run(
         main,
         define_flags,
-        command="python -m scarlet_jax.data",
+        command=command,
         description="Prepare, check and describe data and partition; train nothing.",
         examples=EXAMPLES,
     )

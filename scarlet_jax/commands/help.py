@@ -33,12 +33,14 @@ def render(
     blocks = [f"{command} --config=FILE [flags] [--config.FIELD=VALUE ...]", description]
     shown = []
     for example, meaning in examples:
-        shown.append(f"  {example}")
+        shown.append(f"  {command} {example}")
         if meaning:
             shown += textwrap.wrap(meaning, width, initial_indent="      ", subsequent_indent="      ")
     blocks.append("\n".join(["Examples:", *shown]) if shown else "")
 
-    rows = [("--config", "", "the experiment: a Python file with get_config(); FILE.py:ARG passes it an argument")]
+    rows = [
+        ("--config", "", "the experiment: a Python file with get_config(), or a card's name; :ARG passes an argument")
+    ]
     rows += [
         (f"--{flag.name}", _value(flag.default) if flag.default is not None else "", flag.help) for flag in own_flags
     ]

@@ -1,4 +1,4 @@
-"""Plan a communication budget: `python -m scarlet_jax.plan --config=configs/<name>.py [--config.FIELD=VALUE]`.
+"""Plan a communication budget: `scarlet plan --config=NAME [--config.FIELD=VALUE]`.
 
 Runs the protocol of a config without data and without training, and prints what it would send: for the config itself,
 and as a table over cache duration, participation and expiry policy.
@@ -30,9 +30,9 @@ POLICIES = ("drop", "refresh")
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
 
 EXAMPLES = (
-    ("python -m scarlet_jax.plan --config=configs/cifar10.py", "what the CIFAR-10 experiment sends"),
-    ("python -m scarlet_jax.plan --config=configs/cifar10.py --config.cache.duration=20 --notable", "one plan, fast"),
-    ("python -m scarlet_jax.plan --config=configs/digits.py --csv=plan.csv", "also every round's bytes, to a file"),
+    ("--config=cifar10", "what the CIFAR-10 experiment sends"),
+    ("--config=cifar10 --config.cache.duration=20 --notable", "one plan, fast"),
+    ("--config=digits --csv=plan.csv", "also every round's bytes, to a file"),
 )
 
 
@@ -262,12 +262,12 @@ def _ratio(value: int, base: int) -> str:
     return f"{value / base:.3f}" if base else "-"
 
 
-def run() -> NoReturn:
-    """Parse the command line, do what it says, exit."""
+def run(command: str) -> NoReturn:
+    """Parse the command line, do what it says, exit; `command` is how it is called."""
     cli.run(
         main,
         define_flags,
-        command="python -m scarlet_jax.plan",
+        command=command,
         description="Plan the bytes of a federation without training it.",
         examples=EXAMPLES,
     )

@@ -1,4 +1,4 @@
-"""`python -m scarlet_jax.report RUN_DIR... --out=DIR`."""
+"""Draw and tabulate runs: `scarlet report RUN_DIR... --out=DIR`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from scarlet_jax.runtime import streams
 
 _EXAMPLES = """\
 examples:
-  python -m scarlet_jax.report runs/* --out=report
-  python -m scarlet_jax.report runs/* --out=report --targets=0.3,0.4 --baseline=dsfl
-  python -m scarlet_jax.report runs/* --out=report --ledger=wire --uplink-mbps=10 --downlink-mbps=50
+  %(prog)s runs/* --out=report
+  %(prog)s runs/* --out=report --targets=0.3,0.4 --baseline=dsfl
+  %(prog)s runs/* --out=report --ledger=wire --uplink-mbps=10 --downlink-mbps=50
 
 Runs that differ only in their seed are shown as one, with mean and standard deviation.
 Written: report.html (all in one file), table.md, table.csv, and every figure as .svg and .png.
@@ -39,15 +39,15 @@ def _targets(value: str) -> tuple[float, ...]:
         raise UserError(f"--targets takes accuracies divided by commas, as in 0.3,0.4, not {value!r}.") from None
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m scarlet_jax.report",
+        prog=command,
         description="Draw and tabulate runs from the files in their directories; they may still be running.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN_DIR", help="directory of a run (launch.py --workdir)")
+    parser.add_argument("runs", nargs="+", metavar="RUN_DIR", help="directory of a run (its --workdir)")
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="where the report goes; an earlier report there is replaced"
     )
@@ -67,13 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, Options]:
+def parse(argv: Sequence[str] | None = None, command: str = "scarlet report") -> tuple[argparse.Namespace, Options]:
     """The arguments (None: of this process), and what they say of the report.
 
     Raises:
       UserError: whatever is wrong with them.
     """
-    args = _parser().parse_intermixed_args(argv)
+    args = _parser(command).parse_intermixed_args(argv)
     for name, value in vars(args).items():
         if value == "" or (name == "runs" and "" in value):
             flag = "RUN_DIR" if name == "runs" else f"--{name}"
@@ -82,10 +82,10 @@ def parse(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, Option
     return args, Options(targets, baseline, args.ledger, args.uplink_mbps, args.downlink_mbps)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, command: str = "scarlet report") -> int:
     """Make the report and print its tables; returns the exit code."""
     try:
-        args, options = parse(argv)
+        args, options = parse(argv, command)
         entries = write_report(args.runs, args.out, options)
     except UserError as error:
         print(error, file=sys.stderr)
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run() -> NoReturn:
-    """Parse the command line, do what it says, exit."""
+def run(command: str) -> NoReturn:
+    """Do what the command line says, exit; `command` is how it is called."""
     streams.protect()
-    sys.exit(boundary.guarded(main))
+    sys.exit(boundary.guarded(lambda: main(command=command)))

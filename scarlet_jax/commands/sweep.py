@@ -1,6 +1,6 @@
-"""Methods x seeds, one after another: `python -m scarlet_jax.sweep --config=FILE --methods=A,B --seeds=0,1 --out=DIR`.
+"""Methods x seeds, one after another: `scarlet sweep --config=NAME --methods=A,B --seeds=0,1 --out=DIR`.
 
-Each run is what `launch.py` would do, in DIR/<method>-s<seed>; the same command again skips what is finished and
+Each run is what `scarlet run` would do, in DIR/<method>-s<seed>; the same command again skips what is finished and
 resumes what is not. At the end the runs are reported in DIR/report.
 """
 
@@ -28,13 +28,11 @@ from scarlet_jax.runtime.streams import say
 
 EXAMPLES = (
     (
-        "python -m scarlet_jax.sweep --config=configs/digits.py --methods=scarlet,dsfl,dsfl+cache --seeds=0,1,2 "
-        "--out=a",
+        "--config=digits --methods=scarlet,dsfl,dsfl+cache --seeds=0,1,2 --out=a",
         "nine runs, a table and curves with bands; METHOD+cache adds the cache",
     ),
     (
-        "python -m scarlet_jax.sweep --config=configs/cifar10.py --methods=scarlet,dsfl --out=b --baseline=dsfl "
-        "--targets=0.3,0.4",
+        "--config=cifar10 --methods=scarlet,dsfl --out=b --baseline=dsfl --targets=0.3,0.4",
         "what the report takes: bytes to reach an accuracy, against a baseline",
     ),
 )
@@ -120,7 +118,7 @@ def plan(
 
 
 def _config(path: str, method: str, seed: str, overrides: Sequence[str]) -> Any:
-    """What launch.py would make of the same command line."""
+    """What `scarlet run` would make of the same command line."""
     chosen = [f"--config={path}:{method}"] if "+" in method else [f"--config={path}", f"--config.method.name={method}"]
     values = flags.FlagValues()
     define_flags(values)
@@ -133,10 +131,9 @@ def _check_groups(runs: Sequence[tuple[str, config_dict.ConfigDict]], out: Path,
     Raises:
       UserError: the report's own sentence.
     """
-    from scarlet_jax import build
 
     groups = group_runs(
-        [planned(out / name, json.loads(config.to_json()), build.durations(config)) for name, config in runs]
+        [planned(out / name, json.loads(config.to_json()), config_fields.durations(config)) for name, config in runs]
     )
     if baseline:
         find_baseline(groups, baseline)
@@ -147,12 +144,12 @@ def _report_flags(out: Path, flag_values: flags.FlagValues) -> list[str]:
     return [f"--out={out / 'report'}", *named]
 
 
-def run() -> NoReturn:
-    """Parse the command line, do what it says, exit."""
+def run(command: str) -> NoReturn:
+    """Parse the command line, do what it says, exit; `command` is how it is called."""
     cli.run(
         main,
         define_flags,
-        command="python -m scarlet_jax.sweep",
+        command=command,
         description="Train methods x seeds, one after another, and compare them.",
         examples=EXAMPLES,
         prints=False,

@@ -107,7 +107,7 @@ class HostStore:
     def read_by(self, participants: np.ndarray) -> HostStore:
         """The same store, read by other clients."""
         needs = None if self.needs is None else self.needs._replace(participants=lambda: participants)
-        return HostStore(self.images, self.mesh, self.flight, needs)
+        return HostStore(self.images, self.mesh, self.pending, needs)
 
     def window(self, parts: Sequence[np.ndarray], size: int) -> Window:
         """Load `parts`, the rows for each device, as soon as there is memory for one more window."""

@@ -1,4 +1,4 @@
-"""The leaf fields of a config by dotted name: values, types, counts that follow from them, the name that was meant."""
+"""The leaf fields of a config by dotted name: values, types, what follows from them, the name that was meant."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from ml_collections import config_dict
+
+from scarlet_jax.methods import METHODS
 
 # What other programs and papers call a field. Written as `_simple` writes it.
 SYNONYMS = {
@@ -173,3 +175,9 @@ def _walk(config: config_dict.ConfigDict, prefix: str) -> Iterator[tuple[str, co
             yield from _walk(config[key], f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", config, key
+
+
+def durations(config: config_dict.ConfigDict) -> dict[str, int]:
+    """D as the run has it ("duration"), and the method's own, which an open `cache.duration` takes ("own")."""
+    own = METHODS[config.method.name].duration
+    return {"duration": own if config.cache.duration is None else config.cache.duration, "own": own}

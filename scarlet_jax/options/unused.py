@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ml_collections import config_dict
 
-from scarlet_jax import build
 from scarlet_jax.methods import METHODS
+from scarlet_jax.options import fields
 from scarlet_jax.options.rules import DEFAULT_LABEL_BITS, DEFAULT_ON_EXPIRY, DEFAULT_RATIO
 
 
@@ -19,7 +19,7 @@ def unused_options(config: config_dict.ConfigDict) -> list[str]:
     """
     name = config.method.name
     labels = METHODS[name].distils
-    cached = labels and build.cache_duration(config) > 0
+    cached = labels and fields.durations(config)["duration"] > 0
     why = f"{name} has no cache unless cache.duration is set" if labels else f"{name} sends no soft labels"
     options = (
         ("cache.ratio", config.cache.ratio, DEFAULT_RATIO, cached),

@@ -1,6 +1,6 @@
 """`python -m scarlet_jax.report`: see `scarlet_jax.commands.report`."""
 
-from scarlet_jax.commands.report import run
+from scarlet_jax.commands import entry
 
 if __name__ == "__main__":
-    run()
+    entry.start("report", "python -m scarlet_jax.report")

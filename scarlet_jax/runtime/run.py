@@ -204,7 +204,7 @@ class _Session:
             writers.check_place(self.path)
             if not self.opened.begun or not partition_written(self.path):
                 write_partition(federation, self.path)
-            recorded = choices | {"cache": build.durations(config)}
+            recorded = choices | {"cache": fields.durations(config)}
             return workdirs.record_environment(self.path, recorded, self.opened.run)
 
         self.run_id, self.choices = hosts.from_first(describe), choices

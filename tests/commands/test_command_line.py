@@ -361,9 +361,8 @@ def test_help_shows_the_values_of_the_config_that_is_named(capsys):
 
 def test_neither_help_nor_refusals_import_jax(tmp_path):
     code = (
-        "import sys, launch\n"
-        "sys.argv = ['launch.py', *sys.argv[1:]]\n"
-        "try:\n  launch.cli.run(launch.main, launch.define_flags)\n"
+        "import sys\nfrom scarlet_jax.commands import entry\n"
+        "try:\n  entry.start('run', 'scarlet run')\n"
         "finally:\n  print('jax' in sys.modules, file=sys.stderr)\n"
     )
     for args, status in ((["--help"], 0), ([DIGITS, "--config.round=3"], 1)):

@@ -18,7 +18,7 @@ from tests.support.harness import assert_same_run, command, start, tiny, wait_fo
 # launch.py, telling when the first block of a round is under way.
 TELLING = """
 import runpy, sys
-from scarlet_jax import progress
+from scarlet_jax.runtime import progress
 dispatched, path = progress.Progress.dispatched, sys.argv[1]
 def tell(self, done):
     dispatched(self, done)

@@ -69,7 +69,7 @@ def refusal(config: config_dict.ConfigDict) -> str | None:
         return str(error)
     unused_options(config)
     json.loads(config.to_json())
-    assert build.durations(config)["duration"] >= 0
+    assert fields.durations(config)["duration"] >= 0
     assert sum(group.participants for group in build.model_groups(config)) == build.num_participants(config) > 0
     return None
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from absl import flags
 
-import launch
 from scarlet_jax import build
+from scarlet_jax.commands import train
 from scarlet_jax.data import federation
 from scarlet_jax.engine import windows
 from scarlet_jax.engine.feed import Feed
@@ -94,7 +94,7 @@ def test_a_known_data_set_is_not_read(monkeypatch):
 
 def test_a_target_wants_a_dry_run():
     flag_values = flags.FlagValues()
-    launch.define_flags(flag_values)
+    train.define_flags(flag_values)
     flag_values(["launch.py", "--target=H100"])
     with pytest.raises(UserError, match="H100.*--dry_run"):
-        launch.main(tiny(), "configs/digits.py", flag_values)
+        train.main(tiny(), "configs/digits.py", flag_values)

@@ -96,7 +96,7 @@ def test_partial_participation(name, monkeypatch):
         mask = jnp.asarray(chosen_by_reference)[current["round"]]
         return jnp.asarray(new) & mask
 
-    monkeypatch.setattr(caching, "choose_new", replayed)
+    monkeypatch.setattr(label_cache, "choose_new", replayed)
     fmt = ledger.make_format(replay.codec, replay.codec, cached=True)
     original = replay.step.__wrapped__
 
