@@ -12,6 +12,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
+from scarlet_jax import counts
 from scarlet_jax.engine.layout import make_layout
 from scarlet_jax.engine.layout import make_mesh as mesh_of
 from scarlet_jax.engine.learner import Augmentation, Learner, Training, kl_divergence, sgd
@@ -111,7 +112,7 @@ def settings(config: config_dict.ConfigDict, num_classes: int) -> Settings:
 def draws(config: config_dict.ConfigDict) -> Draws:
     """Who takes part, and what is drawn."""
     groups = tuple(GroupSize(group.clients, group.participants) for group in model_groups(config))
-    public_size = fields.kept(config.public_size, config.public_val_ratio)
+    public_size = counts.kept(config.public_size, config.public_val_ratio)
     return Draws(config.seed, groups, public_size, config.public_per_round)
 
 
@@ -136,7 +137,7 @@ def make_planner(
 
 def num_participants(config: config_dict.ConfigDict) -> int:
     """M."""
-    return fields.participants(config.num_clients, config.participation)
+    return counts.participants(config.num_clients, config.participation)
 
 
 def evaluates_all(config: config_dict.ConfigDict) -> bool:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NoReturn
 from absl import flags
 from ml_collections import config_dict
 
+from scarlet_jax import counts
 from scarlet_jax.commands import command_line as cli
 from scarlet_jax.errors import UserError
-from scarlet_jax.options import fields
 from scarlet_jax.runtime import backend
 
 if TYPE_CHECKING:  # jax takes seconds to import: not before the flags are known to be right
@@ -102,7 +102,7 @@ def own_table(result: PlanResult, no_cache: PlanResult) -> str:
 def variants_table(planner: Planner) -> str:
     """Totals over D, participation and expiry policy, one part for each ledger; the config's own values are marked."""
     clients, own = planner.draws.num_clients, planner.draws.num_participants
-    shares = {fields.participants(clients, share): None for share in PARTICIPATIONS} | {own: None}
+    shares = {counts.participants(clients, share): None for share in PARTICIPATIONS} | {own: None}
     participants = sorted(m for m in shares if m)
     cases = [(d, p) for d in sorted({*DURATIONS, planner.duration}) for p in (POLICIES if d else POLICIES[:1])]
     results = {case: planner.variants(*case, participants) for case in cases}

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scarlet_jax import counts
 from scarlet_jax.errors import UserError
-from scarlet_jax.options import fields
 
 
 class Partition(NamedTuple):
@@ -194,7 +194,7 @@ def hold_out(rng: np.random.Generator, rows: np.ndarray, ratio: float) -> tuple[
     int(n * (1 - ratio)) rows are kept, as in the reference, but one at least, so that a tiny client keeps an image to
     train on. `rows` are shuffled even with ratio 0, as in the reference.
     """
-    count = fields.kept(len(rows), ratio)
+    count = counts.kept(len(rows), ratio)
     kept = rng.choice(rows, size=count, replace=False)
     return kept, np.setdiff1d(rows, kept)
 

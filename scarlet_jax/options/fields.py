@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -120,26 +118,6 @@ def nearest(field: str, known: Sequence[str]) -> str | None:
     words = {word: name for word, name in SYNONYMS.items() if name in known and len(word) > 3}
     close = difflib.get_close_matches(_simple(last), list(words), n=1, cutoff=0.8)
     return words[close[0]] if close else None
-
-
-def count(total: int, share: float) -> int:
-    """The whole number that a share of a total stands for: the largest one that is not more of the total than `share`.
-
-    Compared as shares, so that a quotient and a decimal mean what was written: M / K of K is M for any of them, and
-    0.29 of 100 is 29, though neither 1 / 49 * 49 nor 0.29 * 100 reaches that number in floating point.
-    """
-    found = math.floor(Fraction(share) * total)
-    return found + 1 if (found + 1) / total <= share else found
-
-
-def participants(num_clients: int, participation: float) -> int:
-    """M, the clients that take part in a round."""
-    return count(num_clients, participation)
-
-
-def kept(total: int, held_out: float) -> int:
-    """What is left of a total when a share of it is held out, rounded as the reference rounds; at least one."""
-    return min(total, max(1, int(total * (1 - held_out))))
 
 
 def span(text: str) -> range | None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
+from scarlet_jax import counts
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.options import fields
 
@@ -236,12 +237,12 @@ OPTIONAL = frozenset(field for field in RULES if field.startswith("method.") and
 
 def _pool(values: Values) -> int:
     """Public images left for drawing."""
-    return fields.kept(values["public_size"], values["public_val_ratio"])
+    return counts.kept(values["public_size"], values["public_val_ratio"])
 
 
 RELATIONS: tuple[Relation, ...] = (
     Relation(
-        lambda v: fields.participants(v["num_clients"], v["participation"]) >= 1,
+        lambda v: counts.participants(v["num_clients"], v["participation"]) >= 1,
         lambda v: bad_field(
             "participation",
             v["participation"],

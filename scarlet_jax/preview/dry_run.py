@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from scarlet_jax import build
+from scarlet_jax import build, counts
 from scarlet_jax.data import federation
 from scarlet_jax.engine import phases
 from scarlet_jax.engine.feed import Feed, image_bytes, outline
@@ -94,8 +94,8 @@ def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
         loaded = federation.load(config)
         return outline(loaded.data), loaded.num_classes
     train, test = config.data.train_size or known.train, config.data.test_size or known.test
-    own, public = -(-train // config.num_clients), fields.kept(config.public_size, config.public_val_ratio)
-    kept = fields.kept(own, config.private_val_ratio)
+    own, public = -(-train // config.num_clients), counts.kept(config.public_size, config.public_val_ratio)
+    kept = counts.kept(own, config.private_val_ratio)
 
     def images(count: int) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((count, *known.image_shape), np.uint8)

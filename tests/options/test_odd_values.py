@@ -15,7 +15,7 @@ import pytest
 from ml_collections import config_dict
 
 from configs import base, digits
-from scarlet_jax import build, errors
+from scarlet_jax import build, counts, errors
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
 from scarlet_jax.options import fields
@@ -130,17 +130,17 @@ class TestCount:
     def test_a_quotient_of_a_total_is_its_numerator(self, data):
         total = data.draw(st.integers(1, 2**31 - 1))
         part = data.draw(st.integers(1, total))
-        assert fields.participants(total, part / total) == part
+        assert counts.participants(total, part / total) == part
 
     @hypothesis.given(st.integers(1, 10_000), st.integers(1, 4), st.data())
     def test_a_decimal_is_what_was_written(self, total, digits_, data):
         share = decimal.Decimal(data.draw(st.integers(1, 10**digits_))).scaleb(-digits_)
-        assert fields.participants(total, float(share)) == math.floor(share * total)
+        assert counts.participants(total, float(share)) == math.floor(share * total)
 
     def test_every_client_of_small_federations(self):
         for total in range(1, 400):
-            assert [fields.participants(total, m / total) for m in range(1, total + 1)] == list(range(1, total + 1))
-        assert fields.participants(100, 0.29) == 29 and fields.participants(49, 1 / 49) == 1
+            assert [counts.participants(total, m / total) for m in range(1, total + 1)] == list(range(1, total + 1))
+        assert counts.participants(100, 0.29) == 29 and counts.participants(49, 1 / 49) == 1
 
     @pytest.mark.parametrize("clients", [49, 98, 103, 107, 161, 187, 196, 197])
     def test_one_client_of_all_is_accepted_everywhere(self, clients):
