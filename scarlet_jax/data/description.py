@@ -77,4 +77,4 @@ def check_classes(count: int, class_names: list[str] | None) -> None:
     if not 1 <= count <= MOST_CLASSES:
         raise UserError(f"it declares {count:,} classes; allowed is 1 to {MOST_CLASSES:,}")
     if class_names and max(map(len, class_names)) > MOST_LETTERS:
-        raise UserError(f"the name of a class has more than {MOST_LETTERS} letters")
+        raise UserError(f"the name of a class has more than {MOST_LETTERS} letters.")

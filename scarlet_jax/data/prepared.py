@@ -99,12 +99,12 @@ def read(name: str, folder: Path, form: Form = Form()) -> Source:  # noqa: B008 
         builder = tfds.builder_from_directory(folder)
         splits = [split for split in ("train", "test", "validation") if split in builder.info.splits][:2]
         if splits[:1] != ["train"]:
-            raise UserError("there is no train split")
+            raise UserError("there is no train split.")
         features, num_classes = builder.info.features, builder.info.features["label"].num_classes
         description.check_classes(num_classes, features["label"].names)
         channels = features["image"].shape[2] or 3
         if channels not in (1, 3):
-            raise UserError(f"its images have {channels} channels; images with 1 or 3 can be read")
+            raise UserError(f"its images have {channels} channels; images with 1 or 3 can be read.")
         raw = tfds.decode.DeserializeMethod.RAW_BYTES  # parsed here: TFDS's own parser took most of the time
         records = [builder.as_data_source(s, deserialize_method=raw) for s in splits[: 1 if form.pool else 2]]
         stored = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
@@ -171,16 +171,16 @@ def _index(source: Sequence[bytes], has_id: bool, num_classes: int, stored: int)
     `stored` bytes are on disk, which bounds the number of records that there can be.
     """
     if len(source) > stored:
-        raise UserError(f"dataset_info.json counts {len(source):,} images, more than its files have bytes")
+        raise UserError(f"dataset_info.json counts {len(source):,} images, more than its files have bytes.")
     ids: list[Any] = []
     label = np.zeros(len(source), np.int32)
     for rows in _blocks(np.arange(len(source)), _BLOCK):
         records = _records(source, rows)
         some = [_field(record, "label") for record in records]
         if -1 in some:
-            raise UserError("some images have no label (-1)")
+            raise UserError("some images have no label (-1).")
         if some and not 0 <= min(some) <= max(some) < num_classes:
-            raise UserError(f"a label is {max(some)}, and {num_classes} classes are declared")
+            raise UserError(f"a label is {max(some)}, and {num_classes} classes are declared.")
         label[rows] = some
         ids += [_field(record, "id") for record in records] if has_id else []
     order = np.argsort(np.array(ids), kind="stable") if has_id else np.arange(len(source))
@@ -256,7 +256,7 @@ def _decode(
             if len(sizes) > 1:
                 raise UserError(
                     f"the images have different sizes ({sorted(sizes)[:3]}); private images must have one size, "
-                    "public ones are brought to it"
+                    "public ones are brought to it."
                 )
             bar.update(len(some))
             yield np.stack(decoded)

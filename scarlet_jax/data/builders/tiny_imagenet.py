@@ -58,9 +58,9 @@ def _train(files: Files, classes: list[str]) -> dict[str, str]:
     """Class of each training image, by its path."""
     found = {name: name.split("/")[1] for name in files.names if name.startswith("train/") and name.endswith(".JPEG")}
     if missing := sorted(set(classes) - set(found.values())):
-        raise UserError(f"{files.where} has no training images of class {missing[0]}, which its wnids.txt lists")
+        raise UserError(f"{files.where} has no training images of class {missing[0]}, which its wnids.txt lists.")
     if unknown := next((name for name, label in found.items() if label not in set(classes)), None):
-        raise UserError(f"{files.where} has {unknown}, whose class wnids.txt does not list")
+        raise UserError(f"{files.where} has {unknown}, whose class wnids.txt does not list.")
     return found
 
 
@@ -71,13 +71,13 @@ def _validation(files: Files, classes: list[str]) -> dict[str, str]:
         image, _, rest = line.partition("\t")  # then the class and the four sides of a box
         label = rest.partition("\t")[0]
         if label not in classes:
-            raise UserError(f"val/val_annotations.txt in {files.where}: line {number} names class {label!r}, unknown")
+            raise UserError(f"val/val_annotations.txt in {files.where}: line {number} names class {label!r}, unknown.")
         labels[f"val/images/{image}"] = label
     found = {name for name in files.names if name.startswith("val/images/")}
     if unknown := sorted(found - labels.keys()):
         raise UserError(f"{files.where}: val/val_annotations.txt does not say the class of {unknown[0]}")
     if missing := sorted(labels.keys() - found):
-        raise UserError(f"{files.where} has no file {missing[0]}, which its val/val_annotations.txt lists")
+        raise UserError(f"{files.where} has no file {missing[0]}, which its val/val_annotations.txt lists.")
     return labels
 
 
