@@ -325,6 +325,7 @@ class _Session:
             not METHODS[config.method.name].own_models,
         )
         complete = self.done == config.rounds
-        self.summary |= {"complete": complete, "headline": self.headline, "client_mean_over": over}
+        # A new one: Orbax may still be writing the record that holds the old one.
+        self.summary = self.summary | {"complete": complete, "headline": self.headline, "client_mean_over": over}
         if hosts.is_first():
             workdirs.write_json(self.path / "summary.json", self.summary)

@@ -41,7 +41,8 @@ def test_a_directory_of_somebody_else_is_left_alone(tmp_path, monkeypatch):
 
 def test_a_row_has_every_field(finished):
     fields = {
-        "round", "participants", "server_top1", "server_top5", "server_loss", "client_top1", "client_top5",
+        "round", "participants", "clients_evaluated", "server_top1", "server_top5", "server_loss", "client_top1",
+        "client_top5",
         "client_loss", "private_val_top1", "private_val_loss", "public_val_loss", "public_val_agreement", "fit_loss",
         "fit_accuracy", "kd_loss", "server_kd_loss", "target_entropy", "disagreement", "requested", "hit", "stale",
         "caught_up", *(f"{t}{d}link_bytes_{x}" for t in ("", "total_") for d in ("up", "down") for x in LEDGERS),
@@ -80,6 +81,8 @@ def test_the_summary_is_the_last_row_in_short(finished):
             k: last[k]
             for k in ("server_top1", "server_top5", "server_loss", "client_top1", "client_top5", "client_loss")
         },
+        "clients_evaluated": 4,
+        "client_mean_over": "all 4 clients",
         "headline": "top1",  # ten classes
         "uplink_bytes": {x: last[f"total_uplink_bytes_{x}"] for x in LEDGERS},
         "downlink_bytes": {x: last[f"total_downlink_bytes_{x}"] for x in LEDGERS},
@@ -108,7 +111,7 @@ def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
 def test_choices_are_kept_unless_the_user_asks_otherwise(again):
     def choices(before, **fields):
         opened = opening.Opened(bool(before), None, None, before, [])
-        return run._Session(tiny(**fields), again, signals.Stop(), opened)._choices()
+        return run._Session(tiny(**fields), again, signals.Stop(), opened, print)._choices()
 
     recorded = {"conv": "winograd", "clients_per_chunk": 3}
     assert choices(recorded) == recorded
@@ -143,7 +146,7 @@ def test_evaluation_every_other_round_and_in_the_last(tmp_path, finished):
         assert {int(x["round"]) for x in csv.DictReader(file)} == {1, 2}
 
 
-EVALUATED = ("server_top1", "server_top5", "server_loss", "client_top1", "client_top5", "client_loss")
+EVALUATED = metrics.SUMMARISED
 
 
 def test_a_stopped_run_is_summarised_by_its_latest_evaluation():
@@ -250,5 +253,5 @@ def test_top5_is_named_first_where_classes_are_many(classes, first, other):
     row = dict.fromkeys(metrics.SUMMARISED, 0.5) | {"round": 0, "server_top1": 0.125, "client_top1": 0.25}
     summary = metrics.summarise(metrics.no_summary(), row, metrics.no_totals())
     lines = metrics.summary_text(summary | {"headline": metrics.headline(classes)}).splitlines()
-    assert f"1 rounds: server {first}" in lines[0] and other not in lines[0]
+    assert f"1 round: server {first}" in lines[0] and other not in lines[0]
     assert any("server top-1 0.1250, mean client top-1 0.2500" in line for line in lines)

@@ -97,7 +97,9 @@ def test_more_rounds_continue_and_equal_a_longer_run(again, tmp_path):
 
 
 def test_fewer_rounds_than_done_are_refused(again):
-    with pytest.raises(scarlet_jax.UserError, match=r"rounds is 3, but the run in .* has done 4; ask for at least"):
+    with pytest.raises(
+        scarlet_jax.UserError, match=r"config\.rounds is 3, but the run in .* has done 4; allowed is at least 4"
+    ):
         scarlet_jax.run(tiny(rounds=3), again)
     assert json.loads((again / "config.json").read_text())["rounds"] == 4
 
