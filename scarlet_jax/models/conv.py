@@ -11,6 +11,8 @@ Padding is with zeros, the same on all four sides.
 | `winograd` | F(2x2, 3x3) wherever it applies, else as `cpu`                   | one client after another       |
 | `cpu`      | for each shape the form that is fastest on CPU (`cpu_form`)      | one client after another       |
 | `native`   | our C++ kernels (direct or Winograd), for CPU; others as `cpu`   | one call for all clients       |
+| `triton`   | Triton kernels for NVIDIA GPUs, fused with BatchNorm (`fused.py`; | one call for all clients       |
+|            | by itself, and for shapes they do not cover, as `grouped`)       |                                |
 
 Why not plain autodiff on CPU: inside a loop body XLA:CPU runs the weight gradient that autodiff makes, and the grouped
 convolution that `vmap` makes, as naive loops, 20 to 50 times slower. Hence an own backward (`custom_vjp`), and inside
@@ -31,10 +33,11 @@ from scarlet_jax.errors import UserError
 from scarlet_jax.models import conv_forms, winograd
 from scarlet_jax.models.conv_forms import Form, Geometry
 from scarlet_jax.models.native import build, ops
+from scarlet_jax.models.triton import primitive
 
 _log = logging.getLogger(__name__)
 
-CONV_NAMES = ("auto", "timed", "native", "xla", "grouped", "gemm", "winograd", "cpu")
+CONV_NAMES = ("auto", "timed", "native", "xla", "grouped", "gemm", "winograd", "cpu", "triton")
 
 # Fewer input channels than this fill no vector register: gather a row of the window first.
 _FEW_CHANNELS = 8
@@ -58,12 +61,18 @@ def resolve_conv(conv: str, platform: str | None = None) -> str:
     """
     default, *exceptions = conv.split(" ")
     if exceptions:
+        if "triton" in conv:  # it is one form for a whole model
+            raise UserError(f"model.conv is {conv!r}; triton cannot be mixed with others.")
         for name in (default, *(exception.rpartition("=")[2] for exception in exceptions)):
             resolve_conv(name, platform)
         return conv
     if conv not in CONV_NAMES:
         raise UserError(f"model.conv is {conv!r}; allowed are {', '.join(CONV_NAMES)}.")
     on_cpu = (platform or jax.default_backend()) == "cpu"
+    if conv == "triton" and (platform or jax.default_backend()) in ("gpu", "cuda"):
+        why = primitive.problem()
+        if why:
+            raise UserError(f"model.conv is 'triton', but {why}; use another of {', '.join(CONV_NAMES)}.")
     if conv == "native":
         why = build.problem() if on_cpu else "it runs on CPU only"
         if why:
@@ -106,7 +115,7 @@ def conv(x: jax.Array, w: jax.Array, stride: int, padding: int, implementation: 
         return conv_forms.plain(x, w, geometry)
     if implementation == "gemm":
         return conv_forms.slices_forward(x, w, geometry)
-    if implementation == "grouped":
+    if implementation in ("grouped", "triton"):
         return _grouped(geometry)(x, w)
     if implementation == "winograd":
         form = winograd.FORM if winograd.applies(x.shape, w.shape, geometry) else cpu_form(x.shape, w.shape, geometry)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from scarlet_jax.models.layers import Conv, compute_in, linear, max_pool
 from scarlet_jax.models.norm import BatchNorm, zero_padding
+from scarlet_jax.models.triton.fused import Pending, activated
 
 
 def subsample_shortcut(x: jax.Array, features: int, stride: int) -> jax.Array:
@@ -38,9 +39,9 @@ class BasicBlock(nn.Module):
     conv: str
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array | Pending, train: bool, mask: jax.Array | None) -> jax.Array | Pending:
         """[B, H, W, in] -> [B, H / stride, W / stride, features]."""
-        y = Conv(self.features, 3, self.stride, self.conv, name="conv1")(x)
+        y, x = Conv(self.features, 3, self.stride, self.conv, name="conv1")(x, keep=True)
         y = BatchNorm(name="bn1")(y, train, mask)
         y = Conv(self.features, 3, 1, self.conv, name="conv2")(y)
         if self.stride == 1 and x.shape[-1] == self.features:
@@ -84,14 +85,14 @@ class ResNet(nn.Module):
         x = Conv(self.features[0], size, stride, self.conv, name="conv1")(x)
         x = BatchNorm(name="bn1")(x, train, mask)
         if self.imagenet_stem:
-            x = max_pool(x, size=3, stride=2, padding=1)
+            x = max_pool(activated(x), size=3, stride=2, padding=1)
         block_class = nn.remat(BasicBlock, static_argnums=2) if self.remat and train else BasicBlock
         for stage, (count, features) in enumerate(zip(self.blocks, self.features, strict=True)):
             for index in range(count):
                 stride = 2 if stage > 0 and index == 0 else 1
                 block = block_class(features, stride, self.projection, self.conv, name=f"layer{stage + 1}_{index}")
-                x = block(x, train, mask)
-        return linear(self.num_classes, "linear")(jnp.mean(x, axis=(1, 2)))
+                x = block(activated(x) if self.remat else x, train, mask)
+        return linear(self.num_classes, "linear")(jnp.mean(activated(x), axis=(1, 2)))
 
 
 def cifar_resnet(depth: int, num_classes: int, **how: Any) -> ResNet:
