@@ -52,6 +52,18 @@ def _convolve(
     TAPS: tl.constexpr = SIZE * SIZE
     DEPTH: tl.constexpr = COUT if TURNED else CIN
     k = tl.arange(0, BK)
+    if BK > DEPTH:  # the taps of a row of the window are neighbours in memory: one product for each row
+        acc = tl.zeros([BM, BN], tl.float32)
+        left = k // DEPTH - SIZE // 2
+        c = (column * STRIDE)[:, None] + left[None, :]
+        ok = inside[:, None] & (k < SIZE * DEPTH)[None, :] & (c >= 0) & (c < W)
+        start = x + ((image * H + row * STRIDE) * W + column * STRIDE - SIZE // 2)[:, None] * DEPTH + k[None, :]
+        for a in tl.static_range(SIZE):
+            up = a - SIZE // 2
+            fits = ok & ((row * STRIDE + up >= 0) & (row * STRIDE + up < H))[:, None]
+            taps = tl.load(start + up * (W * DEPTH), mask=fits, other=0.0)
+            acc = tl.dot(taps, kernels[a], acc, input_precision=PRECISION)
+        return acc
     center = x + ((image * H + row * STRIDE) * W + column * STRIDE)[:, None] * DEPTH + k[None, :]
     acc = tl.zeros([BM, BN], tl.float32)
     for tap in tl.static_range(TAPS):
@@ -75,7 +87,18 @@ def _all_weights(
 ):  # fmt: skip
     """Weights of all taps, where they are kept for all tiles of a program; nothing otherwise."""
     TAPS: tl.constexpr = SIZE * SIZE
+    DEPTH: tl.constexpr = COUT if TURNED else CIN
     kernels = ()
+    if BK > DEPTH:  # side by side in rows of taps
+        k = tl.arange(0, BK)
+        b = k // DEPTH
+        for a in tl.static_range(SIZE):
+            tap = TAPS - 1 - a * SIZE - b if TURNED else a * SIZE + b
+            if TURNED:
+                place = (tap * (CIN * COUT) + k % DEPTH)[:, None] + n[None, :] * COUT
+            else:
+                place = (tap * CIN + k % DEPTH)[:, None] * COUT + n[None, :]
+            kernels = kernels + (tl.load(w + place, mask=(b < SIZE)[:, None], other=0.0).to(dtype),)
     if BK == (COUT if TURNED else CIN):
         k = tl.arange(0, BK)
         for tap in tl.static_range(TAPS):
@@ -234,17 +257,184 @@ def input_gradient(
 
 
 @triton.jit
-def _dot_all(
-    acc, d, center, w, tap, ok, n,
-    CIN: tl.constexpr, COUT: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+def _row_of_taps(start, q, inside, column, H: tl.constexpr, W: tl.constexpr, DEPTH: tl.constexpr):
+    """Row q of the image for each pixel of a tile: its left neighbour, itself, its right neighbour."""
+    rows = tl.zeros_like(column) + q  # the interpreter takes no scalar into a mask
+    ok = inside & (rows >= 0) & (rows < H)
+    at = start + q * (W * DEPTH)
+    return (
+        tl.load(at - DEPTH, mask=(ok & (column > 0))[:, None], other=0.0),
+        tl.load(at, mask=ok[:, None], other=0.0),
+        tl.load(at + DEPTH, mask=(ok & (column < W - 1))[:, None], other=0.0),
+    )
+
+
+@triton.jit
+def _made(inside, column, row, first, H: tl.constexpr):
+    """Whether a pixel of this row of the result is this program's to store."""
+    rows = tl.zeros_like(column) + row
+    return inside & (rows >= first) & (rows < H)
+
+
+@triton.jit
+def _sweep(taps, kernels, above, here, below, PRECISION: tl.constexpr):
+    """Add what one row of the image gives to the rows of the result above it, at it and below it."""
+    for b in tl.static_range(3):
+        above = tl.dot(taps[b], kernels[6 + b], above, input_precision=PRECISION)
+        here = tl.dot(taps[b], kernels[3 + b], here, input_precision=PRECISION)
+        below = tl.dot(taps[b], kernels[b], below, input_precision=PRECISION)
+    return above, here, below
+
+
+@triton.jit
+def forward_rows(
+    x, w, out, sums,
+    H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
+    SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    ROWS: tl.constexpr, AHEAD: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """acc + d x turned weights of one tap, over all COUT channels."""
+    """`forward` of 3x3 with stride 1, sweeping ROWS rows: a row of the image is loaded once for the three it meets.
+
+    A tile is BM columns of the images of a client. AHEAD: the next row is loaded before this one is used. KEEP: sums are
+    added up pixel by pixel and over the tile at the end. Grid: tiles x blocks of rows, K, COUT / BN.
+    """
+    COLUMNS: tl.constexpr = BATCH * W
+    TILES: tl.constexpr = (COLUMNS + BM - 1) // BM
+    client = tl.program_id(1).to(tl.int64)
+    n = tl.program_id(2) * BN + tl.arange(0, BN)
     k = tl.arange(0, BK)
-    for first in range(0, COUT, BK):
-        values = tl.load(d + center[:, None] + first + k[None, :], mask=ok[:, None], other=0.0)
-        weights = _weights(w, tap, first + k, n, CIN, COUT, True)
-        acc = tl.dot(values, weights.to(values.dtype), acc, input_precision=PRECISION)
-    return acc
+    m = tl.program_id(0) % TILES * BM + tl.arange(0, BM)
+    first = tl.program_id(0) // TILES * ROWS
+    inside = m < COLUMNS
+    column = m % W
+    pixel = (m // W) * (H * W) + column
+    start = x + client * (BATCH * H * W * CIN) + pixel[:, None] * CIN + k[None, :]
+    target = out + client * (BATCH * H * W * COUT) + pixel[:, None] * COUT + n[None, :]
+    kernels = _all_weights(w + client * (9 * CIN * COUT), n, x.dtype.element_ty, 3, CIN, COUT, BK, False)
+    above = tl.zeros([BM, BN], tl.float32)
+    here = tl.zeros([BM, BN], tl.float32)
+    below = tl.zeros([BM, BN], tl.float32)
+    if KEEP:
+        total = tl.zeros([BM, BN], tl.float32)
+        squares = tl.zeros([BM, BN], tl.float32)
+    else:
+        total = tl.zeros([BN], tl.float32)
+        squares = tl.zeros([BN], tl.float32)
+    if AHEAD:
+        coming = _row_of_taps(start, first - 1, inside, column, H, W, CIN)
+    for step in range(ROWS + 2):
+        if AHEAD:
+            taps = coming
+            coming = _row_of_taps(start, first + step, inside, column, H, W, CIN)
+        else:
+            taps = _row_of_taps(start, first + step - 1, inside, column, H, W, CIN)
+        above, here, below = _sweep(taps, kernels, above, here, below, PRECISION)
+        row = first + step - 2  # now complete
+        stored = above.to(out.dtype.element_ty)
+        ok = _made(inside, column, row, first, H)[:, None]
+        tl.store(target + row * (W * COUT), stored, mask=ok)
+        seen = tl.where(ok, stored.to(tl.float32), 0.0)
+        if KEEP:
+            total += seen
+            squares += seen * seen
+        else:
+            total += tl.sum(seen, 0)
+            squares += tl.sum(seen * seen, 0)
+        above = here
+        here = below
+        below = tl.zeros([BM, BN], tl.float32)
+    at = sums + (client * tl.num_programs(0) + tl.program_id(0)) * (2 * COUT) + n
+    if KEEP:
+        tl.store(at, tl.sum(total, 0))
+        tl.store(at + COUT, tl.sum(squares, 0))
+    else:
+        tl.store(at, total)
+        tl.store(at + COUT, squares)
+
+
+@triton.jit
+def input_gradient_rows(
+    d, w, y, z, extra, factor, offset, out, sums,
+    H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
+    SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    ROWS: tl.constexpr, AHEAD: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
+    ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
+):  # fmt: skip
+    """`input_gradient` of 3x3, sweeping ROWS rows as `forward_rows` does. Grid: tiles x blocks of rows, K, CIN / BN."""
+    COLUMNS: tl.constexpr = BATCH * W
+    TILES: tl.constexpr = (COLUMNS + BM - 1) // BM
+    client = tl.program_id(1).to(tl.int64)
+    n = tl.program_id(2) * BN + tl.arange(0, BN)
+    k = tl.arange(0, BK)
+    m = tl.program_id(0) % TILES * BM + tl.arange(0, BM)
+    first = tl.program_id(0) // TILES * ROWS
+    inside = m < COLUMNS
+    column = m % W
+    pixel = (m // W) * (H * W) + column
+    start = d + client * (BATCH * H * W * COUT) + pixel[:, None] * COUT + k[None, :]
+    place = client * (BATCH * H * W * CIN) + pixel[:, None] * CIN + n[None, :]
+    kernels = _all_weights(w + client * (9 * CIN * COUT), n, d.dtype.element_ty, 3, CIN, COUT, BK, True)
+    above = tl.zeros([BM, BN], tl.float32)
+    here = tl.zeros([BM, BN], tl.float32)
+    below = tl.zeros([BM, BN], tl.float32)
+    if KEEP:
+        times_y = tl.zeros([BM, BN], tl.float32)
+        alone = tl.zeros([BM, BN], tl.float32)
+    else:
+        times_y = tl.zeros([BN], tl.float32)
+        alone = tl.zeros([BN], tl.float32)
+    if AHEAD:
+        coming = _row_of_taps(start, first - 1, inside, column, H, W, COUT)
+    for step in range(ROWS + 2):
+        row = first + step - 2
+        ok = _made(inside, column, row, first, H)[:, None]
+        at = place + row * (W * CIN)
+        if EXTRA:
+            more = tl.load(extra + at, mask=ok, other=0.0)
+        if ACTIVE:
+            value = tl.load(y + at, mask=ok, other=0.0)
+            if KEPT:
+                kept = tl.load(z + at, mask=ok, other=0.0)
+        if AHEAD:
+            taps = coming
+            coming = _row_of_taps(start, first + step, inside, column, H, W, COUT)
+        else:
+            taps = _row_of_taps(start, first + step - 1, inside, column, H, W, COUT)
+        above, here, below = _sweep(taps, kernels, above, here, below, PRECISION)
+        if EXTRA:
+            above += more.to(tl.float32)
+        if ACTIVE:
+            wide = value.to(tl.float32)
+            if KEPT:  # z is 0 in padding rows, too
+                passes = kept > 0
+            else:
+                pre = wide * tl.load(factor + client * CIN + n)[None, :] + tl.load(offset + client * CIN + n)[None, :]
+                passes = pre > 0
+            above = tl.where(ok & passes, above, 0.0)
+            if KEEP:
+                times_y += above * wide
+                alone += above
+            else:
+                times_y += tl.sum(above * wide, 0)
+                alone += tl.sum(above, 0)
+        tl.store(out + at, above.to(out.dtype.element_ty), mask=ok)
+        above = here
+        here = below
+        below = tl.zeros([BM, BN], tl.float32)
+    at = sums + (client * tl.num_programs(0) + tl.program_id(0)) * (2 * CIN) + n
+    if KEEP:
+        tl.store(at, tl.sum(times_y, 0))
+        tl.store(at + CIN, tl.sum(alone, 0))
+    else:
+        tl.store(at, times_y)
+        tl.store(at + CIN, alone)
+
+
+@triton.jit
+def _neighbour(center, image_ok, row, column, down: tl.constexpr, right: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr,
+               COUT: tl.constexpr):  # fmt: skip
+    ok = image_ok & (row + down < HO) & (column + right < WO)
+    return tl.load(center + (down * WO + right) * COUT, mask=ok[:, None], other=0.0)
 
 
 @triton.jit
@@ -261,29 +451,44 @@ def input_gradient_halved(
     PIXELS: tl.constexpr = BATCH * HO * WO
     client = tl.program_id(1).to(tl.int64)
     n = tl.program_id(2) * BN + tl.arange(0, BN)
+    k = tl.arange(0, BK)
     d += client * (PIXELS * COUT)
     w += client * (SIZE * SIZE * CIN * COUT)
     base = client * (BATCH * H * W * CIN)
     times_y = tl.zeros([BN], tl.float32)
     alone = tl.zeros([BN], tl.float32)
+    kernels = _all_weights(w, n, d.dtype.element_ty, SIZE, CIN, COUT, BK, True)  # the last tap first
     for tile in range(LOOP):
         m = (tl.program_id(0) * LOOP + tile) * BM + tl.arange(0, BM)
         inside = m < PIXELS
         image, row, column = _pixels(m, HO * WO, WO)
+        center = d + m[:, None] * COUT + k[None, :]
+        if BK == COUT:
+            gradients = (_neighbour(center, inside, row, column, 0, 0, HO, WO, COUT),)
+            if SIZE == 3:
+                gradients = gradients + (
+                    _neighbour(center, inside, row, column, 0, 1, HO, WO, COUT),
+                    _neighbour(center, inside, row, column, 1, 0, HO, WO, COUT),
+                    _neighbour(center, inside, row, column, 1, 1, HO, WO, COUT),
+                )
         for parity in tl.static_range(4):
             dz = tl.zeros([BM, BN], tl.float32)
-            if SIZE == 1:
-                if parity == 0:
-                    dz = _dot_all(dz, d, m * COUT, w, 0, inside, n, CIN, COUT, BK, PRECISION)
-            else:
+            if SIZE == 3 or parity == 0:
                 for down in tl.static_range(parity // 2 + 1):
                     for right in tl.static_range(parity % 2 + 1):
-                        ok = inside & (row + down < HO) & (column + right < WO)
                         # An even row meets tap 1; an odd one tap 2 of its own output and tap 0 of the next.
-                        tap = (1 + parity // 2 - 2 * down) * 3 + 1 + parity % 2 - 2 * right
-                        dz = _dot_all(
-                            dz, d, (m + down * WO + right) * COUT, w, tap, ok, n, CIN, COUT, BK, PRECISION
-                        )
+                        tap = (1 + parity // 2 - 2 * down) * 3 + 1 + parity % 2 - 2 * right if SIZE == 3 else 0
+                        if BK == COUT:
+                            weights = kernels[SIZE * SIZE - 1 - tap]
+                            dz = tl.dot(gradients[down * 2 + right], weights, dz, input_precision=PRECISION)
+                        else:
+                            ok = inside & (row + down < HO) & (column + right < WO)
+                            for start in range(0, COUT, BK):
+                                values = tl.load(
+                                    center + (down * WO + right) * COUT + start, mask=ok[:, None], other=0.0
+                                )
+                                weights = _weights(w, tap, start + k, n, CIN, COUT, True).to(values.dtype)
+                                dz = tl.dot(values, weights, dz, input_precision=PRECISION)
             r = 2 * row + parity // 2
             c = 2 * column + parity % 2
             place = base + ((image * H + r) * W + c)[:, None] * CIN + n[None, :]
@@ -358,6 +563,64 @@ def weight_gradient(
         for b in tl.static_range(SIZE):
             tap = (top + a) * SIZE + b
             tl.store(dw + (tap * CIN + ci[:, None]) * COUT + co[None, :], acc[a * SIZE + b])
+
+
+@triton.jit
+def weight_gradient_wide(
+    x, d, dw,
+    H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
+    SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BI: tl.constexpr, BO: tl.constexpr, BP: tl.constexpr,
+    PART: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """`weight_gradient` of 3x3 with narrow layers: taps and channels side by side, BI >= 3 CIN of the input.
+
+    With stride 1 one product makes all taps: rows of taps beside the input's channels, columns beside the output's (BO
+    >= 3 COUT); otherwise one product makes a row of taps (BO = COUT). Grid: SPLIT, 1, K.
+    """
+    PIXELS: tl.constexpr = BATCH * HO * WO
+    client = tl.program_id(2).to(tl.int64)
+    i = tl.arange(0, BI)
+    o = tl.arange(0, BO)
+    x += client * (BATCH * H * W * CIN)
+    d += client * (PIXELS * COUT)
+    shift = i // CIN - 1
+    acc = (tl.zeros([BI, BO], tl.float32),)
+    if STRIDE > 1:
+        acc = acc + (tl.zeros([BI, BO], tl.float32), tl.zeros([BI, BO], tl.float32))
+    for start in range(0, PART, BP):
+        m = tl.program_id(0) * PART + start + tl.arange(0, BP)
+        inside = m < PIXELS
+        image, row, column = _pixels(m, HO * WO, WO)
+        if STRIDE == 1:  # the sum is over the pixels of x in the column where the product takes place
+            r = row[:, None] + shift[None, :]
+            ok = inside[:, None] & (i < 3 * CIN)[None, :] & (r >= 0) & (r < H)
+            values = tl.load(x + m[:, None] * CIN + (shift * (W * CIN) + i % CIN)[None, :], mask=ok, other=0.0)
+            left = o // COUT - 1
+            c = column[:, None] - left[None, :]
+            ok = inside[:, None] & (o < 3 * COUT)[None, :] & (c >= 0) & (c < W)
+            gradient = tl.load(d + m[:, None] * COUT + (o % COUT - left * COUT)[None, :], mask=ok, other=0.0)
+            acc = (tl.dot(tl.trans(values), gradient, acc[0], input_precision=PRECISION),)
+        else:
+            gradient = tl.load(d + m[:, None] * COUT + o[None, :], mask=inside[:, None], other=0.0)
+            c = (column * STRIDE)[:, None] + shift[None, :]
+            fits = inside[:, None] & (i < 3 * CIN)[None, :] & (c >= 0) & (c < W)
+            place = ((image * H + row * STRIDE) * W + column * STRIDE - 1)[:, None] * CIN + i[None, :]
+            new = ()
+            for a in tl.static_range(3):
+                r = row * STRIDE + a - 1
+                ok = fits & ((r >= 0) & (r < H))[:, None]
+                values = tl.load(x + place + (a - 1) * (W * CIN), mask=ok, other=0.0)
+                new = new + (tl.dot(tl.trans(values), gradient, acc[a], input_precision=PRECISION),)
+            acc = new
+    dw += (client * tl.num_programs(0) + tl.program_id(0)) * (9 * CIN * COUT)
+    if STRIDE == 1:
+        tap = (i // CIN * 3)[:, None] + (o // COUT)[None, :]
+        real = (i < 3 * CIN)[:, None] & (o < 3 * COUT)[None, :]
+        tl.store(dw + (tap * CIN + (i % CIN)[:, None]) * COUT + (o % COUT)[None, :], acc[0], mask=real)
+    else:
+        for a in tl.static_range(3):
+            place = (a * 3 * CIN + i)[:, None] * COUT + o[None, :]
+            tl.store(dw + place, acc[a], mask=(i < 3 * CIN)[:, None])
 
 
 @triton.jit

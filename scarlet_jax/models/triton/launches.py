@@ -101,26 +101,44 @@ def _loop(tiles: int, clients: int, most: int) -> int:
     return max(1, min(most, tiles * clients // _PROGRAMS))
 
 
+def _sweeps(problem: Problem) -> bool:
+    """Whether a row of the image is loaded once for the rows of the result that it meets."""
+    return problem.size == 3 and problem.stride == 1 and not problem.few and max(problem.inputs, problem.outputs) <= 64
+
+
 def _tile(depth: int, columns: int, dtype: str, tile: dict[str, int] | None) -> dict[str, int]:
     """Pixels and output channels of a tile, depth of a product, warps, stages."""
     chosen = {"BM": 128, "BN": min(columns, 64), "BK": min(depth, 64), "LOOP": 8, "warps": 4, "stages": 1}
     return chosen | (tile or {})
 
 
+def _sweep(problem: Problem, dtype: str, columns: int, depth: int, tile: dict[str, int] | None) -> tuple[dict, int]:
+    """The tile of a sweep, and its programs."""
+    narrow = columns <= 32
+    t = {"BM": 64, "BN": columns, "BK": depth, "ROWS": 16, "AHEAD": 1, "KEEP": int(narrow), "warps": 2 if narrow else 4}
+    t |= {"stages": 1} | (tile or {})
+    return t, -(-problem.batch * problem.width // t["BM"]) * -(-problem.height // t["ROWS"])
+
+
 def forward(problem: Problem, dtype: str, precision: str, tile: dict[str, int] | None = None) -> Launch:
     """x, w -> out, partial sums."""
     p = problem
-    depth = _power_of_two(max(16, p.size**2 * p.inputs)) if p.few else p.inputs
-    t = _tile(depth, p.outputs, dtype, tile)
-    pixels = p.batch * p.out_height * p.out_width
-    tiles = -(-pixels // t["BM"])
-    loop = _loop(tiles, p.clients, t["LOOP"])
-    programs = -(-tiles // loop)
-    constants = p.constants() | {"BM": t["BM"], "BN": t["BN"], "LOOP": loop, "PRECISION": precision}
-    constants |= {"DEPTH": depth} if p.few else {"BK": t["BK"]}
+    if _sweeps(p) and "LOOP" not in (tile or {}):
+        t, programs = _sweep(p, dtype, p.outputs, p.inputs, tile)
+        constants = p.constants() | {name: t[name] for name in ("BM", "BN", "BK", "ROWS", "AHEAD", "KEEP")}
+        constants["PRECISION"] = precision
+        kernel = "forward_rows"
+    else:
+        depth = _power_of_two(max(16, p.size**2 * p.inputs)) if p.few else p.inputs
+        t = _tile(depth, p.outputs, dtype, tile)
+        tiles = -(-(p.batch * p.out_height * p.out_width) // t["BM"])
+        loop = _loop(tiles, p.clients, t["LOOP"])
+        programs = -(-tiles // loop)
+        constants = p.constants() | {"BM": t["BM"], "BN": t["BN"], "LOOP": loop, "PRECISION": precision}
+        constants |= {"DEPTH": depth} if p.few else {"BK": t["BK"]}
+        kernel = "forward_few" if p.few else "forward"
     results = ((p.result, dtype), ((p.clients, programs, 2, p.outputs), "float32"))
     grid = (programs, p.clients, p.outputs // t["BN"])
-    kernel = "forward_few" if p.few else "forward"
     return Launch(kernel, grid, tuple(constants.items()), results, t["warps"], t["stages"])
 
 
@@ -130,20 +148,23 @@ def input_gradient(
 ) -> Launch:  # fmt: skip
     """d, w, y, z, extra, factor, offset -> gradient before the activation, partial sums."""
     p = problem
-    t = _tile(p.outputs, p.inputs, dtype, tile)
-    if p.stride == 2:
-        t["BM"] = max(16, t["BM"] // 2)
-    rows, columns = (p.height, p.width) if p.stride == 1 else (p.out_height, p.out_width)
-    tiles = -(-(p.batch * rows * columns) // t["BM"])
-    loop = _loop(tiles, p.clients, t["LOOP"])
-    programs = -(-tiles // loop)
-    constants = p.constants() | {
-        "BM": t["BM"], "BN": t["BN"], "BK": t["BK"], "LOOP": loop, "PRECISION": precision,
-        "ACTIVE": active, "KEPT": kept, "EXTRA": extra,
-    }  # fmt: skip
+    if _sweeps(p) and "LOOP" not in (tile or {}):
+        t, programs = _sweep(p, dtype, p.inputs, p.outputs, tile)
+        constants = p.constants() | {name: t[name] for name in ("BM", "BN", "BK", "ROWS", "AHEAD", "KEEP")}
+        kernel = "input_gradient_rows"
+    else:
+        t = _tile(p.outputs, p.inputs, dtype, tile)
+        if p.stride == 2:
+            t["BM"] = max(16, t["BM"] // 2)
+        rows, columns = (p.height, p.width) if p.stride == 1 else (p.out_height, p.out_width)
+        tiles = -(-(p.batch * rows * columns) // t["BM"])
+        loop = _loop(tiles, p.clients, t["LOOP"])
+        programs = -(-tiles // loop)
+        constants = p.constants() | {"BM": t["BM"], "BN": t["BN"], "BK": t["BK"], "LOOP": loop}
+        kernel = "input_gradient" if p.stride == 1 else "input_gradient_halved"
+    constants |= {"PRECISION": precision, "ACTIVE": active, "KEPT": kept, "EXTRA": extra}
     results = ((p.image, dtype), ((p.clients, programs, 2, p.inputs), "float32"))
     grid = (programs, p.clients, p.inputs // t["BN"])
-    kernel = "input_gradient" if p.stride == 1 else "input_gradient_halved"
     return Launch(kernel, grid, tuple(constants.items()), results, t["warps"], t["stages"])
 
 
@@ -152,15 +173,21 @@ def weight_gradient(problem: Problem, dtype: str, precision: str, tile: dict[str
     p = problem
     pixels = p.batch * p.out_height * p.out_width
     depth = _power_of_two(max(16, p.size**2 * p.inputs))
-    bi, bo = min(p.inputs, 32), min(p.outputs, 32)
-    t = {"BI": bi, "BO": bo, "BP": 64, "ROWS": p.size if bi * bo <= 32 * 32 else 1, "PROGRAMS": 132 * 16, "warps": 1 if bi * bo <= 256 else 4, "stages": 2}
-    t |= tile or {}
-    groups = p.outputs // t["BO"] * (1 if p.few else p.inputs // t["BI"] * (p.size // t["ROWS"]))
+    wide = p.size == 3 and not p.few and max(p.inputs, p.outputs if p.stride == 1 else 0) <= 32
+    if wide:
+        bo = _power_of_two(3 * p.outputs) if p.stride == 1 else p.outputs
+        t = {"BI": _power_of_two(3 * p.inputs), "BO": bo, "BP": 64, "warps": 4}
+    else:
+        bi, bo = min(p.inputs, 32), min(p.outputs, 32)
+        t = {"BI": bi, "BO": bo, "BP": 64, "ROWS": p.size if bi * bo <= 32 * 32 else 1, "warps": 1 if bi * bo <= 256 else 4}
+    t = t | {"PROGRAMS": 132 * 8, "stages": 1} | (tile or {})
+    wide = "ROWS" not in t
+    groups = 1 if wide else p.outputs // t["BO"] * (1 if p.few else p.inputs // t["BI"] * (p.size // t["ROWS"]))
     split = max(1, min(-(-pixels // 512), -(-t["PROGRAMS"] // (groups * p.clients))))
     part = -(-pixels // (split * t["BP"])) * t["BP"]
     split = -(-pixels // part)
     constants = p.constants() | {"BO": t["BO"], "BP": t["BP"], "PART": part, "PRECISION": precision}
-    constants |= {"DEPTH": depth} if p.few else {"BI": t["BI"], "ROWS": t["ROWS"]}
+    constants |= {"DEPTH": depth} if p.few else {"BI": t["BI"]} if wide else {"BI": t["BI"], "ROWS": t["ROWS"]}
     results = (((p.clients, split, *p.weights[1:]), "float32"),)
-    kernel = "weight_gradient_few" if p.few else "weight_gradient"
+    kernel = "weight_gradient_few" if p.few else "weight_gradient_wide" if wide else "weight_gradient"
     return Launch(kernel, (split, groups, p.clients), tuple(constants.items()), results, t["warps"], t["stages"])
