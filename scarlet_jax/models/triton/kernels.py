@@ -52,18 +52,6 @@ def _convolve(
     TAPS: tl.constexpr = SIZE * SIZE
     DEPTH: tl.constexpr = COUT if TURNED else CIN
     k = tl.arange(0, BK)
-    if BK > DEPTH:  # the taps of a row of the window are neighbours in memory: one product for each row
-        acc = tl.zeros([BM, BN], tl.float32)
-        left = k // DEPTH - SIZE // 2
-        c = (column * STRIDE)[:, None] + left[None, :]
-        ok = inside[:, None] & (k < SIZE * DEPTH)[None, :] & (c >= 0) & (c < W)
-        start = x + ((image * H + row * STRIDE) * W + column * STRIDE - SIZE // 2)[:, None] * DEPTH + k[None, :]
-        for a in tl.static_range(SIZE):
-            up = a - SIZE // 2
-            fits = ok & ((row * STRIDE + up >= 0) & (row * STRIDE + up < H))[:, None]
-            taps = tl.load(start + up * (W * DEPTH), mask=fits, other=0.0)
-            acc = tl.dot(taps, kernels[a], acc, input_precision=PRECISION)
-        return acc
     center = x + ((image * H + row * STRIDE) * W + column * STRIDE)[:, None] * DEPTH + k[None, :]
     acc = tl.zeros([BM, BN], tl.float32)
     for tap in tl.static_range(TAPS):
@@ -87,18 +75,7 @@ def _all_weights(
 ):  # fmt: skip
     """Weights of all taps, where they are kept for all tiles of a program; nothing otherwise."""
     TAPS: tl.constexpr = SIZE * SIZE
-    DEPTH: tl.constexpr = COUT if TURNED else CIN
     kernels = ()
-    if BK > DEPTH:  # side by side in rows of taps
-        k = tl.arange(0, BK)
-        b = k // DEPTH
-        for a in tl.static_range(SIZE):
-            tap = TAPS - 1 - a * SIZE - b if TURNED else a * SIZE + b
-            if TURNED:
-                place = (tap * (CIN * COUT) + k % DEPTH)[:, None] + n[None, :] * COUT
-            else:
-                place = (tap * CIN + k % DEPTH)[:, None] * COUT + n[None, :]
-            kernels = kernels + (tl.load(w + place, mask=(b < SIZE)[:, None], other=0.0).to(dtype),)
     if BK == (COUT if TURNED else CIN):
         k = tl.arange(0, BK)
         for tap in tl.static_range(TAPS):
@@ -108,11 +85,40 @@ def _all_weights(
 
 
 @triton.jit
+def _no_sums(BM: tl.constexpr, BN: tl.constexpr, KEEP: tl.constexpr):
+    """Start of two sums over pixels; KEEP: pixel by pixel, and over the tile at the end only."""
+    if KEEP:
+        return tl.zeros([BM, BN], tl.float32), tl.zeros([BM, BN], tl.float32)
+    else:
+        return tl.zeros([BN], tl.float32), tl.zeros([BN], tl.float32)
+
+
+@triton.jit
+def _add_sums(first, second, a, b, KEEP: tl.constexpr):
+    if KEEP:
+        return first + a, second + b
+    else:
+        return first + tl.sum(a, 0), second + tl.sum(b, 0)
+
+
+@triton.jit
+def _store_sums(sums, first, second, client, n, CHANNELS: tl.constexpr, KEEP: tl.constexpr):
+    """Into the program's place of f32[K, programs, 2, CHANNELS]."""
+    at = sums + (client * tl.num_programs(0) + tl.program_id(0)) * (2 * CHANNELS) + n
+    if KEEP:
+        tl.store(at, tl.sum(first, 0))
+        tl.store(at + CHANNELS, tl.sum(second, 0))
+    else:
+        tl.store(at, first)
+        tl.store(at + CHANNELS, second)
+
+
+@triton.jit
 def forward(
     x, w, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    LOOP: tl.constexpr, PRECISION: tl.constexpr,
+    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The convolution, and partial sums of out and of its square (as stored) f32[K, programs, 2, COUT].
 
@@ -125,8 +131,7 @@ def forward(
     w += client * (SIZE * SIZE * CIN * COUT)
     out += client * (PIXELS * COUT)
     kernels = _all_weights(w, n, x.dtype.element_ty, SIZE, CIN, COUT, BK, False)
-    total = tl.zeros([BN], tl.float32)
-    squares = tl.zeros([BN], tl.float32)
+    total, squares = _no_sums(BM, BN, KEEP)
     for tile in range(LOOP):
         m = (tl.program_id(0) * LOOP + tile) * BM + tl.arange(0, BM)
         inside = m < PIXELS
@@ -137,11 +142,8 @@ def forward(
         stored = acc.to(out.dtype.element_ty)
         tl.store(out + m[:, None] * COUT + n[None, :], stored, mask=inside[:, None])
         seen = stored.to(tl.float32)  # pixels outside are zeros
-        total += tl.sum(seen, 0)
-        squares += tl.sum(seen * seen, 0)
-    at = sums + (client * tl.num_programs(0) + tl.program_id(0)) * (2 * COUT) + n
-    tl.store(at, total)
-    tl.store(at + COUT, squares)
+        total, squares = _add_sums(total, squares, seen, seen * seen, KEEP)
+    _store_sums(sums, total, squares, client, n, COUT, KEEP)
 
 
 @triton.jit
@@ -163,7 +165,7 @@ def forward_few(
     x, w, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, DEPTH: tl.constexpr,
-    LOOP: tl.constexpr, PRECISION: tl.constexpr,
+    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """`forward` for few input channels: all taps of a window are one row of a single product."""
     PIXELS: tl.constexpr = BATCH * HO * WO
@@ -175,8 +177,7 @@ def forward_few(
     out += client * (PIXELS * COUT)
     kernel = tl.load(w + d[:, None] * COUT + n[None, :], mask=(d < SIZE * SIZE * CIN)[:, None], other=0.0)
     kernel = kernel.to(x.dtype.element_ty)
-    total = tl.zeros([BN], tl.float32)
-    squares = tl.zeros([BN], tl.float32)
+    total, squares = _no_sums(BM, BN, KEEP)
     for tile in range(LOOP):
         m = (tl.program_id(0) * LOOP + tile) * BM + tl.arange(0, BM)
         inside = m < PIXELS
@@ -185,18 +186,15 @@ def forward_few(
         stored = tl.dot(windows, kernel, input_precision=PRECISION).to(out.dtype.element_ty)
         tl.store(out + m[:, None] * COUT + n[None, :], stored, mask=inside[:, None])
         seen = stored.to(tl.float32)
-        total += tl.sum(seen, 0)
-        squares += tl.sum(seen * seen, 0)
-    at = sums + (client * tl.num_programs(0) + tl.program_id(0)) * (2 * COUT) + n
-    tl.store(at, total)
-    tl.store(at + COUT, squares)
+        total, squares = _add_sums(total, squares, seen, seen * seen, KEEP)
+    _store_sums(sums, total, squares, client, n, COUT, KEEP)
 
 
 @triton.jit
 def _through_activation(
     dz, y, z, extra, factor, offset, out, place, n, inside, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
-    """Store what passes through the ReLU of one tile, and return its sums f32[BN]: times y, and by itself."""
+    """Store what passes through the ReLU of one tile, and return it times y, and by itself: f32[BM, BN]."""
     if EXTRA:
         dz += tl.load(extra + place, mask=inside, other=0.0).to(tl.float32)
     if ACTIVE:
@@ -208,9 +206,9 @@ def _through_activation(
         dz = tl.where(passes, dz, 0.0)
         tl.store(out + place, dz.to(out.dtype.element_ty), mask=inside)
         dz = tl.where(inside, dz, 0.0)
-        return tl.sum(dz * value, 0), tl.sum(dz, 0)
+        return dz * value, dz
     tl.store(out + place, dz.to(out.dtype.element_ty), mask=inside)
-    return tl.sum(dz, 0), tl.sum(dz, 0)
+    return dz, dz
 
 
 @triton.jit
@@ -218,7 +216,7 @@ def input_gradient(
     d, w, y, z, extra, factor, offset, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    LOOP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
+    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
     """Stride 1: the gradient before the activation, and its partial sums f32[K, programs, 2, CIN].
 
@@ -235,8 +233,7 @@ def input_gradient(
     w += client * (SIZE * SIZE * CIN * COUT)
     base = client * (PIXELS * CIN)
     kernels = _all_weights(w, n, d.dtype.element_ty, SIZE, CIN, COUT, BK, True)
-    times_y = tl.zeros([BN], tl.float32)
-    alone = tl.zeros([BN], tl.float32)
+    times_y, alone = _no_sums(BM, BN, KEEP)
     for tile in range(LOOP):
         m = (tl.program_id(0) * LOOP + tile) * BM + tl.arange(0, BM)
         inside = m < PIXELS
@@ -249,11 +246,8 @@ def input_gradient(
             dz, y, z, extra, factor + client * CIN, offset + client * CIN, out, place, n, inside[:, None],
             ACTIVE, KEPT, EXTRA,
         )  # fmt: skip
-        times_y += first
-        alone += second
-    at = sums + (client * tl.num_programs(0) + tl.program_id(0)) * (2 * CIN) + n
-    tl.store(at, times_y)
-    tl.store(at + CIN, alone)
+        times_y, alone = _add_sums(times_y, alone, first, second, KEEP)
+    _store_sums(sums, times_y, alone, client, n, CIN, KEEP)
 
 
 @triton.jit
@@ -314,12 +308,7 @@ def forward_rows(
     above = tl.zeros([BM, BN], tl.float32)
     here = tl.zeros([BM, BN], tl.float32)
     below = tl.zeros([BM, BN], tl.float32)
-    if KEEP:
-        total = tl.zeros([BM, BN], tl.float32)
-        squares = tl.zeros([BM, BN], tl.float32)
-    else:
-        total = tl.zeros([BN], tl.float32)
-        squares = tl.zeros([BN], tl.float32)
+    total, squares = _no_sums(BM, BN, KEEP)
     if AHEAD:
         coming = _row_of_taps(start, first - 1, inside, column, H, W, CIN)
     for step in range(ROWS + 2):
@@ -334,22 +323,11 @@ def forward_rows(
         ok = _made(inside, column, row, first, H)[:, None]
         tl.store(target + row * (W * COUT), stored, mask=ok)
         seen = tl.where(ok, stored.to(tl.float32), 0.0)
-        if KEEP:
-            total += seen
-            squares += seen * seen
-        else:
-            total += tl.sum(seen, 0)
-            squares += tl.sum(seen * seen, 0)
+        total, squares = _add_sums(total, squares, seen, seen * seen, KEEP)
         above = here
         here = below
         below = tl.zeros([BM, BN], tl.float32)
-    at = sums + (client * tl.num_programs(0) + tl.program_id(0)) * (2 * COUT) + n
-    if KEEP:
-        tl.store(at, tl.sum(total, 0))
-        tl.store(at + COUT, tl.sum(squares, 0))
-    else:
-        tl.store(at, total)
-        tl.store(at + COUT, squares)
+    _store_sums(sums, total, squares, client, n, COUT, KEEP)
 
 
 @triton.jit
@@ -377,12 +355,7 @@ def input_gradient_rows(
     above = tl.zeros([BM, BN], tl.float32)
     here = tl.zeros([BM, BN], tl.float32)
     below = tl.zeros([BM, BN], tl.float32)
-    if KEEP:
-        times_y = tl.zeros([BM, BN], tl.float32)
-        alone = tl.zeros([BM, BN], tl.float32)
-    else:
-        times_y = tl.zeros([BN], tl.float32)
-        alone = tl.zeros([BN], tl.float32)
+    times_y, alone = _no_sums(BM, BN, KEEP)
     if AHEAD:
         coming = _row_of_taps(start, first - 1, inside, column, H, W, COUT)
     for step in range(ROWS + 2):
@@ -411,23 +384,12 @@ def input_gradient_rows(
                 pre = wide * tl.load(factor + client * CIN + n)[None, :] + tl.load(offset + client * CIN + n)[None, :]
                 passes = pre > 0
             above = tl.where(ok & passes, above, 0.0)
-            if KEEP:
-                times_y += above * wide
-                alone += above
-            else:
-                times_y += tl.sum(above * wide, 0)
-                alone += tl.sum(above, 0)
+            times_y, alone = _add_sums(times_y, alone, above * wide, above, KEEP)
         tl.store(out + at, above.to(out.dtype.element_ty), mask=ok)
         above = here
         here = below
         below = tl.zeros([BM, BN], tl.float32)
-    at = sums + (client * tl.num_programs(0) + tl.program_id(0)) * (2 * CIN) + n
-    if KEEP:
-        tl.store(at, tl.sum(times_y, 0))
-        tl.store(at + CIN, tl.sum(alone, 0))
-    else:
-        tl.store(at, times_y)
-        tl.store(at + CIN, alone)
+    _store_sums(sums, times_y, alone, client, n, CIN, KEEP)
 
 
 @triton.jit
@@ -442,7 +404,7 @@ def input_gradient_halved(
     d, w, y, z, extra, factor, offset, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    LOOP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
+    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
     """`input_gradient` for stride 2: of a tile of out's pixels, the four input pixels that belong to each.
 
@@ -455,8 +417,7 @@ def input_gradient_halved(
     d += client * (PIXELS * COUT)
     w += client * (SIZE * SIZE * CIN * COUT)
     base = client * (BATCH * H * W * CIN)
-    times_y = tl.zeros([BN], tl.float32)
-    alone = tl.zeros([BN], tl.float32)
+    times_y, alone = _no_sums(BM, BN, KEEP)
     kernels = _all_weights(w, n, d.dtype.element_ty, SIZE, CIN, COUT, BK, True)  # the last tap first
     for tile in range(LOOP):
         m = (tl.program_id(0) * LOOP + tile) * BM + tl.arange(0, BM)
@@ -476,12 +437,19 @@ def input_gradient_halved(
             if SIZE == 3 or parity == 0:
                 for down in tl.static_range(parity // 2 + 1):
                     for right in tl.static_range(parity % 2 + 1):
-                        # An even row meets tap 1; an odd one tap 2 of its own output and tap 0 of the next.
-                        tap = (1 + parity // 2 - 2 * down) * 3 + 1 + parity % 2 - 2 * right if SIZE == 3 else 0
-                        if BK == COUT:
-                            weights = kernels[SIZE * SIZE - 1 - tap]
-                            dz = tl.dot(gradients[down * 2 + right], weights, dz, input_precision=PRECISION)
+                        # An even row meets tap 1; an odd one tap 2 of its own output and tap 0 of the next. The same
+                        # for columns.
+                        if BK == COUT and SIZE == 3:
+                            dz = tl.dot(
+                                gradients[down * 2 + right],
+                                kernels[(1 - parity // 2 + 2 * down) * 3 + 1 - parity % 2 + 2 * right],
+                                dz,
+                                input_precision=PRECISION,
+                            )
+                        elif BK == COUT:
+                            dz = tl.dot(gradients[0], kernels[0], dz, input_precision=PRECISION)
                         else:
+                            tap = (1 + parity // 2 - 2 * down) * 3 + 1 + parity % 2 - 2 * right if SIZE == 3 else 0
                             ok = inside & (row + down < HO) & (column + right < WO)
                             for start in range(0, COUT, BK):
                                 values = tl.load(
@@ -496,11 +464,8 @@ def input_gradient_halved(
                 dz, y, z, extra, factor + client * CIN, offset + client * CIN, out, place, n,
                 (inside & (r < H) & (c < W))[:, None], ACTIVE, KEPT, EXTRA,
             )  # fmt: skip
-            times_y += first
-            alone += second
-    at = sums + (client * tl.num_programs(0) + tl.program_id(0)) * (2 * CIN) + n
-    tl.store(at, times_y)
-    tl.store(at + CIN, alone)
+            times_y, alone = _add_sums(times_y, alone, first, second, KEEP)
+    _store_sums(sums, times_y, alone, client, n, CIN, KEEP)
 
 
 @triton.jit
@@ -566,11 +531,29 @@ def weight_gradient(
 
 
 @triton.jit
+def _beside(
+    x, d, m, i, o, PIXELS: tl.constexpr, H: tl.constexpr, W: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr
+):
+    """Three rows of x side by side, and three columns of its gradient, as seen from the pixels m."""
+    _, row, column = _pixels(m, H * W, W)
+    inside = m < PIXELS
+    shift = i // CIN - 1
+    r = row[:, None] + shift[None, :]
+    ok = inside[:, None] & (i < 3 * CIN)[None, :] & (r >= 0) & (r < H)
+    values = tl.load(x + m[:, None] * CIN + (shift * (W * CIN) + i % CIN)[None, :], mask=ok, other=0.0)
+    left = o // COUT - 1
+    c = column[:, None] - left[None, :]
+    ok = inside[:, None] & (o < 3 * COUT)[None, :] & (c >= 0) & (c < W)
+    gradient = tl.load(d + m[:, None] * COUT + (o % COUT - left * COUT)[None, :], mask=ok, other=0.0)
+    return values, gradient
+
+
+@triton.jit
 def weight_gradient_wide(
     x, d, dw,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BI: tl.constexpr, BO: tl.constexpr, BP: tl.constexpr,
-    PART: tl.constexpr, PRECISION: tl.constexpr,
+    PART: tl.constexpr, AHEAD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """`weight_gradient` of 3x3 with narrow layers: taps and channels side by side, BI >= 3 CIN of the input.
 
@@ -587,18 +570,18 @@ def weight_gradient_wide(
     acc = (tl.zeros([BI, BO], tl.float32),)
     if STRIDE > 1:
         acc = acc + (tl.zeros([BI, BO], tl.float32), tl.zeros([BI, BO], tl.float32))
+    if AHEAD and STRIDE == 1:
+        coming = _beside(x, d, tl.program_id(0) * PART + tl.arange(0, BP), i, o, PIXELS, H, W, CIN, COUT)
     for start in range(0, PART, BP):
         m = tl.program_id(0) * PART + start + tl.arange(0, BP)
         inside = m < PIXELS
         image, row, column = _pixels(m, HO * WO, WO)
-        if STRIDE == 1:  # the sum is over the pixels of x in the column where the product takes place
-            r = row[:, None] + shift[None, :]
-            ok = inside[:, None] & (i < 3 * CIN)[None, :] & (r >= 0) & (r < H)
-            values = tl.load(x + m[:, None] * CIN + (shift * (W * CIN) + i % CIN)[None, :], mask=ok, other=0.0)
-            left = o // COUT - 1
-            c = column[:, None] - left[None, :]
-            ok = inside[:, None] & (o < 3 * COUT)[None, :] & (c >= 0) & (c < W)
-            gradient = tl.load(d + m[:, None] * COUT + (o % COUT - left * COUT)[None, :], mask=ok, other=0.0)
+        if STRIDE == 1:
+            if AHEAD:
+                values, gradient = coming
+                coming = _beside(x, d, m + BP, i, o, PIXELS, H, W, CIN, COUT)
+            else:
+                values, gradient = _beside(x, d, m, i, o, PIXELS, H, W, CIN, COUT)
             acc = (tl.dot(tl.trans(values), gradient, acc[0], input_precision=PRECISION),)
         else:
             gradient = tl.load(d + m[:, None] * COUT + o[None, :], mask=inside[:, None], other=0.0)

@@ -109,13 +109,14 @@ def _sweeps(problem: Problem) -> bool:
 def _tile(depth: int, columns: int, dtype: str, tile: dict[str, int] | None) -> dict[str, int]:
     """Pixels and output channels of a tile, depth of a product, warps, stages."""
     chosen = {"BM": 128, "BN": min(columns, 64), "BK": min(depth, 64), "LOOP": 8, "warps": 4, "stages": 1}
-    return chosen | (tile or {})
+    chosen |= tile or {}
+    return {"KEEP": int(chosen["BM"] * chosen["BN"] <= 512 * chosen["warps"])} | chosen
 
 
 def _sweep(problem: Problem, dtype: str, columns: int, depth: int, tile: dict[str, int] | None) -> tuple[dict, int]:
     """The tile of a sweep, and its programs."""
     narrow = columns <= 32
-    t = {"BM": 64, "BN": columns, "BK": depth, "ROWS": 16, "AHEAD": 1, "KEEP": int(narrow), "warps": 2 if narrow else 4}
+    t = {"BM": 64, "BN": min(columns, 32), "BK": depth, "ROWS": 16, "AHEAD": 1, "KEEP": int(narrow), "warps": 4}
     t |= {"stages": 1} | (tile or {})
     return t, -(-problem.batch * problem.width // t["BM"]) * -(-problem.height // t["ROWS"])
 
@@ -134,7 +135,8 @@ def forward(problem: Problem, dtype: str, precision: str, tile: dict[str, int] |
         tiles = -(-(p.batch * p.out_height * p.out_width) // t["BM"])
         loop = _loop(tiles, p.clients, t["LOOP"])
         programs = -(-tiles // loop)
-        constants = p.constants() | {"BM": t["BM"], "BN": t["BN"], "LOOP": loop, "PRECISION": precision}
+        constants = p.constants() | {"BM": t["BM"], "BN": t["BN"], "LOOP": loop, "KEEP": t["KEEP"]}
+        constants["PRECISION"] = precision
         constants |= {"DEPTH": depth} if p.few else {"BK": t["BK"]}
         kernel = "forward_few" if p.few else "forward"
     results = ((p.result, dtype), ((p.clients, programs, 2, p.outputs), "float32"))
@@ -160,7 +162,9 @@ def input_gradient(
         tiles = -(-(p.batch * rows * columns) // t["BM"])
         loop = _loop(tiles, p.clients, t["LOOP"])
         programs = -(-tiles // loop)
-        constants = p.constants() | {"BM": t["BM"], "BN": t["BN"], "BK": t["BK"], "LOOP": loop}
+        constants = p.constants() | {
+            "BM": t["BM"], "BN": t["BN"], "BK": t["BK"], "LOOP": loop, "KEEP": t["KEEP"],
+        }  # fmt: skip
         kernel = "input_gradient" if p.stride == 1 else "input_gradient_halved"
     constants |= {"PRECISION": precision, "ACTIVE": active, "KEPT": kept, "EXTRA": extra}
     results = ((p.image, dtype), ((p.clients, programs, 2, p.inputs), "float32"))
@@ -174,20 +178,28 @@ def weight_gradient(problem: Problem, dtype: str, precision: str, tile: dict[str
     pixels = p.batch * p.out_height * p.out_width
     depth = _power_of_two(max(16, p.size**2 * p.inputs))
     wide = p.size == 3 and not p.few and max(p.inputs, p.outputs if p.stride == 1 else 0) <= 32
-    if wide:
-        bo = _power_of_two(3 * p.outputs) if p.stride == 1 else p.outputs
-        t = {"BI": _power_of_two(3 * p.inputs), "BO": bo, "BP": 64, "warps": 4}
+    if p.few:
+        t = {"BO": min(p.outputs, 32), "BP": 64, "warps": 1, "PROGRAMS": 132 * 16}
+    elif wide:
+        t = {"BI": _power_of_two(3 * p.inputs), "BO": p.outputs, "BP": 128, "warps": 4, "PROGRAMS": 132 * 4}
+        if p.stride == 1:
+            t["BO"] = _power_of_two(3 * p.outputs)
+            t |= {"BP": 32, "stages": 3} if max(p.inputs, p.outputs) == 32 else {}
+        elif p.outputs > 32:
+            t["warps"] = 8
     else:
-        bi, bo = min(p.inputs, 32), min(p.outputs, 32)
-        t = {"BI": bi, "BO": bo, "BP": 64, "ROWS": p.size if bi * bo <= 32 * 32 else 1, "warps": 1 if bi * bo <= 256 else 4}
-    t = t | {"PROGRAMS": 132 * 8, "stages": 1} | (tile or {})
-    wide = "ROWS" not in t
+        t = {"BI": min(p.inputs, 64), "BO": min(p.outputs, 64), "BP": 64, "ROWS": 1, "warps": 4, "stages": 2, "PROGRAMS": 132 * 4}
+    t = {"stages": 1} | t | (tile or {})
+    wide = not p.few and "ROWS" not in t
     groups = 1 if wide else p.outputs // t["BO"] * (1 if p.few else p.inputs // t["BI"] * (p.size // t["ROWS"]))
     split = max(1, min(-(-pixels // 512), -(-t["PROGRAMS"] // (groups * p.clients))))
     part = -(-pixels // (split * t["BP"])) * t["BP"]
     split = -(-pixels // part)
     constants = p.constants() | {"BO": t["BO"], "BP": t["BP"], "PART": part, "PRECISION": precision}
-    constants |= {"DEPTH": depth} if p.few else {"BI": t["BI"]} if wide else {"BI": t["BI"], "ROWS": t["ROWS"]}
+    if p.few:
+        constants["DEPTH"] = depth
+    else:
+        constants |= {"BI": t["BI"]} | ({"AHEAD": t.get("AHEAD", 0)} if wide else {"ROWS": t["ROWS"]})
     results = (((p.clients, split, *p.weights[1:]), "float32"),)
     kernel = "weight_gradient_few" if p.few else "weight_gradient_wide" if wide else "weight_gradient"
     return Launch(kernel, (split, groups, p.clients), tuple(constants.items()), results, t["warps"], t["stages"])
