@@ -40,10 +40,22 @@ def _weights(w, tap, rows, columns, CIN: tl.constexpr, COUT: tl.constexpr, TURNE
 
 
 @triton.jit
+def _tap(
+    center, inside, row, column, tap: tl.constexpr, first, H: tl.constexpr, W: tl.constexpr, SIZE: tl.constexpr,
+    DEPTH: tl.constexpr,
+):  # fmt: skip
+    """The pixels that one tap of the window meets, channels from `first` on; zeros outside the image."""
+    ok = inside & _inside(row, column, tap // SIZE - SIZE // 2, tap % SIZE - SIZE // 2, H, W)
+    shift = ((tap // SIZE - SIZE // 2) * W + tap % SIZE - SIZE // 2) * DEPTH
+    return tl.load(center + shift + first, mask=ok[:, None], other=0.0)
+
+
+@triton.jit
 def _convolve(
     x, w, kernels, image, row, column, inside, n,
     H: tl.constexpr, W: tl.constexpr, STRIDE: tl.constexpr, SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TURNED: tl.constexpr, PRECISION: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, AHEAD: tl.constexpr, TURNED: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Products of the window around each pixel with the weights: f32[BM, BN].
 
@@ -54,17 +66,21 @@ def _convolve(
     k = tl.arange(0, BK)
     center = x + ((image * H + row * STRIDE) * W + column * STRIDE)[:, None] * DEPTH + k[None, :]
     acc = tl.zeros([BM, BN], tl.float32)
-    for tap in tl.static_range(TAPS):
-        ok = inside & _inside(row * STRIDE, column * STRIDE, tap // SIZE - SIZE // 2, tap % SIZE - SIZE // 2, H, W)
-        shift = ((tap // SIZE - SIZE // 2) * W + tap % SIZE - SIZE // 2) * DEPTH
-        if BK == DEPTH:
-            taps = tl.load(center + shift, mask=ok[:, None], other=0.0)
-            acc = tl.dot(taps, kernels[tap], acc, input_precision=PRECISION)
-        else:
+    if BK == DEPTH:
+        taps = ()
+        for tap in tl.static_range(AHEAD):
+            taps = taps + (_tap(center, inside, row * STRIDE, column * STRIDE, tap, 0, H, W, SIZE, DEPTH),)
+        for tap in tl.static_range(TAPS):
+            if tap + AHEAD < TAPS:
+                coming = _tap(center, inside, row * STRIDE, column * STRIDE, tap + AHEAD, 0, H, W, SIZE, DEPTH)
+                taps = taps + (coming,)
+            acc = tl.dot(taps[tap], kernels[tap], acc, input_precision=PRECISION)
+    else:
+        for tap in tl.static_range(TAPS):
             for first in range(0, DEPTH, BK):
-                taps = tl.load(center + shift + first, mask=ok[:, None], other=0.0)
+                values = _tap(center, inside, row * STRIDE, column * STRIDE, tap, first, H, W, SIZE, DEPTH)
                 weights = _weights(w, TAPS - 1 - tap if TURNED else tap, first + k, n, CIN, COUT, TURNED)
-                acc = tl.dot(taps, weights.to(taps.dtype), acc, input_precision=PRECISION)
+                acc = tl.dot(values, weights.to(values.dtype), acc, input_precision=PRECISION)
     return acc
 
 
@@ -118,7 +134,7 @@ def forward(
     x, w, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
+    LOOP: tl.constexpr, AHEAD: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The convolution, and partial sums of out and of its square (as stored) f32[K, programs, 2, COUT].
 
@@ -137,8 +153,9 @@ def forward(
         inside = m < PIXELS
         image, row, column = _pixels(m, HO * WO, WO)
         acc = _convolve(
-            x, w, kernels, image, row, column, inside, n, H, W, STRIDE, SIZE, CIN, COUT, BM, BN, BK, False, PRECISION
-        )
+            x, w, kernels, image, row, column, inside, n, H, W, STRIDE, SIZE, CIN, COUT, BM, BN, BK, AHEAD, False,
+            PRECISION,
+        )  # fmt: skip
         stored = acc.to(out.dtype.element_ty)
         tl.store(out + m[:, None] * COUT + n[None, :], stored, mask=inside[:, None])
         seen = stored.to(tl.float32)  # pixels outside are zeros
@@ -165,7 +182,7 @@ def forward_few(
     x, w, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, DEPTH: tl.constexpr,
-    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
+    LOOP: tl.constexpr, AHEAD: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """`forward` for few input channels: all taps of a window are one row of a single product."""
     PIXELS: tl.constexpr = BATCH * HO * WO
@@ -216,7 +233,7 @@ def input_gradient(
     d, w, y, z, extra, factor, offset, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
+    LOOP: tl.constexpr, AHEAD: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
     """Stride 1: the gradient before the activation, and its partial sums f32[K, programs, 2, CIN].
 
@@ -239,7 +256,7 @@ def input_gradient(
         inside = m < PIXELS
         image, row, column = _pixels(m, H * W, W)
         dz = _convolve(
-            d, w, kernels, image, row, column, inside, n, H, W, 1, SIZE, CIN, COUT, BM, BN, BK, True, PRECISION
+            d, w, kernels, image, row, column, inside, n, H, W, 1, SIZE, CIN, COUT, BM, BN, BK, AHEAD, True, PRECISION
         )
         place = base + m[:, None] * CIN + n[None, :]
         first, second = _through_activation(
@@ -404,7 +421,7 @@ def input_gradient_halved(
     d, w, y, z, extra, factor, offset, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
+    LOOP: tl.constexpr, AHEAD: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
     """`input_gradient` for stride 2: of a tile of out's pixels, the four input pixels that belong to each.
 

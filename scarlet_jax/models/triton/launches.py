@@ -96,110 +96,112 @@ def _power_of_two(at_least: int) -> int:
     return 1 << (at_least - 1).bit_length()
 
 
-def _loop(tiles: int, clients: int, most: int) -> int:
-    """Tiles of a program: several, if there are programs enough without."""
-    return max(1, min(most, tiles * clients // _PROGRAMS))
+Tile = dict[str, int]
 
 
 def _sweeps(problem: Problem) -> bool:
-    """Whether a row of the image is loaded once for the rows of the result that it meets."""
-    return problem.size == 3 and problem.stride == 1 and not problem.few and max(problem.inputs, problem.outputs) <= 64
+    """Whether a row of the image is loaded once for the three rows of the result that it meets."""
+    return problem.size == 3 and problem.stride == 1 and not problem.few and max(problem.inputs, problem.outputs) <= 32
 
 
-def _tile(depth: int, columns: int, dtype: str, tile: dict[str, int] | None) -> dict[str, int]:
-    """Pixels and output channels of a tile, depth of a product, warps, stages."""
-    chosen = {"BM": 128, "BN": min(columns, 64), "BK": min(depth, 64), "LOOP": 8, "warps": 4, "stages": 1}
-    chosen |= tile or {}
-    return {"KEEP": int(chosen["BM"] * chosen["BN"] <= 512 * chosen["warps"])} | chosen
+def _sweep(problem: Problem, dtype: str, columns: int, depth: int) -> Tile:
+    """The tile of a sweep over rows: pixels, channels, rows."""
+    t = {"BM": 64, "BN": columns, "BK": depth, "ROWS": 16, "KEEP": 1, "warps": 4}
+    if dtype == "float32":
+        return t | {"AHEAD": 1, "stages": 1, "warps": 2 if max(columns, depth) <= 16 else 4}
+    return t | {"AHEAD": 0, "stages": 3, "ROWS": 32 if columns <= 16 else 16}
 
 
-def _sweep(problem: Problem, dtype: str, columns: int, depth: int, tile: dict[str, int] | None) -> tuple[dict, int]:
-    """The tile of a sweep, and its programs."""
-    narrow = columns <= 32
-    t = {"BM": 64, "BN": min(columns, 32), "BK": depth, "ROWS": 16, "AHEAD": 1, "KEEP": int(narrow), "warps": 4}
-    t |= {"stages": 1} | (tile or {})
-    return t, -(-problem.batch * problem.width // t["BM"]) * -(-problem.height // t["ROWS"])
+def _window(problem: Problem, columns: int, depth: int) -> Tile:
+    """The tile of a kernel that loads each tap of the window: pixels, channels, depth of a product, tiles a program."""
+    t = {"BM": 128, "BN": min(columns, 64), "BK": min(depth, 64), "AHEAD": 0, "warps": 4, "stages": 1}
+    narrow = max(columns, depth) <= 32
+    return t | ({"LOOP": 1, "KEEP": 1} if problem.stride == 2 else {"LOOP": 4, "KEEP": int(narrow)})
 
 
-def forward(problem: Problem, dtype: str, precision: str, tile: dict[str, int] | None = None) -> Launch:
+def forward(problem: Problem, dtype: str, precision: str, tile: Tile | None = None) -> Launch:
     """x, w -> out, partial sums."""
     p = problem
+    if p.few:
+        depth = _power_of_two(max(16, p.size**2 * p.inputs))
+        t = {"BM": 64, "BN": min(p.outputs, 64), "DEPTH": depth, "LOOP": 4, "AHEAD": 0, "KEEP": 1, "warps": 2, "stages": 1}
+        return _over_pixels("forward_few", p, dtype, False, t | (tile or {}), {"PRECISION": precision})
     if _sweeps(p) and "LOOP" not in (tile or {}):
-        t, programs = _sweep(p, dtype, p.outputs, p.inputs, tile)
-        constants = p.constants() | {name: t[name] for name in ("BM", "BN", "BK", "ROWS", "AHEAD", "KEEP")}
-        constants["PRECISION"] = precision
-        kernel = "forward_rows"
-    else:
-        depth = _power_of_two(max(16, p.size**2 * p.inputs)) if p.few else p.inputs
-        t = _tile(depth, p.outputs, dtype, tile)
-        tiles = -(-(p.batch * p.out_height * p.out_width) // t["BM"])
-        loop = _loop(tiles, p.clients, t["LOOP"])
-        programs = -(-tiles // loop)
-        constants = p.constants() | {"BM": t["BM"], "BN": t["BN"], "LOOP": loop, "KEEP": t["KEEP"]}
-        constants["PRECISION"] = precision
-        constants |= {"DEPTH": depth} if p.few else {"BK": t["BK"]}
-        kernel = "forward_few" if p.few else "forward"
-    results = ((p.result, dtype), ((p.clients, programs, 2, p.outputs), "float32"))
-    grid = (programs, p.clients, p.outputs // t["BN"])
-    return Launch(kernel, grid, tuple(constants.items()), results, t["warps"], t["stages"])
+        t = _sweep(p, dtype, p.outputs, p.inputs) | (tile or {})
+        return _over_rows("forward_rows", p, dtype, False, t, {"PRECISION": precision})
+    t = _window(p, p.outputs, p.inputs) | (tile or {})
+    return _over_pixels("forward", p, dtype, False, t, {"PRECISION": precision})
 
 
 def input_gradient(
-    problem: Problem, dtype: str, precision: str, active: bool, kept: bool, extra: bool,
-    tile: dict[str, int] | None = None,
-) -> Launch:  # fmt: skip
+    problem: Problem, dtype: str, precision: str, active: bool, kept: bool, extra: bool, tile: Tile | None = None
+) -> Launch:
     """d, w, y, z, extra, factor, offset -> gradient before the activation, partial sums."""
     p = problem
+    flags = {"PRECISION": precision, "ACTIVE": active, "KEPT": kept, "EXTRA": extra}
     if _sweeps(p) and "LOOP" not in (tile or {}):
-        t, programs = _sweep(p, dtype, p.inputs, p.outputs, tile)
-        constants = p.constants() | {name: t[name] for name in ("BM", "BN", "BK", "ROWS", "AHEAD", "KEEP")}
-        kernel = "input_gradient_rows"
-    else:
-        t = _tile(p.outputs, p.inputs, dtype, tile)
-        if p.stride == 2:
-            t["BM"] = max(16, t["BM"] // 2)
-        rows, columns = (p.height, p.width) if p.stride == 1 else (p.out_height, p.out_width)
-        tiles = -(-(p.batch * rows * columns) // t["BM"])
-        loop = _loop(tiles, p.clients, t["LOOP"])
-        programs = -(-tiles // loop)
-        constants = p.constants() | {
-            "BM": t["BM"], "BN": t["BN"], "BK": t["BK"], "LOOP": loop, "KEEP": t["KEEP"],
-        }  # fmt: skip
-        kernel = "input_gradient" if p.stride == 1 else "input_gradient_halved"
-    constants |= {"PRECISION": precision, "ACTIVE": active, "KEPT": kept, "EXTRA": extra}
-    results = ((p.image, dtype), ((p.clients, programs, 2, p.inputs), "float32"))
-    grid = (programs, p.clients, p.inputs // t["BN"])
+        t = _sweep(p, dtype, p.inputs, p.outputs) | (tile or {})
+        return _over_rows("input_gradient_rows", p, dtype, True, t, flags)
+    t = _window(p, p.inputs, p.outputs) | (tile or {})
+    if p.stride == 1:
+        return _over_pixels("input_gradient", p, dtype, True, t, flags)
+    t["BM"] = max(16, t["BM"] // 2)  # each of these pixels stands for four of the input
+    return _over_pixels("input_gradient_halved", p, dtype, True, t, flags)
+
+
+def _over_rows(kernel: str, p: Problem, dtype: str, backward: bool, t: Tile, more: dict[str, Any]) -> Launch:
+    programs = -(-p.batch * p.width // t["BM"]) * -(-p.height // t["ROWS"])
+    return _launch(kernel, p, dtype, backward, t, ("BM", "BN", "BK", "ROWS", "AHEAD", "KEEP"), programs, more)
+
+
+def _over_pixels(kernel: str, p: Problem, dtype: str, backward: bool, t: Tile, more: dict[str, Any]) -> Launch:
+    halved = kernel != "input_gradient"
+    pixels = p.batch * (p.out_height * p.out_width if halved else p.height * p.width)
+    tiles = -(-pixels // t["BM"])
+    t = t | {"LOOP": max(1, min(t["LOOP"], tiles * p.clients // _PROGRAMS))}  # several, where programs suffice without
+    names = ("BM", "BN", "DEPTH" if "DEPTH" in t else "BK", "LOOP", "AHEAD", "KEEP")
+    return _launch(kernel, p, dtype, backward, t, names, -(-tiles // t["LOOP"]), more)
+
+
+def _launch(
+    kernel: str, p: Problem, dtype: str, backward: bool, t: Tile, names: tuple[str, ...], programs: int, more: dict
+) -> Launch:
+    constants = p.constants() | {name: t[name] for name in names} | more
+    shape, channels = (p.image, p.inputs) if backward else (p.result, p.outputs)
+    results = ((shape, dtype), ((p.clients, programs, 2, channels), "float32"))
+    grid = (programs, p.clients, channels // t["BN"])
     return Launch(kernel, grid, tuple(constants.items()), results, t["warps"], t["stages"])
 
 
-def weight_gradient(problem: Problem, dtype: str, precision: str, tile: dict[str, int] | None = None) -> Launch:
+def weight_gradient(problem: Problem, dtype: str, precision: str, tile: Tile | None = None) -> Launch:
     """x, d -> partial sums of dw."""
     p = problem
+    t = _weight_tile(p, dtype) | (tile or {})
+    by_rows = not p.few and "ROWS" in t
+    groups = p.outputs // t["BO"] if p.few or by_rows else 1
+    groups *= p.inputs // t["BI"] * (p.size // t["ROWS"]) if by_rows else 1
     pixels = p.batch * p.out_height * p.out_width
-    depth = _power_of_two(max(16, p.size**2 * p.inputs))
-    wide = p.size == 3 and not p.few and max(p.inputs, p.outputs if p.stride == 1 else 0) <= 32
-    if p.few:
-        t = {"BO": min(p.outputs, 32), "BP": 64, "warps": 1, "PROGRAMS": 132 * 16}
-    elif wide:
-        t = {"BI": _power_of_two(3 * p.inputs), "BO": p.outputs, "BP": 128, "warps": 4, "PROGRAMS": 132 * 4}
-        if p.stride == 1:
-            t["BO"] = _power_of_two(3 * p.outputs)
-            t |= {"BP": 32, "stages": 3} if max(p.inputs, p.outputs) == 32 else {}
-        elif p.outputs > 32:
-            t["warps"] = 8
-    else:
-        t = {"BI": min(p.inputs, 64), "BO": min(p.outputs, 64), "BP": 64, "ROWS": 1, "warps": 4, "stages": 2, "PROGRAMS": 132 * 4}
-    t = {"stages": 1} | t | (tile or {})
-    wide = not p.few and "ROWS" not in t
-    groups = 1 if wide else p.outputs // t["BO"] * (1 if p.few else p.inputs // t["BI"] * (p.size // t["ROWS"]))
     split = max(1, min(-(-pixels // 512), -(-t["PROGRAMS"] // (groups * p.clients))))
     part = -(-pixels // (split * t["BP"])) * t["BP"]
     split = -(-pixels // part)
-    constants = p.constants() | {"BO": t["BO"], "BP": t["BP"], "PART": part, "PRECISION": precision}
-    if p.few:
-        constants["DEPTH"] = depth
-    else:
-        constants |= {"BI": t["BI"]} | ({"AHEAD": t.get("AHEAD", 0)} if wide else {"ROWS": t["ROWS"]})
+    kernel = "weight_gradient_few" if p.few else "weight_gradient" if by_rows else "weight_gradient_wide"
+    names = ("BO", "BP", "DEPTH") if p.few else ("BI", "BO", "BP", "ROWS" if by_rows else "AHEAD")
+    constants = p.constants() | {name: t[name] for name in names} | {"PART": part, "PRECISION": precision}
     results = (((p.clients, split, *p.weights[1:]), "float32"),)
-    kernel = "weight_gradient_few" if p.few else "weight_gradient_wide" if wide else "weight_gradient"
     return Launch(kernel, (split, groups, p.clients), tuple(constants.items()), results, t["warps"], t["stages"])
+
+
+def _weight_tile(p: Problem, dtype: str) -> Tile:
+    """Channels and pixels of a step; PROGRAMS: how many to aim at, for each writes a partial sum."""
+    if p.few:
+        depth = _power_of_two(max(16, p.size**2 * p.inputs))
+        return {"BO": min(p.outputs, 32), "BP": 64, "DEPTH": depth, "warps": 1, "stages": 1, "PROGRAMS": 132 * 16}
+    wide = p.size == 3 and max(p.inputs, p.outputs // p.stride) <= 32
+    if not wide:
+        t = {"BI": min(p.inputs, 64), "BO": min(p.outputs, 64), "ROWS": 1}
+        return t | {"BP": 64, "warps": 4, "stages": 3, "PROGRAMS": 132 * 4}
+    t = {"BI": _power_of_two(3 * p.inputs), "AHEAD": 0, "BP": 128, "warps": 4, "stages": 1, "PROGRAMS": 132 * 4}
+    if p.stride == 2:
+        return t | {"BO": p.outputs, "BP": 128 if p.outputs <= 32 else 64, "stages": 2, "PROGRAMS": 132 * 8}
+    narrow = max(p.inputs, p.outputs) <= 16
+    return t | {"BO": _power_of_two(3 * p.outputs)} | ({} if narrow else {"BP": 32, "stages": 4})
