@@ -54,8 +54,7 @@ def _tap(
 def _convolve(
     x, w, kernels, image, row, column, inside, n,
     H: tl.constexpr, W: tl.constexpr, STRIDE: tl.constexpr, SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, AHEAD: tl.constexpr, TURNED: tl.constexpr,
-    PRECISION: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TURNED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Products of the window around each pixel with the weights: f32[BM, BN].
 
@@ -67,14 +66,9 @@ def _convolve(
     center = x + ((image * H + row * STRIDE) * W + column * STRIDE)[:, None] * DEPTH + k[None, :]
     acc = tl.zeros([BM, BN], tl.float32)
     if BK == DEPTH:
-        taps = ()
-        for tap in tl.static_range(AHEAD):
-            taps = taps + (_tap(center, inside, row * STRIDE, column * STRIDE, tap, 0, H, W, SIZE, DEPTH),)
         for tap in tl.static_range(TAPS):
-            if tap + AHEAD < TAPS:
-                coming = _tap(center, inside, row * STRIDE, column * STRIDE, tap + AHEAD, 0, H, W, SIZE, DEPTH)
-                taps = taps + (coming,)
-            acc = tl.dot(taps[tap], kernels[tap], acc, input_precision=PRECISION)
+            values = _tap(center, inside, row * STRIDE, column * STRIDE, tap, 0, H, W, SIZE, DEPTH)
+            acc = tl.dot(values, kernels[tap], acc, input_precision=PRECISION)
     else:
         for tap in tl.static_range(TAPS):
             for first in range(0, DEPTH, BK):
@@ -134,7 +128,7 @@ def forward(
     x, w, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    LOOP: tl.constexpr, AHEAD: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
+    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The convolution, and partial sums of out and of its square (as stored) f32[K, programs, 2, COUT].
 
@@ -153,9 +147,8 @@ def forward(
         inside = m < PIXELS
         image, row, column = _pixels(m, HO * WO, WO)
         acc = _convolve(
-            x, w, kernels, image, row, column, inside, n, H, W, STRIDE, SIZE, CIN, COUT, BM, BN, BK, AHEAD, False,
-            PRECISION,
-        )  # fmt: skip
+            x, w, kernels, image, row, column, inside, n, H, W, STRIDE, SIZE, CIN, COUT, BM, BN, BK, False, PRECISION
+        )
         stored = acc.to(out.dtype.element_ty)
         tl.store(out + m[:, None] * COUT + n[None, :], stored, mask=inside[:, None])
         seen = stored.to(tl.float32)  # pixels outside are zeros
@@ -182,7 +175,7 @@ def forward_few(
     x, w, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, DEPTH: tl.constexpr,
-    LOOP: tl.constexpr, AHEAD: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
+    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """`forward` for few input channels: all taps of a window are one row of a single product."""
     PIXELS: tl.constexpr = BATCH * HO * WO
@@ -233,7 +226,7 @@ def input_gradient(
     d, w, y, z, extra, factor, offset, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    LOOP: tl.constexpr, AHEAD: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
+    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
     """Stride 1: the gradient before the activation, and its partial sums f32[K, programs, 2, CIN].
 
@@ -256,7 +249,7 @@ def input_gradient(
         inside = m < PIXELS
         image, row, column = _pixels(m, H * W, W)
         dz = _convolve(
-            d, w, kernels, image, row, column, inside, n, H, W, 1, SIZE, CIN, COUT, BM, BN, BK, AHEAD, True, PRECISION
+            d, w, kernels, image, row, column, inside, n, H, W, 1, SIZE, CIN, COUT, BM, BN, BK, True, PRECISION
         )
         place = base + m[:, None] * CIN + n[None, :]
         first, second = _through_activation(
@@ -421,7 +414,7 @@ def input_gradient_halved(
     d, w, y, z, extra, factor, offset, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    LOOP: tl.constexpr, AHEAD: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
+    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
     """`input_gradient` for stride 2: of a tile of out's pixels, the four input pixels that belong to each.
 
@@ -570,7 +563,7 @@ def weight_gradient_wide(
     x, d, dw,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BI: tl.constexpr, BO: tl.constexpr, BP: tl.constexpr,
-    PART: tl.constexpr, AHEAD: tl.constexpr, PRECISION: tl.constexpr,
+    PART: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """`weight_gradient` of 3x3 with narrow layers: taps and channels side by side, BI >= 3 CIN of the input.
 
@@ -587,18 +580,12 @@ def weight_gradient_wide(
     acc = (tl.zeros([BI, BO], tl.float32),)
     if STRIDE > 1:
         acc = acc + (tl.zeros([BI, BO], tl.float32), tl.zeros([BI, BO], tl.float32))
-    if AHEAD and STRIDE == 1:
-        coming = _beside(x, d, tl.program_id(0) * PART + tl.arange(0, BP), i, o, PIXELS, H, W, CIN, COUT)
     for start in range(0, PART, BP):
         m = tl.program_id(0) * PART + start + tl.arange(0, BP)
         inside = m < PIXELS
         image, row, column = _pixels(m, HO * WO, WO)
         if STRIDE == 1:
-            if AHEAD:
-                values, gradient = coming
-                coming = _beside(x, d, m + BP, i, o, PIXELS, H, W, CIN, COUT)
-            else:
-                values, gradient = _beside(x, d, m, i, o, PIXELS, H, W, CIN, COUT)
+            values, gradient = _beside(x, d, m, i, o, PIXELS, H, W, CIN, COUT)
             acc = (tl.dot(tl.trans(values), gradient, acc[0], input_precision=PRECISION),)
         else:
             gradient = tl.load(d + m[:, None] * COUT + o[None, :], mask=inside[:, None], other=0.0)

@@ -104,17 +104,17 @@ def _sweeps(problem: Problem) -> bool:
     return problem.size == 3 and problem.stride == 1 and not problem.few and max(problem.inputs, problem.outputs) <= 32
 
 
-def _sweep(problem: Problem, dtype: str, columns: int, depth: int) -> Tile:
+def _sweep(problem: Problem, dtype: str, columns: int, depth: int, backward: bool) -> Tile:
     """The tile of a sweep over rows: pixels, channels, rows."""
-    t = {"BM": 64, "BN": columns, "BK": depth, "ROWS": 16, "KEEP": 1, "warps": 4}
-    if dtype == "float32":
-        return t | {"AHEAD": 1, "stages": 1, "warps": 2 if max(columns, depth) <= 16 else 4}
-    return t | {"AHEAD": 0, "stages": 3, "ROWS": 32 if columns <= 16 else 16}
+    t = {"BM": 64, "BN": columns, "BK": depth, "ROWS": 32, "AHEAD": 0, "KEEP": 1, "warps": 4, "stages": 3}
+    if max(columns, depth) <= 16:
+        return t | ({"BM": 32, "warps": 1} if dtype == "float32" or not backward else {})
+    return t | {"ROWS": 16} | ({"AHEAD": 1, "stages": 1} if dtype == "float32" else {})
 
 
 def _window(problem: Problem, columns: int, depth: int) -> Tile:
     """The tile of a kernel that loads each tap of the window: pixels, channels, depth of a product, tiles a program."""
-    t = {"BM": 128, "BN": min(columns, 64), "BK": min(depth, 64), "AHEAD": 0, "warps": 4, "stages": 1}
+    t = {"BM": 128, "BN": min(columns, 64), "BK": min(depth, 64), "warps": 4, "stages": 1}
     narrow = max(columns, depth) <= 32
     return t | ({"LOOP": 1, "KEEP": 1} if problem.stride == 2 else {"LOOP": 4, "KEEP": int(narrow)})
 
@@ -124,10 +124,10 @@ def forward(problem: Problem, dtype: str, precision: str, tile: Tile | None = No
     p = problem
     if p.few:
         depth = _power_of_two(max(16, p.size**2 * p.inputs))
-        t = {"BM": 64, "BN": min(p.outputs, 64), "DEPTH": depth, "LOOP": 4, "AHEAD": 0, "KEEP": 1, "warps": 2, "stages": 1}
+        t = {"BM": 64, "BN": min(p.outputs, 64), "DEPTH": depth, "LOOP": 4, "KEEP": 1, "warps": 2, "stages": 1}
         return _over_pixels("forward_few", p, dtype, False, t | (tile or {}), {"PRECISION": precision})
     if _sweeps(p) and "LOOP" not in (tile or {}):
-        t = _sweep(p, dtype, p.outputs, p.inputs) | (tile or {})
+        t = _sweep(p, dtype, p.outputs, p.inputs, False) | (tile or {})
         return _over_rows("forward_rows", p, dtype, False, t, {"PRECISION": precision})
     t = _window(p, p.outputs, p.inputs) | (tile or {})
     return _over_pixels("forward", p, dtype, False, t, {"PRECISION": precision})
@@ -140,7 +140,7 @@ def input_gradient(
     p = problem
     flags = {"PRECISION": precision, "ACTIVE": active, "KEPT": kept, "EXTRA": extra}
     if _sweeps(p) and "LOOP" not in (tile or {}):
-        t = _sweep(p, dtype, p.inputs, p.outputs) | (tile or {})
+        t = _sweep(p, dtype, p.inputs, p.outputs, True) | (tile or {})
         return _over_rows("input_gradient_rows", p, dtype, True, t, flags)
     t = _window(p, p.inputs, p.outputs) | (tile or {})
     if p.stride == 1:
@@ -159,7 +159,7 @@ def _over_pixels(kernel: str, p: Problem, dtype: str, backward: bool, t: Tile, m
     pixels = p.batch * (p.out_height * p.out_width if halved else p.height * p.width)
     tiles = -(-pixels // t["BM"])
     t = t | {"LOOP": max(1, min(t["LOOP"], tiles * p.clients // _PROGRAMS))}  # several, where programs suffice without
-    names = ("BM", "BN", "DEPTH" if "DEPTH" in t else "BK", "LOOP", "AHEAD", "KEEP")
+    names = ("BM", "BN", "DEPTH" if "DEPTH" in t else "BK", "LOOP", "KEEP")
     return _launch(kernel, p, dtype, backward, t, names, -(-tiles // t["LOOP"]), more)
 
 
@@ -185,7 +185,7 @@ def weight_gradient(problem: Problem, dtype: str, precision: str, tile: Tile | N
     part = -(-pixels // (split * t["BP"])) * t["BP"]
     split = -(-pixels // part)
     kernel = "weight_gradient_few" if p.few else "weight_gradient" if by_rows else "weight_gradient_wide"
-    names = ("BO", "BP", "DEPTH") if p.few else ("BI", "BO", "BP", "ROWS" if by_rows else "AHEAD")
+    names = ("BO", "BP", "DEPTH") if p.few else ("BI", "BO", "BP", *(["ROWS"] if by_rows else []))
     constants = p.constants() | {name: t[name] for name in names} | {"PART": part, "PRECISION": precision}
     results = (((p.clients, split, *p.weights[1:]), "float32"),)
     return Launch(kernel, (split, groups, p.clients), tuple(constants.items()), results, t["warps"], t["stages"])
@@ -196,12 +196,16 @@ def _weight_tile(p: Problem, dtype: str) -> Tile:
     if p.few:
         depth = _power_of_two(max(16, p.size**2 * p.inputs))
         return {"BO": min(p.outputs, 32), "BP": 64, "DEPTH": depth, "warps": 1, "stages": 1, "PROGRAMS": 132 * 16}
-    wide = p.size == 3 and max(p.inputs, p.outputs // p.stride) <= 32
-    if not wide:
+    narrow = max(p.inputs, p.outputs) <= 16
+    if dtype == "float32":  # operands are turned on their way into a product: small ones, in registers, do best
+        t = {"BI": min(p.inputs, 64), "BO": min(p.outputs, 32), "stages": 1, "PROGRAMS": 132 * 8}
+        if narrow:
+            return t | {"ROWS": p.size, "BP": 16, "warps": 1}
+        return t | ({"ROWS": p.size, "BP": 32, "warps": 4} if p.inputs > 32 else {"ROWS": 1, "BP": 64, "warps": 2})
+    if p.size == 1 or max(p.inputs, p.outputs // p.stride) > 32:
         t = {"BI": min(p.inputs, 64), "BO": min(p.outputs, 64), "ROWS": 1}
         return t | {"BP": 64, "warps": 4, "stages": 3, "PROGRAMS": 132 * 4}
-    t = {"BI": _power_of_two(3 * p.inputs), "AHEAD": 0, "BP": 128, "warps": 4, "stages": 1, "PROGRAMS": 132 * 4}
+    t = {"BI": _power_of_two(3 * p.inputs), "BP": 128, "warps": 4, "stages": 1, "PROGRAMS": 132 * 4}
     if p.stride == 2:
         return t | {"BO": p.outputs, "BP": 128 if p.outputs <= 32 else 64, "stages": 2, "PROGRAMS": 132 * 8}
-    narrow = max(p.inputs, p.outputs) <= 16
     return t | {"BO": _power_of_two(3 * p.outputs)} | ({} if narrow else {"BP": 32, "stages": 4})
