@@ -10,6 +10,7 @@ from scarlet_jax.models.conv_forms import Shape
 _MOST_CHANNELS = 512
 _FEW = 16  # a product wants at least as many channels; with fewer, the taps of a window are gathered
 _PROGRAMS = 132 * 8  # enough to fill a large card
+_HOPPER = 90  # compute capability: of the cards that the tiles were measured on; older ones have other products
 
 
 class Problem(NamedTuple):
@@ -112,14 +113,18 @@ def _sweep(problem: Problem, dtype: str, columns: int, depth: int, backward: boo
     return t | {"ROWS": 16} | ({"AHEAD": 1, "stages": 1} if dtype == "float32" else {})
 
 
-def _window(problem: Problem, columns: int, depth: int) -> Tile:
+def _window(problem: Problem, columns: int, depth: int, capability: int) -> Tile:
     """The tile of a kernel that loads each tap of the window: pixels, channels, depth of a product, tiles a program."""
     t = {"BM": 128, "BN": min(columns, 64), "BK": min(depth, 64), "warps": 4, "stages": 1}
-    narrow = max(columns, depth) <= 32
-    return t | ({"LOOP": 1, "KEEP": 1} if problem.stride == 2 else {"LOOP": 4, "KEEP": int(narrow)})
+    if capability < _HOPPER:
+        t |= {"BM": 64, "BN": min(columns, 32), "BK": min(depth, 32)}
+    keep = capability >= _HOPPER and (problem.stride == 2 or max(columns, depth) <= 32)
+    return t | {"LOOP": 1 if problem.stride == 2 else 4, "KEEP": int(keep)}
 
 
-def forward(problem: Problem, dtype: str, precision: str, tile: Tile | None = None) -> Launch:
+def forward(
+    problem: Problem, dtype: str, precision: str, tile: Tile | None = None, capability: int = _HOPPER
+) -> Launch:
     """x, w -> out, partial sums."""
     p = problem
     if p.few:
@@ -129,20 +134,21 @@ def forward(problem: Problem, dtype: str, precision: str, tile: Tile | None = No
     if _sweeps(p) and "LOOP" not in (tile or {}):
         t = _sweep(p, dtype, p.outputs, p.inputs, False) | (tile or {})
         return _over_rows("forward_rows", p, dtype, False, t, {"PRECISION": precision})
-    t = _window(p, p.outputs, p.inputs) | (tile or {})
+    t = _window(p, p.outputs, p.inputs, capability) | (tile or {})
     return _over_pixels("forward", p, dtype, False, t, {"PRECISION": precision})
 
 
 def input_gradient(
-    problem: Problem, dtype: str, precision: str, active: bool, kept: bool, extra: bool, tile: Tile | None = None
-) -> Launch:
+    problem: Problem, dtype: str, precision: str, active: bool, kept: bool, extra: bool, tile: Tile | None = None,
+    capability: int = _HOPPER,
+) -> Launch:  # fmt: skip
     """d, w, y, z, extra, factor, offset -> gradient before the activation, partial sums."""
     p = problem
     flags = {"PRECISION": precision, "ACTIVE": active, "KEPT": kept, "EXTRA": extra}
     if _sweeps(p) and "LOOP" not in (tile or {}):
         t = _sweep(p, dtype, p.inputs, p.outputs, True) | (tile or {})
         return _over_rows("input_gradient_rows", p, dtype, True, t, flags)
-    t = _window(p, p.inputs, p.outputs) | (tile or {})
+    t = _window(p, p.inputs, p.outputs, capability) | (tile or {})
     if p.stride == 1:
         return _over_pixels("input_gradient", p, dtype, True, t, flags)
     t["BM"] = max(16, t["BM"] // 2)  # each of these pixels stands for four of the input
@@ -173,10 +179,12 @@ def _launch(
     return Launch(kernel, grid, tuple(constants.items()), results, t["warps"], t["stages"])
 
 
-def weight_gradient(problem: Problem, dtype: str, precision: str, tile: Tile | None = None) -> Launch:
+def weight_gradient(
+    problem: Problem, dtype: str, precision: str, tile: Tile | None = None, capability: int = _HOPPER
+) -> Launch:
     """x, d -> partial sums of dw."""
     p = problem
-    t = _weight_tile(p, dtype) | (tile or {})
+    t = _weight_tile(p, dtype, capability) | (tile or {})
     by_rows = not p.few and "ROWS" in t
     groups = p.outputs // t["BO"] if p.few or by_rows else 1
     groups *= p.inputs // t["BI"] * (p.size // t["ROWS"]) if by_rows else 1
@@ -191,7 +199,7 @@ def weight_gradient(problem: Problem, dtype: str, precision: str, tile: Tile | N
     return Launch(kernel, (split, groups, p.clients), tuple(constants.items()), results, t["warps"], t["stages"])
 
 
-def _weight_tile(p: Problem, dtype: str) -> Tile:
+def _weight_tile(p: Problem, dtype: str, capability: int) -> Tile:
     """Channels and pixels of a step; PROGRAMS: how many to aim at, for each writes a partial sum."""
     if p.few:
         depth = _power_of_two(max(16, p.size**2 * p.inputs))
@@ -201,7 +209,12 @@ def _weight_tile(p: Problem, dtype: str) -> Tile:
         t = {"BI": min(p.inputs, 64), "BO": min(p.outputs, 32), "stages": 1, "PROGRAMS": 132 * 8}
         if narrow:
             return t | {"ROWS": p.size, "BP": 16, "warps": 1}
-        return t | ({"ROWS": p.size, "BP": 32, "warps": 4} if p.inputs > 32 else {"ROWS": 1, "BP": 64, "warps": 2})
+        if p.inputs > 32 and capability >= _HOPPER:
+            return t | {"ROWS": p.size, "BP": 32, "warps": 4}
+        return t | {"BI": min(p.inputs, 32), "ROWS": 1, "BP": 64, "warps": 2}
+    if capability < _HOPPER and not narrow:
+        t = {"BI": min(p.inputs, 32), "BO": min(p.outputs, 32), "ROWS": 1}
+        return t | {"BP": 64, "warps": 4, "stages": 2, "PROGRAMS": 132 * 4}
     if p.size == 1 or max(p.inputs, p.outputs // p.stride) > 32:
         t = {"BI": min(p.inputs, 64), "BO": min(p.outputs, 64), "ROWS": 1}
         return t | {"BP": 64, "warps": 4, "stages": 3, "PROGRAMS": 132 * 4}

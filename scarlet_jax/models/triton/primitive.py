@@ -18,7 +18,7 @@ from scarlet_jax.models.conv_forms import Geometry
 from scarlet_jax.models.triton import launches
 from scarlet_jax.models.triton.launches import Launch, Problem
 
-_described: int | None = None  # compute capability of the card to compile for, where there is none
+_described = 90  # compute capability of the card to compile for, where there is none
 
 
 class Operation(NamedTuple):
@@ -32,15 +32,14 @@ class Operation(NamedTuple):
     kept: bool = False
     extra: bool = False
 
-    def launch(self) -> Launch:
-        """How the kernel is launched."""
+    def launch(self, capability: int) -> Launch:
+        """How the kernel is launched on a card of this compute capability."""
+        how = self.problem, self.dtype, self.precision
         if self.kind == "forward":
-            return launches.forward(self.problem, self.dtype, self.precision)
+            return launches.forward(*how, capability=capability)
         if self.kind == "input_gradient":
-            return launches.input_gradient(
-                self.problem, self.dtype, self.precision, self.active, self.kept, self.extra
-            )
-        return launches.weight_gradient(self.problem, self.dtype, self.precision)
+            return launches.input_gradient(*how, self.active, self.kept, self.extra, capability=capability)
+        return launches.weight_gradient(*how, capability=capability)
 
 
 def problem() -> str | None:
@@ -53,6 +52,13 @@ def describe(capability: int) -> None:
     """Compile for a card that is not here, for instance 90: only where JAX finds no GPU."""
     global _described
     _described = capability
+
+
+def _capability() -> int:
+    """Of the cards that are here, or of the one that was described."""
+    if jax.default_backend() != "gpu":
+        return _described
+    return round(10 * float(jax.devices()[0].compute_capability))
 
 
 def precision() -> str:
@@ -183,7 +189,8 @@ def _launched(*arrays: jax.Array, operation: Operation) -> list[jax.Array]:
 
     from scarlet_jax.models.triton import kernels
 
-    launch = operation.launch()
+    capability = _capability()
+    launch = operation.launch(capability)
     results = jax_triton.triton_call(
         *arrays,
         kernel=getattr(kernels, launch.kernel),
@@ -192,7 +199,7 @@ def _launched(*arrays: jax.Array, operation: Operation) -> list[jax.Array]:
         name=launch.kernel,
         num_warps=launch.warps,
         num_stages=launch.stages,
-        compute_capability=None if jax.default_backend() == "gpu" else _described,
+        compute_capability=capability,
         **dict(launch.constants),
     )
     return [*results[:-1], jnp.sum(results[-1], 1)]
