@@ -117,7 +117,7 @@ def _window(problem: Problem, columns: int, depth: int, capability: int) -> Tile
     """The tile of a kernel that loads each tap of the window: pixels, channels, depth of a product, tiles a program."""
     t = {"BM": 128, "BN": min(columns, 64), "BK": min(depth, 64), "warps": 4, "stages": 1}
     if capability < _HOPPER:
-        t |= {"BM": 64, "BN": min(columns, 32), "BK": min(depth, 32)}
+        t |= {"BM": 64, "BN": min(columns, 32), "BK": 16 if depth <= 32 else 32}  # weights of all taps fill registers
     keep = capability >= _HOPPER and (problem.stride == 2 or max(columns, depth) <= 32)
     return t | {"LOOP": 1 if problem.stride == 2 else 4, "KEEP": int(keep)}
 
@@ -134,7 +134,10 @@ def forward(
     if _sweeps(p) and "LOOP" not in (tile or {}):
         t = _sweep(p, dtype, p.outputs, p.inputs, False) | (tile or {})
         return _over_rows("forward_rows", p, dtype, False, t, {"PRECISION": precision})
-    t = _window(p, p.outputs, p.inputs, capability) | (tile or {})
+    t = _window(p, p.outputs, p.inputs, capability)
+    if dtype == "float32" and p.stride == 1 and max(p.inputs, p.outputs) > 32:
+        t["warps"] = 8
+    t |= tile or {}
     return _over_pixels("forward", p, dtype, False, t, {"PRECISION": precision})
 
 
@@ -148,7 +151,10 @@ def input_gradient(
     if _sweeps(p) and "LOOP" not in (tile or {}):
         t = _sweep(p, dtype, p.inputs, p.outputs, True) | (tile or {})
         return _over_rows("input_gradient_rows", p, dtype, True, t, flags)
-    t = _window(p, p.inputs, p.outputs, capability) | (tile or {})
+    t = _window(p, p.inputs, p.outputs, capability)
+    if p.stride == 1 and max(p.inputs, p.outputs) > 32:
+        t |= {"warps": 8, "LOOP": 1}
+    t |= tile or {}
     if p.stride == 1:
         return _over_pixels("input_gradient", p, dtype, True, t, flags)
     t["BM"] = max(16, t["BM"] // 2)  # each of these pixels stands for four of the input
