@@ -74,7 +74,7 @@ def forward(z: jax.Array, w: jax.Array, problem: Problem) -> tuple[jax.Array, ja
 
     Weights are float32; they are rounded to the images' dtype. The sums are of what is stored.
     """
-    out, sums = _call(Operation("forward", problem, str(z.dtype), precision()), z, w)
+    out, sums = call(Operation("forward", problem, str(z.dtype), precision()), z, w)
     return out, sums
 
 
@@ -109,13 +109,13 @@ def input_gradient(
     unused = jnp.zeros((1,), jnp.float32)
     used = [unused.astype(d.dtype) if a is None else a for a in (y, z, extra)]
     scales = [unused if a is None else a for a in (factor, offset)]
-    gradient, sums = _call(operation, d, w, *used, *scales)
+    gradient, sums = call(operation, d, w, *used, *scales)
     return gradient, sums
 
 
 def weight_gradient(z: jax.Array, d: jax.Array, problem: Problem) -> jax.Array:
     """f32 gradient in the weights; d is the gradient of the result, zeros in padding rows."""
-    (dw,) = _call(Operation("weight_gradient", problem, str(z.dtype), precision()), z, d)
+    (dw,) = call(Operation("weight_gradient", problem, str(z.dtype), precision()), z, d)
     return dw
 
 
@@ -169,7 +169,8 @@ _kernel = Primitive("stacked_convolution")
 _kernel.multiple_results = True
 
 
-def _call(operation: Operation, *arrays: jax.Array) -> list[jax.Array]:
+def call(operation: Operation, *arrays: jax.Array) -> list[jax.Array]:
+    """The kernel of an operation, on the arrays that `pure` takes."""
     return _kernel.bind(*arrays, operation=operation)
 
 
