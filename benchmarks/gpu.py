@@ -6,8 +6,8 @@ Three stages, each with its limit; within a stage parts compile side by side and
 1. copy bandwidth, every kernel of `model.conv=triton` against its pure form and against the bytes it must move; the
    training step of ResNet-20 in bfloat16 with `triton` and `grouped`, its kernels by kind;
 2. configs/cifar10.py in bfloat16 on images that are made here: from the command to the first round, and the rounds;
-3. the training step in float32; the steps of the server; PyTorch, where it is installed: one model eager and as a CUDA
-   graph, `torch.func.vmap` of 25.
+3. the training step in float32; rounds of that config, each waited for, and their phases; the server's steps; PyTorch,
+   where it is installed: one model eager and as a CUDA graph, `torch.func.vmap` of 25.
 
 What is known is in benchmarks/results/gpu.json after every part; what did not end in time is named. `--tiny` rehearses
 it all on any machine, and writes nothing there.
@@ -34,7 +34,7 @@ RESULT = ROOT / "benchmarks" / "results" / "gpu.json"
 STAGES = (  # share of the time by whose end a stage is over, its parts
     (0.35, ("grouped bfloat16", "triton bfloat16", "kernels")),
     (0.65, ("config",)),
-    (1.0, ("grouped float32", "triton float32", "torch", "server triton", "server grouped")),
+    (1.0, ("grouped float32", "triton float32", "rounds", "torch", "server triton", "server grouped")),
 )
 # Table of the issue: samples/s that PyTorch and we are compared in; a row is skipped until both are there.
 RATIOS = (
@@ -68,7 +68,7 @@ def _stage(parts: tuple[str, ...], end: float, folder: str, tiny: bool, result: 
     """Start the parts of a stage, and wait for them until `end`."""
     running = {}
     for part in parts:
-        log = open(f"{folder}/{part}.log", "w")  # noqa: SIM115: as long as the process lives
+        log = open(f"{folder}/{part}.log", "w")  # noqa: SIM115
         command = [sys.executable, "-m", "benchmarks.gpu_parts", part, folder, *(["--tiny"] if tiny else [])]
         running[part] = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=_environment())
         time.sleep(0 if tiny else 0.5)  # the first of a stage uses the GPU first
@@ -114,8 +114,14 @@ def table(result: dict[str, Any]) -> str:
             lines.append(f"\n{name}, ms a step by kind: {parts[name]['kinds']}, {parts[name]['launches']} launches")
     if "config" in parts:
         lines.append(f"\nconfigs/cifar10.py, bfloat16, triton: {json.dumps(parts['config'])}")
+    if "rounds" in parts:
+        lines.append(f"\na round, evaluation included: {json.dumps(parts['rounds'])}")
     if kernels.get("rows"):
-        lines += ["", "| kernel | shape | dtype | us | times its floor | error |", "| --- | --- | --- | --- | --- | --- |"]
+        lines += [
+            "",
+            "| kernel | shape | dtype | us | times its floor | error |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
         lines += ["| " + " | ".join(map(str, row)) + " |" for row in kernels["rows"]]
     for name, why in result["missing"].items():
         lines.append(f"\nnot measured: {name}: {why}")

@@ -74,7 +74,9 @@ def step(part: Part, conv: str, dtype: str, clients: int) -> None:
     clients, images, epochs = (2, 8, 1) if part.tiny else (clients, 500, 4 if clients > 1 else 10)
     batch, size = (4, 8) if part.tiny else (BATCH, IMAGE)
     training = Training(epochs, batch, sgd(1e-2, 0.0, 0.0))
-    learner = Learner(build_model("resnet20", 10, conv, dtype), training, training, Augmentation(True, True, True, True))
+    learner = Learner(
+        build_model("resnet20", 10, conv, dtype), training, training, Augmentation(True, True, True, True)
+    )
     mesh = fleet.make_mesh(jax.devices()[:1])
     layout = fleet.make_layout(mesh, clients, clients, clients)
     one = jax.jit(lambda key: learner.init(key, (size, size, 3)))(jax.random.key(0))
@@ -167,16 +169,19 @@ def kernels(part: Part) -> None:
                                             True, True, False)  # fmt: skip
                 arrays = _operands(large)
                 call = jax.jit(functools.partial(primitive.call, large))
-                repeat = 1 if part.tiny else 10
+                calls = functools.partial(_calls, call, arrays, 1 if part.tiny else 10)
                 jax.block_until_ready(call(*arrays))
                 with part.alone():
-                    seconds = median_seconds(lambda call=call, arrays=arrays: [call(*arrays) for _ in range(repeat)], 3)
+                    each = median_seconds(calls, 3) / len(calls())
                 moved = sum(x.nbytes for x in jax.tree.leaves((arrays, call(*arrays))) if x.size > 1)
-                each = seconds / repeat
                 name = "x".join(map(str, shape)) + f"-{stride}"
                 floor = round(each * bandwidth / moved, 2)
                 rows.append([kind, name, dtype, round(1e6 * each, 1), floor, f"{error:.0e}"])
                 part.write(rows=rows)
+
+
+def _calls(call: Callable[..., Any], arrays: tuple[Any, ...], times: int) -> list[Any]:
+    return [call(*arrays) for _ in range(times)]
 
 
 def _operands(operation: Any) -> tuple[Any, ...]:
@@ -215,7 +220,7 @@ def _error(operation: Any) -> float:
 
 
 def config(part: Part) -> None:
-    """configs/cifar10.py at its size, three rounds, as a user starts it."""
+    """configs/cifar10.py at its size, eight rounds, as a user starts it."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -229,9 +234,9 @@ def config(part: Part) -> None:
         np.savez(f"{part.folder}/{name}.npz", **arrays)
     workdir = f"{part.folder}/run"
     command = [
-        sys.executable, "launch.py", "--config=configs/cifar10.py", f"--workdir={workdir}", "--config.rounds=3",
+        sys.executable, "launch.py", "--config=configs/cifar10.py", f"--workdir={workdir}", "--config.rounds=8",
         f"--config.data.private={part.folder}/private.npz", f"--config.data.public={part.folder}/public.npz",
-        "--config.model.dtype=bfloat16", "--config.model.conv=triton", "--config.checkpoint.every=3",
+        "--config.model.dtype=bfloat16", "--config.model.conv=triton", "--config.checkpoint.every=8",
         *(small if part.tiny else ["--config.clients_per_chunk=100"]),
     ]  # fmt: skip
     begun, lines = time.perf_counter(), []
@@ -249,6 +254,46 @@ def config(part: Part) -> None:
         raise SystemExit(run.returncode)
 
 
+def rounds(part: Part) -> None:
+    """Rounds of configs/cifar10.py with their evaluation, on the images of `config`; then one, phase by phase."""
+    import jax
+    from jax.sharding import NamedSharding
+
+    from configs import cifar10
+    from scarlet_jax import fleet, phases, registry
+    from scarlet_jax.data import federation as federation_data
+
+    settings = cifar10.get_config()
+    settings.data.private, settings.data.public = f"{part.folder}/private.npz", f"{part.folder}/public.npz"
+    settings.model.conv, settings.model.dtype, settings.clients_per_chunk = "triton", "bfloat16", 100
+    if part.tiny:
+        settings.num_clients, settings.public_size, settings.public_per_round, settings.clients_per_chunk = 2, 40, 16, 1
+        settings.epochs = settings.kd_epochs = 1
+        settings.model.client = settings.model.server = "cnn"
+    federation = federation_data.load(settings)
+    mesh = registry.make_mesh(settings)
+    algorithm = registry.make_algorithm(settings, federation.data, federation.num_classes, mesh)
+    data = jax.device_put(federation.data, NamedSharding(mesh, fleet.REPLICATED))
+    state = algorithm.init(data)
+
+    def once() -> Any:
+        nonlocal state
+        state, report = algorithm.round(state, data)
+        return algorithm.evaluate(state, data, report.participants)
+
+    jax.block_until_ready(once())  # the first has nothing to distil from
+    taken: Counter[str] = Counter()
+
+    def clock(name: str, elapsed: float) -> None:
+        taken[name] += elapsed
+
+    with part.alone():
+        part.write(seconds=round(median_seconds(once, 3), 3))
+        with phases.timed(clock):
+            jax.block_until_ready(once())
+    part.write(phases={name: round(value, 3) for name, value in taken.most_common()})
+
+
 def torch(part: Part) -> None:
     """What a user has instead: one model after another, eager and as a CUDA graph; `torch.func.vmap`."""
     from benchmarks import gpu_torch
@@ -260,7 +305,7 @@ def main() -> None:
     """Run the part that is named."""
     name, folder = sys.argv[1:3]
     part = Part(name, folder, "--tiny" in sys.argv)
-    if name in ("kernels", "config", "torch"):
+    if name in ("kernels", "config", "rounds", "torch"):
         globals()[name](part)
     elif name.startswith("server "):
         step(part, name.split()[1], "bfloat16", 1)

@@ -83,7 +83,7 @@ def _graph(step: Callable[[], None], gradient: Callable[[], None], optimizer: An
 
 
 def _stacked() -> Callable[[], Any]:
-    """A step of 25 models by `torch.func.vmap`; its BatchNorm keeps no running statistics, which vmap does not allow."""
+    """A step of 25 models by `torch.func.vmap`, without running statistics, which it does not allow."""
     import torch
     from torch.func import functional_call, grad_and_value, stack_module_state, vmap
     from torch.nn import functional

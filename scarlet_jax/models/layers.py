@@ -44,6 +44,7 @@ class Conv(nn.Module):
         """
         kernel = self.param("kernel", he_normal, (self.size, self.size, x.shape[-1], self.features))
         if self.implementation == "triton" and fused.covers(x, kernel, self.stride):
+            result: Any
             result, z = fused.fused_conv(x, kernel, self.stride, keep)
         else:
             z = activated(x)

@@ -50,20 +50,20 @@ class BatchNorm(nn.Module):
         Returns:
             Array of y's shape; of a record, with a ReLU, the record that the next convolution computes it from.
         """
-        record = y if isinstance(y, Convolved) else None
+        sums = y.sums if isinstance(y, Convolved) else None
         y = jnp.asarray(y.y if isinstance(y, Convolved) else y)
         channels = y.shape[-1:]
         scale = self.param("scale", nn.initializers.ones_init(), channels)
         bias = self.param("bias", nn.initializers.zeros_init(), channels)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         var = self.variable("batch_stats", "var", jnp.ones, channels)
-        if record is not None:
-            batch = _batch_statistics(record, mask) if train else (mean.value, var.value, 0)
+        if sums is not None:
+            batch = _moments(sums[0], sums[1], y.shape, mask) if train else (mean.value, var.value, None)
             factor = scale * lax.rsqrt(batch[1] + EPSILON)
-            z = Pending(y, factor, bias - batch[0] * factor, shortcut, mask if train else None)
+            pending = Pending(y, factor, bias - batch[0] * factor, shortcut, mask if train else None)
             if train:
                 self._move(mean, var, *batch)
-            return z if self.relu else scaled(z)
+            return pending if self.relu else scaled(pending)
         if not train:  # left to autodiff: nobody trains in this mode
             factor = scale * lax.rsqrt(var.value + EPSILON)
             z = y * factor + (bias - mean.value * factor)
@@ -105,14 +105,10 @@ def _statistics(y: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Ar
     return _moments(jnp.sum(y, axes), jnp.sum(jnp.square(y), axes), y.shape, mask)
 
 
-def _batch_statistics(record: Convolved, mask: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`_statistics` of what a convolution has summed already."""
-    return _moments(record.sums[0], record.sums[1], record.y.shape, mask)
-
-
 def _moments(
     total: jax.Array, squares: jax.Array, shape: tuple[int, ...], mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`_statistics` of rows of `shape`, from their sums [channels]: as they are, and of their squares."""
     rows = shape[0] if mask is None else jnp.sum(mask, dtype=total.dtype)
     count = jnp.asarray(rows * math.prod(shape[1:-1]), total.dtype)
     # Multiplied, not divided by: XLA turns such divisions into products or not depending on the number of devices.

@@ -1,5 +1,5 @@
 """The convolution `triton`: for NVIDIA GPUs, fused with the statistics and the gradients of the BatchNorm around it.
 
-`fused` is what layers use; `launches` says which shapes are covered and how kernels are launched; `primitive` calls them
-from JAX, and is XLA's own convolution where there is no NVIDIA GPU; `kernels` is the only module that needs Triton.
+`fused` is what layers use; `launches` says which shapes are covered and how kernels are launched; `primitive` calls
+them from JAX, and is XLA's own convolution where there is no NVIDIA GPU; only `kernels` needs Triton.
 """

@@ -127,8 +127,12 @@ def _fused(stride: int, keep: bool) -> Callable[..., tuple[jax.Array, jax.Array,
 @functools.cache
 def _stacked(kind: str, stride: int) -> Callable[..., Any]:
     """A kernel as a function of one client's arrays, for which `vmap` means more clients in one call."""
-    operation = {"forward": _forward, "input_gradient": _input_gradient, "weight_gradient": _weight_gradient}[kind]
-    mapped = custom_vmap(functools.partial(operation, stride))
+    operations: dict[str, Callable[..., Any]] = {
+        "forward": _forward,
+        "input_gradient": _input_gradient,
+        "weight_gradient": _weight_gradient,
+    }
+    mapped = custom_vmap(functools.partial(operations[kind], stride))
 
     @mapped.def_vmap
     def rule(size, batched, *arrays):  # type: ignore[no-untyped-def]
@@ -143,7 +147,8 @@ def _stacked(kind: str, stride: int) -> Callable[..., Any]:
 
 
 def _problem(x: jax.Array, w: jax.Array, stride: int) -> Problem:
-    return Problem(*x.shape[:4], *w.shape[3:], w.shape[1], stride)
+    clients, batch, height, width, inputs = x.shape
+    return Problem(clients, batch, height, width, inputs, w.shape[4], w.shape[1], stride)
 
 
 def _forward(stride: int, z: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -161,4 +166,6 @@ def _input_gradient(stride: int, d: jax.Array, w: jax.Array, images: jax.Array, 
     # Few channels: images themselves, whose gradient nobody uses and XLA removes.
     _, z, extra, factor, _ = more
     given = factor is not None, z is not None, extra is not None
-    return primitive.pure(primitive.Operation("input_gradient", problem, str(d.dtype), "ieee", *given), d, w, *more)
+    operation = primitive.Operation("input_gradient", problem, str(d.dtype), "ieee", *given)
+    gradient, sums = primitive.pure(operation, d, w, *more)
+    return gradient, sums

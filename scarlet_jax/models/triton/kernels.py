@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Triton kernels: the convolution of stacked clients and its gradients, each with what surrounds it in a network.
 
 Every client has its own images and its own weights. Arrays are contiguous: x [K, B, H, W, CIN], w f32[K, SIZE, SIZE,
@@ -86,7 +87,8 @@ def _all_weights(
     """Weights of all taps, where they are kept for all tiles of a program; nothing otherwise."""
     TAPS: tl.constexpr = SIZE * SIZE
     kernels = ()
-    if BK == (COUT if TURNED else CIN):
+    DEPTH: tl.constexpr = COUT if TURNED else CIN
+    if BK == DEPTH:
         k = tl.arange(0, BK)
         for tap in tl.static_range(TAPS):
             weights = _weights(w, TAPS - 1 - tap if TURNED else tap, k, n, CIN, COUT, TURNED)
@@ -202,7 +204,8 @@ def forward_few(
 
 @triton.jit
 def _through_activation(
-    dz, y, z, extra, factor, offset, out, place, n, inside, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
+    dz, y, z, extra, factor, offset, out, place, n, inside,
+    ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
     """Store what passes through the ReLU of one tile, and return it times y, and by itself: f32[BM, BN]."""
     if EXTRA:
@@ -226,7 +229,8 @@ def input_gradient(
     d, w, y, z, extra, factor, offset, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
+    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
+    ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
     """Stride 1: the gradient before the activation, and its partial sums f32[K, programs, 2, CIN].
 
@@ -299,8 +303,9 @@ def forward_rows(
 ):  # fmt: skip
     """`forward` of 3x3 with stride 1, sweeping ROWS rows: a row of the image is loaded once for the three it meets.
 
-    A tile is BM columns of the images of a client. AHEAD: the next row is loaded before this one is used. KEEP: sums are
-    added up pixel by pixel and over the tile at the end. Grid: tiles x blocks of rows, K, COUT / BN.
+    A tile is BM columns of the images of a client. AHEAD: the next row is loaded before this one is used.
+
+    Grid: tiles x blocks of rows, K, COUT / BN.
     """
     COLUMNS: tl.constexpr = BATCH * W
     TILES: tl.constexpr = (COLUMNS + BM - 1) // BM
@@ -403,9 +408,12 @@ def input_gradient_rows(
 
 
 @triton.jit
-def _neighbour(center, image_ok, row, column, down: tl.constexpr, right: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr,
-               COUT: tl.constexpr):  # fmt: skip
-    ok = image_ok & (row + down < HO) & (column + right < WO)
+def _neighbour(
+    center, inside, row, column, down: tl.constexpr, right: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr,
+    COUT: tl.constexpr,
+):  # fmt: skip
+    """Pixels of out's gradient `down` rows and `right` columns further; zeros outside."""
+    ok = inside & (row + down < HO) & (column + right < WO)
     return tl.load(center + (down * WO + right) * COUT, mask=ok[:, None], other=0.0)
 
 
@@ -414,7 +422,8 @@ def input_gradient_halved(
     d, w, y, z, extra, factor, offset, out, sums,
     H: tl.constexpr, W: tl.constexpr, HO: tl.constexpr, WO: tl.constexpr, BATCH: tl.constexpr, STRIDE: tl.constexpr,
     SIZE: tl.constexpr, CIN: tl.constexpr, COUT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr, ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
+    LOOP: tl.constexpr, KEEP: tl.constexpr, PRECISION: tl.constexpr,
+    ACTIVE: tl.constexpr, KEPT: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
     """`input_gradient` for stride 2: of a tile of out's pixels, the four input pixels that belong to each.
 

@@ -100,8 +100,15 @@ def _power_of_two(at_least: int) -> int:
 Tile = dict[str, int]
 
 
-def _sweeps(problem: Problem) -> bool:
+# Exact float32 runs on no matrix unit: every multiplication stands in the program by itself, so tiles are small.
+_EXACT = {"BM": 32, "BN": 16, "BK": 16, "LOOP": 1, "KEEP": 0, "warps": 4, "stages": 1}
+_EXACT_WEIGHTS = {"BI": 16, "BO": 16, "BP": 16, "ROWS": 1, "warps": 1, "stages": 1, "PROGRAMS": 132 * 8}
+
+
+def _sweeps(problem: Problem, precision: str) -> bool:
     """Whether a row of the image is loaded once for the three rows of the result that it meets."""
+    if precision == "ieee":
+        return False
     return problem.size == 3 and problem.stride == 1 and not problem.few and max(problem.inputs, problem.outputs) <= 32
 
 
@@ -130,14 +137,15 @@ def forward(
     if p.few:
         depth = _power_of_two(max(16, p.size**2 * p.inputs))
         t = {"BM": 64, "BN": min(p.outputs, 64), "DEPTH": depth, "LOOP": 4, "KEEP": 1, "warps": 2, "stages": 1}
+        t |= _EXACT if precision == "ieee" else {}
         return _over_pixels("forward_few", p, dtype, False, t | (tile or {}), {"PRECISION": precision})
-    if _sweeps(p) and "LOOP" not in (tile or {}):
+    if _sweeps(p, precision) and "LOOP" not in (tile or {}):
         t = _sweep(p, dtype, p.outputs, p.inputs, False) | (tile or {})
         return _over_rows("forward_rows", p, dtype, False, t, {"PRECISION": precision})
     t = _window(p, p.outputs, p.inputs, capability)
     if dtype == "float32" and p.stride == 1 and max(p.inputs, p.outputs) > 32:
         t["warps"] = 8
-    t |= tile or {}
+    t |= (_EXACT if precision == "ieee" else {}) | (tile or {})
     return _over_pixels("forward", p, dtype, False, t, {"PRECISION": precision})
 
 
@@ -148,13 +156,13 @@ def input_gradient(
     """d, w, y, z, extra, factor, offset -> gradient before the activation, partial sums."""
     p = problem
     flags = {"PRECISION": precision, "ACTIVE": active, "KEPT": kept, "EXTRA": extra}
-    if _sweeps(p) and "LOOP" not in (tile or {}):
+    if _sweeps(p, precision) and "LOOP" not in (tile or {}):
         t = _sweep(p, dtype, p.inputs, p.outputs, True) | (tile or {})
         return _over_rows("input_gradient_rows", p, dtype, True, t, flags)
     t = _window(p, p.inputs, p.outputs, capability)
     if p.stride == 1 and max(p.inputs, p.outputs) > 32:
         t |= {"warps": 8, "LOOP": 1}
-    t |= tile or {}
+    t |= (_EXACT if precision == "ieee" else {}) | (tile or {})
     if p.stride == 1:
         return _over_pixels("input_gradient", p, dtype, True, t, flags)
     t["BM"] = max(16, t["BM"] // 2)  # each of these pixels stands for four of the input
@@ -190,7 +198,8 @@ def weight_gradient(
 ) -> Launch:
     """x, d -> partial sums of dw."""
     p = problem
-    t = _weight_tile(p, dtype, capability) | (tile or {})
+    t = _weight_tile(p, dtype, capability)
+    t |= (_EXACT_WEIGHTS if precision == "ieee" else {}) | (tile or {})
     by_rows = not p.few and "ROWS" in t
     groups = p.outputs // t["BO"] if p.few or by_rows else 1
     groups *= p.inputs // t["BI"] * (p.size // t["ROWS"]) if by_rows else 1

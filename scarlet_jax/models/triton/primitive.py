@@ -63,7 +63,7 @@ def _capability() -> int:
 
 def precision() -> str:
     """Of products of float32, as JAX is configured: TF32 unless more is asked for."""
-    asked = str(jax.config.jax_default_matmul_precision or "default").lower()
+    asked = str(jax.config.jax_default_matmul_precision or "default").lower()  # type: ignore[attr-defined]
     if asked in ("highest", "float32", "f32_f32_f32"):
         return "ieee"
     return "tf32x3" if asked in ("high", "bfloat16_3x", "tensorfloat32_3x", "tf32_tf32_f32_x3") else "tf32"
