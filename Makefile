@@ -9,21 +9,24 @@ WORKERS ?= 3
 VENV := .venv
 TORCH := benchmarks/.venv-torch
 GPU_AOT := .gpu-aot
+ON_GPU := tests/models tests/engine/test_learner.py tests/protocol tests/methods
 NATIVE := scarlet_jax/models/conv/native
 BIN := $(VENV)/bin
 comma := ,
 STAMP := $(VENV)/.installed-$(EXTRAS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-gpu-aot check wheel bench
+.PHONY: help setup run test test-gpu test-gpu-aot check wheel bench bench-gpu
 
 help:  ## list the targets
 	@echo "make run    train the embedded experiment (scikit-learn's digits, no download); again: resume or print the summary"
 	@echo "make test   run the tests (TFDS_DATA_DIR=DIR lets those that need CIFAR run)"
 	@echo "make test-gpu-aot  compile the program for GPUs, without one, and look at the result (downloads 150 MB)"
+	@echo "make test-gpu      run the kernels, models, learner and methods on an NVIDIA GPU (EXTRAS=cuda12 or cuda13)"
 	@echo "make check  lint, formatting, types, and which way imports go"
 	@echo "make wheel  build the package into dist/"
 	@echo "make bench  measure speed as ratios, half an hour (ARGS='round start' for some; TFDS_DATA_DIR=DIR for those with CIFAR)"
+	@echo "make bench-gpu  measure everything on an NVIDIA GPU, five minutes (ARGS='--seconds=300')"
 	@echo "make setup  only build $(VENV); EXTRAS=cuda12 for NVIDIA GPUs, EXTRAS=cuda12,wandb for several"
 	@echo
 	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), CONFIG=$(CONFIG) and ARGS='--config.rounds=5' for make run, WORKERS=$(WORKERS)"
@@ -48,6 +51,11 @@ run: $(STAMP)  ## train the embedded experiment
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
+# Products of float32 are exact here: the tests' tolerances and golden numbers are float32's, not TF32's.
+test-gpu: $(STAMP)  ## run what a GPU computes on one
+	JAX_PLATFORMS=cuda JAX_DEFAULT_MATMUL_PRECISION=highest XLA_PYTHON_CLIENT_PREALLOCATE=false \
+	  $(BIN)/python -m pytest tests/on_gpu $(ON_GPU) $(ARGS)
+
 # XLA's compiler for GPUs, beside $(VENV) and not in it: each process that finds it there spends a second on it.
 test-gpu-aot: $(STAMP) $(GPU_AOT)/.installed  ## compile for GPUs
 	PYTHONPATH=$(GPU_AOT) $(BIN)/python -m pytest -n 2 tests/gpu $(ARGS)
@@ -57,6 +65,9 @@ $(GPU_AOT)/.installed: constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --target $(GPU_AOT) \
 	  jax-cuda12-pjrt jax-cuda12-plugin
 	@touch "$@"
+
+bench-gpu: $(STAMP)  ## measure on a GPU
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 # build/ is setuptools' own, and what it holds from before would get into the wheel.
 wheel: $(STAMP)  ## build the package

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from scarlet_jax.models.conv.api import conv
+from scarlet_jax.models.conv.triton import fused
+from scarlet_jax.models.conv.triton.fused import Pending, activated
 
 # He-normal, fan-in, not truncated: PyTorch's kaiming_normal_ (Flax's he_normal draws from a truncated normal).
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -28,10 +32,25 @@ class Conv(nn.Module):
     implementation: str
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, in] -> [B, ceil(H / stride), ceil(W / stride), features] (padding size // 2), of x's dtype."""
+    def __call__(self, x: jax.Array | Pending, keep: bool = False) -> Any:
+        """[B, H, W, in] -> [B, ceil(H / stride), ceil(W / stride), features] (padding size // 2), of x's dtype.
+
+        Args:
+            x: images; a record of them where the implementation is `triton`.
+            keep: also return x as an array, for others that read it: (result, x).
+
+        Returns:
+            What `BatchNorm` takes: an array; a record where the implementation is `triton`.
+        """
         kernel = self.param("kernel", he_normal, (self.size, self.size, x.shape[-1], self.features))
-        return conv(x, kernel.astype(x.dtype), self.stride, self.size // 2, self.implementation)
+        if self.implementation == "triton" and fused.covers(x, kernel, self.stride):
+            result: Any
+            result, z = fused.fused_conv(x, kernel, self.stride, keep)
+        else:
+            z = activated(x)
+            y = conv(z, kernel.astype(z.dtype), self.stride, self.size // 2, self.implementation)
+            result = fused.convolved(y) if self.implementation == "triton" else y
+        return (result, z) if keep else result
 
 
 def linear(features: int, name: str, dtype: str | None = None) -> nn.Dense:

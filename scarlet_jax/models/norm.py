@@ -7,12 +7,15 @@ enter the statistics, and the backward pass is hand-written, which makes a ResNe
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from scarlet_jax.models.conv.triton.fused import Convolved, Pending, scaled
 
 EPSILON = 1e-5
 MOMENTUM = 0.9  # share of the old running value that is kept in each step; PyTorch calls this momentum 0.1
@@ -31,12 +34,12 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, y: jax.Array, train: bool, mask: jax.Array | None = None, shortcut: jax.Array | None = None
-    ) -> jax.Array:
+        self, y: jax.Array | Convolved, train: bool, mask: jax.Array | None = None, shortcut: jax.Array | None = None
+    ) -> Any:
         """Normalise with the batch's statistics (train) or the running ones.
 
         Args:
-            y: [B, ..., channels].
+            y: [B, ..., channels], or the record of a convolution.
             train: True also updates the running statistics, if the collection `batch_stats` is mutable.
             mask: bool[B]; rows where it is False are padding: they do not enter the statistics, and are zeros in the
                 result of training. Such rows of y and of the shortcut must be zeros. `zero_padding` at the model's
@@ -46,25 +49,37 @@ class BatchNorm(nn.Module):
             shortcut: added before the ReLU; of y's shape.
 
         Returns:
-            Array of y's shape.
+            Array of y's shape; of a record, with a ReLU, the record that the next convolution computes it from.
         """
-        y = jnp.asarray(y)
+        sums = y.sums if isinstance(y, Convolved) else None
+        y = jnp.asarray(y.y if isinstance(y, Convolved) else y)
         channels = y.shape[-1:]
         scale = self.param("scale", nn.initializers.ones_init(), channels)
         bias = self.param("bias", nn.initializers.zeros_init(), channels)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         var = self.variable("batch_stats", "var", jnp.ones, channels)
+        if sums is not None:
+            batch = _moments(sums[0], sums[1], y.shape, mask) if train else (mean.value, var.value, None)
+            factor = scale * lax.rsqrt(batch[1] + EPSILON)
+            pending = Pending(y, factor, bias - batch[0] * factor, shortcut, mask if train else None)
+            if train:
+                self._move(mean, var, *batch)
+            return pending if self.relu else scaled(pending)
         if not train:  # autodiff is good enough here, because training does not use this mode
             factor = scale * lax.rsqrt(var.value + EPSILON)
             z = y * factor + (bias - mean.value * factor)
             z = z if shortcut is None else z + shortcut
             return (jnp.maximum(z, 0) if self.relu else z).astype(y.dtype)
         z, batch_mean, batch_var, count = _normalise(self.relu, shortcut is not None, y, shortcut, scale, bias, mask)
+        self._move(mean, var, batch_mean, batch_var, count)
+        return z
+
+    def _move(self, mean: Any, var: Any, batch_mean: jax.Array, batch_var: jax.Array, count: jax.Array) -> None:
+        """Move the running statistics towards the batch's."""
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
             unbiased = batch_var * (count / jnp.maximum(count - 1, 1))
             mean.value = _moved(mean.value, batch_mean, count)
             var.value = _moved(var.value, unbiased, count)
-        return z
 
 
 def _moved(running: jax.Array, batch: jax.Array, count: jax.Array) -> jax.Array:
@@ -87,13 +102,20 @@ def _statistics(y: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Ar
     If all rows are padding: mean 0 and variance 1, so that nothing overflows, although no row counts in the loss.
     """
     axes = tuple(range(y.ndim - 1))
-    per_row = y[0, ..., 0].size
-    rows = y.shape[0] if mask is None else jnp.sum(mask, dtype=y.dtype)
-    count = jnp.asarray(rows * per_row, y.dtype)
+    # Padding rows are zeros and add nothing.
+    return _moments(jnp.sum(y, axes), jnp.sum(jnp.square(y), axes), y.shape, mask)
+
+
+def _moments(
+    total: jax.Array, squares: jax.Array, shape: tuple[int, ...], mask: jax.Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`_statistics` of rows of `shape`, from their sums [channels]: as they are, and of their squares."""
+    rows = shape[0] if mask is None else jnp.sum(mask, dtype=total.dtype)
+    count = jnp.asarray(rows * math.prod(shape[1:-1]), total.dtype)
     # Multiplied by the inverse: whether XLA replaces a division by a product depends on the number of devices.
     per_value = 1 / jnp.maximum(count, 1)
-    mean = jnp.sum(y, axes) * per_value  # padding rows are zeros and add nothing
-    var = jnp.sum(jnp.square(y), axes) * per_value - jnp.square(mean)
+    mean = total * per_value
+    var = squares * per_value - jnp.square(mean)
     var = jnp.maximum(var, 0)  # the difference of two squares can round below zero
     return mean, jnp.where(count > 0, var, 1), count
 

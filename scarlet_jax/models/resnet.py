@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from scarlet_jax.models.conv.triton.fused import Pending, activated
 from scarlet_jax.models.layers import Conv, compute_in, linear, max_pool
 from scarlet_jax.models.norm import BatchNorm, zero_padding
 
@@ -38,18 +39,18 @@ class BasicBlock(nn.Module):
     conv: str
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array | Pending, train: bool, mask: jax.Array | None) -> jax.Array | Pending:
         """[B, H, W, in] -> [B, H / stride, W / stride, features]."""
-        y = Conv(self.features, 3, self.stride, self.conv, name="conv1")(x)
+        y, before = Conv(self.features, 3, self.stride, self.conv, name="conv1")(x, keep=True)
         y = BatchNorm(name="bn1")(y, train, mask)
         y = Conv(self.features, 3, 1, self.conv, name="conv2")(y)
-        if self.stride == 1 and x.shape[-1] == self.features:
-            shortcut = x
+        if self.stride == 1 and before.shape[-1] == self.features:
+            shortcut = before
         elif self.projection:
-            shortcut = Conv(self.features, 1, self.stride, self.conv, name="shortcut_conv")(x)
+            shortcut = Conv(self.features, 1, self.stride, self.conv, name="shortcut_conv")(before)
             shortcut = BatchNorm(relu=False, name="shortcut_bn")(shortcut, train, mask)
         else:
-            shortcut = subsample_shortcut(x, self.features, self.stride)
+            shortcut = subsample_shortcut(before, self.features, self.stride)
         return BatchNorm(name="bn2")(y, train, mask, shortcut)
 
 
@@ -79,19 +80,19 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
         """Images [B, H, W, channels] to logits [B, num_classes]; `mask` bool[B] marks the rows that are not padding."""
-        x = zero_padding(compute_in(x, self.dtype), mask)
+        images = zero_padding(compute_in(x, self.dtype), mask)
         size, stride = (7, 2) if self.imagenet_stem else (3, 1)
-        x = Conv(self.features[0], size, stride, self.conv, name="conv1")(x)
-        x = BatchNorm(name="bn1")(x, train, mask)
+        y = Conv(self.features[0], size, stride, self.conv, name="conv1")(images)
+        z: jax.Array | Pending = BatchNorm(name="bn1")(y, train, mask)
         if self.imagenet_stem:
-            x = max_pool(x, size=3, stride=2, padding=1)
+            z = max_pool(activated(z), size=3, stride=2, padding=1)
         block_class = nn.remat(BasicBlock, static_argnums=2) if self.remat and train else BasicBlock
         for stage, (count, features) in enumerate(zip(self.blocks, self.features, strict=True)):
             for index in range(count):
                 stride = 2 if stage > 0 and index == 0 else 1
                 block = block_class(features, stride, self.projection, self.conv, name=f"layer{stage + 1}_{index}")
-                x = block(x, train, mask)
-        return linear(self.num_classes, "linear")(jnp.mean(x, axis=(1, 2)))
+                z = block(activated(z) if self.remat else z, train, mask)
+        return linear(self.num_classes, "linear")(jnp.mean(activated(z), axis=(1, 2)))
 
 
 def cifar_resnet(depth: int, num_classes: int, **how: Any) -> ResNet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
+from scarlet_jax.models.conv.triton.fused import activated
 from scarlet_jax.models.layers import Conv, compute_in, linear, max_pool
 from scarlet_jax.models.norm import BatchNorm, zero_padding
 
@@ -31,7 +32,7 @@ class CNN(nn.Module):
         for index, features in enumerate(self.features, start=1):
             x = Conv(features, 3, 1, self.conv, name=f"conv{index}")(x)
             x = BatchNorm(name=f"bn{index}")(x, train, mask)
-            x = max_pool(x, size=2, stride=2)
+            x = max_pool(activated(x), size=2, stride=2)
         return linear(self.num_classes, "linear")(x.reshape(x.shape[0], -1))
 
 

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 
 from scarlet_jax.engine.layout import make_mesh
 from scarlet_jax.errors import UserError
+from scarlet_jax.models.conv.triton import primitive
 
 MODULES = ("jax_cuda12_plugin", "jax_plugins.xla_cuda12")  # of the extra
 MOST_DEVICES = 64
@@ -93,6 +94,7 @@ def _mesh(name: str, count: int) -> Mesh:
             topology = topologies.get_topology_desc(name, "cuda", target_config=_config(name), topology=f"1x1x{count}")
     except NotImplementedError:  # JAX has looked for devices before, and the plugin left when it found no driver
         raise UserError("JAX looked for a GPU before --target was asked for: set JAX_PLATFORMS=cpu.") from None
+    primitive.describe(10 * CARDS[name].compute_capability)
     return make_mesh(list(topology.devices))
 
 

@@ -36,14 +36,16 @@ class Run(NamedTuple):
     grads: Any
 
 
-@pytest.fixture(scope="module", params=["float32", "float64"])
+@pytest.fixture(scope="module", params=["float32", "float64", "float32 triton"])
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    dtype = request.param
+    dtype, *conv = (
+        request.param.split()
+    )  # `triton` takes another way through the layers; without a GPU as its pure form
     golden = np.load(GOLDEN)
     # Float64 checks the formulas, and compiles quickly; float32 is compiled as in a run.
     quick = compiling_quickly() if dtype == "float64" else contextlib.nullcontext()
     with jax.enable_x64(dtype == "float64"), quick:
-        model = build_model("resnet20", 10, conv="cpu")
+        model = build_model("resnet20", 10, conv=conv[0] if conv else "cpu")
         variables = resnet_variables(golden, "weights/", dtype)
         x, labels = images(golden["input"], dtype), golden["labels"]
 

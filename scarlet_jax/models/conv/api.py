@@ -11,6 +11,8 @@ Padding is with zeros, the same on all four sides.
 | `winograd` | F(2x2, 3x3) wherever it applies, else as `cpu`                   | one client after another       |
 | `cpu`      | for each shape the form that is fastest on CPU (`cpu_form`)      | one client after another       |
 | `native`   | our C++ kernels (direct or Winograd), for CPU; others as `cpu`   | one call for all clients       |
+| `triton`   | Triton kernels for NVIDIA GPUs, fused with BatchNorm (`fused.py`; | one call for all clients       |
+|            | by itself, and for shapes they do not cover, as `grouped`)       |                                |
 
 On CPU plain autodiff is too slow: inside a loop body XLA:CPU computes the weight gradient of autodiff, and the grouped
 convolution of `vmap`, by naive loops, which take 20 to 50 times as long. The forms for CPU therefore have a backward
@@ -32,10 +34,11 @@ from scarlet_jax.errors import bad_field
 from scarlet_jax.models.conv import forms, winograd
 from scarlet_jax.models.conv.forms import Form, Geometry
 from scarlet_jax.models.conv.native import build, ops
+from scarlet_jax.models.conv.triton import primitive
 
 _log = logging.getLogger(__name__)
 
-CONV_NAMES = ("auto", "timed", "native", "xla", "grouped", "gemm", "winograd", "cpu")
+CONV_NAMES = ("auto", "timed", "native", "xla", "grouped", "gemm", "winograd", "cpu", "triton")
 
 # With fewer input channels than this, a vector register is not filled; a row of the window is gathered first.
 _FEW_CHANNELS = 8
@@ -59,12 +62,20 @@ def resolve_conv(conv: str, platform: str | None = None) -> str:
     """
     default, *exceptions = conv.split(" ")
     if exceptions:
+        if "triton" in conv:  # it is one form for a whole model
+            raise bad_field(
+                "model.conv", conv, "triton alone, or a mixture of others", "which mixes triton with others"
+            )
         for name in (default, *(exception.rpartition("=")[2] for exception in exceptions)):
             resolve_conv(name, platform)
         return conv
     if conv not in CONV_NAMES:
         raise bad_field("model.conv", conv, f"one of {', '.join(CONV_NAMES)}")
     on_cpu = (platform or jax.default_backend()) == "cpu"
+    if conv == "triton" and (platform or jax.default_backend()) in ("gpu", "cuda"):
+        why = primitive.problem()
+        if why:
+            raise bad_field("model.conv", "triton", f"another of {', '.join(CONV_NAMES)}", f"but {why}")
     if conv == "native":
         why = build.problem() if on_cpu else "it runs on CPU only"
         if why:
@@ -113,7 +124,7 @@ def conv(x: jax.Array, w: jax.Array, stride: int, padding: int, implementation: 
         return forms.plain(x, w, geometry)
     if implementation == "gemm":
         return forms.slices_forward(x, w, geometry)
-    if implementation == "grouped":
+    if implementation in ("grouped", "triton"):
         return _grouped(geometry)(x, w)
     if implementation == "winograd":
         form = winograd.FORM if winograd.applies(x.shape, w.shape, geometry) else cpu_form(x.shape, w.shape, geometry)
