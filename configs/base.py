@@ -5,18 +5,32 @@ The comment behind a field is what `launch.py --help` prints, under headings tha
 that is "open" (None) takes the value named in its comment; `--config.FIELD=open` opens it again.
 """
 
+from typing import Any
+
 from ml_collections import config_dict
 
 from scarlet_jax.errors import UserError
 
 
-def set_method(config: config_dict.ConfigDict, method: str, duration: int) -> None:
-    """Choose a method by `FILE.py:METHOD` or `FILE.py:METHOD+cache`; the cache keeps labels for `duration` rounds."""
+def set_method(config: config_dict.ConfigDict, method: str, duration: int, **parameters: Any) -> None:
+    """Choose a method by `FILE.py:METHOD` or `FILE.py:METHOD+cache`.
+
+    Args:
+      config: to change.
+      method: a name of the table, or MODULE:FUNCTION of a method outside the package; `+cache` adds SCARLET's cache.
+      duration: rounds for which the cache keeps labels.
+      **parameters: of the method, fields of config.method.
+
+    Raises:
+      UserError: something else follows the method's name.
+    """
     config.method.name, _, extra = method.partition("+")
     if extra not in ("", "cache") or method.endswith("+"):
         raise UserError(f"The config's argument is {method!r}; allowed is a method, or METHOD+cache.")
     if extra or config.method.name == "scarlet":
         config.cache.duration = duration
+    with config.unlocked():
+        config.method.update(parameters)
 
 
 def get_config() -> config_dict.ConfigDict:

@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # as in `typing`, which takes long to import before a sig
 if TYPE_CHECKING:
     from scarlet_jax.commands.command_line import get_config as get_config
     from scarlet_jax.errors import UserError as UserError
+    from scarlet_jax.methods import register as register
     from scarlet_jax.methods.base import Method as Method
     from scarlet_jax.report import load as load_run
     from scarlet_jax.runtime.predictor import load_server as load_server
@@ -24,10 +25,11 @@ _EXPORTS = {  # name -> module, name there
     "load_run": ("scarlet_jax.report", "load"),
     "get_config": ("scarlet_jax.commands.command_line", "get_config"),
     "Method": ("scarlet_jax.methods.base", "Method"),
+    "register": ("scarlet_jax.methods", "register"),
     "UserError": ("scarlet_jax.errors", "UserError"),
 }
 
-__all__ = ["Method", "UserError", "__version__", "get_config", "load_run", "load_server", "run"]
+__all__ = ["Method", "UserError", "__version__", "get_config", "load_run", "load_server", "register", "run"]
 
 
 def __getattr__(name: str):  # untyped: importing `typing` takes longer than all else here

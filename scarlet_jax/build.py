@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from scarlet_jax import counts
+from scarlet_jax import counts, methods
 from scarlet_jax.engine.layout import make_layout
 from scarlet_jax.engine.layout import make_mesh as mesh_of
 from scarlet_jax.engine.learner import Augmentation, Learner, Training, kl_divergence, sgd
@@ -45,7 +44,7 @@ def check(config: config_dict.ConfigDict) -> None:
     """
     name = config.method.name
     build = _builder(config)
-    if METHODS[name].distils:
+    if methods.find(name).distils:
         build()
         if name == "cfd" and config.kd_epochs == 0:
             raise bad_field("kd_epochs", 0, "at least 1", "but cfd broadcasts predictions recorded during distillation")
@@ -55,7 +54,7 @@ def check(config: config_dict.ConfigDict) -> None:
     if name == "centralized" and config.participation != 1:
         raise bad_field("participation", config.participation, "1", "but centralized trains on the images of all")
     groups = model_groups(config)
-    if METHODS[name].one_architecture:
+    if methods.find(name).one_architecture:
         names = {group.name for group in groups} | {config.model.server}
         if len(names) > 1:
             raise bad_field(
@@ -73,7 +72,7 @@ def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
       UserError: names the field and the least size.
     """
     used = [("client", group.name) for group in model_groups(config)]
-    if METHODS[config.method.name].server:
+    if methods.find(config.method.name).server:
         used.append(("server", config.model.server))
     for field, name in used:
         least = MODELS[name].least
@@ -92,7 +91,7 @@ def make_method(config: config_dict.ConfigDict) -> Method:
       UserError: unknown name, a field that this method does not have, or not a distillation method.
     """
     build = _builder(config)
-    if not METHODS[config.method.name].distils:
+    if not methods.find(config.method.name).distils:
         listed = _listed(name for name, entry in METHODS.items() if entry.distils)
         raise bad_field("method.name", config.method.name, listed, "which sends no soft labels")
     return build()
@@ -147,7 +146,7 @@ def evaluates_all(config: config_dict.ConfigDict) -> bool:
 
 def method_fields(config: config_dict.ConfigDict) -> list[str]:
     """The fields of a config that its method reads, as in "method.beta"."""
-    return [f"method.{name}" for name in inspect.signature(load(METHODS[config.method.name].builder)).parameters]
+    return [f"method.{name}" for name in inspect.signature(load(methods.find(config.method.name).builder)).parameters]
 
 
 def make_mesh(config: config_dict.ConfigDict) -> Mesh:
@@ -195,12 +194,12 @@ def model_groups(config: config_dict.ConfigDict) -> list[ModelGroup]:
 def model_names(config: config_dict.ConfigDict) -> set[str]:
     """Architectures that the run trains: the groups', and the server's where the method has a server model."""
     own = {group.name for group in model_groups(config)}
-    return own | {config.model.server} if METHODS[config.method.name].server else own
+    return own | {config.model.server} if methods.find(config.method.name).server else own
 
 
 def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int, mesh: Mesh) -> Algorithm:
     """Everything a run computes, for a validated config and NumPy data (or, to record its phases, their shapes)."""
-    entry = METHODS[config.method.name]
+    entry = methods.find(config.method.name)
     made = _builder(config)()
     loss = (made.kd_loss if entry.distils else None) or kl_divergence
     learner = functools.partial(_learner, config, num_classes, _gradient(config))
@@ -255,23 +254,24 @@ def _learner(config, num_classes: int, gradient, name: str, kd_loss) -> Learner:
 
 def _gradient(config: config_dict.ConfigDict) -> Any:
     """The method's change of the gradient of private training, or None."""
-    reference = METHODS[config.method.name].gradient
+    reference = methods.find(config.method.name).gradient
     return load(reference)(**_given(config)) if reference else None
 
 
 def _builder(config: config_dict.ConfigDict) -> Callable[..., Any]:
     """The method's builder with the fields that the user set."""
     name = config.method.name
-    if name not in METHODS:
-        near = difflib.get_close_matches(str(name), METHODS, 1)
-        raise bad_field("method.name", name, _listed(METHODS), f"(did you mean {near[0]}?)" if near else "")
     allowed = [field.removeprefix("method.") for field in method_fields(config)]
     given = _given(config)
     for field, value in given.items():
         if field not in allowed:
             has = ", ".join(f"method.{key}" for key in allowed) or "no field of its own"
             raise bad_field(f"method.{field}", value, "open", f"but method {name} does not have it ({name} has {has})")
-    return functools.partial(load(METHODS[name].builder), **given)
+    function = load(methods.find(name).builder)
+    for field, parameter in inspect.signature(function).parameters.items():
+        if parameter.default is parameter.empty and field not in given:
+            raise bad_field(f"method.{field}", None, "a value of its own", f"but method {name} has no default for it")
+    return functools.partial(function, **given)
 
 
 def _given(config: config_dict.ConfigDict) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
         raise UserError(f"No config: add --config=FILE; {cards.offered()}.")
     methods = [value for field, value in overrides(rest) if field == "method.name"]
     config = load_config(path, methods[-1] if methods else None)
+    config_fields.add_method_parameters(config, str(methods[-1] if methods else config.method.name))
     known = config_fields.types(config)
     for field, _ in overrides(rest):
         _check_field(field, known)
@@ -214,10 +215,15 @@ def default_workdir(config_path: str, config: config_dict.ConfigDict) -> str:
     start = max((i for i, part in enumerate(parts[:-1]) if part == "configs"), default=len(parts) - 2)
     names = list(parts[start + 1 :])
     if argument:
-        names.append(re.sub(r"[^\w.=+]+", "-", argument).strip("-."))
+        names.append(file_name(argument))
     if argument.partition("+")[0] != config.method.name:
-        names.append(config.method.name)
+        names.append(file_name(config.method.name))
     return os.path.join("runs", "-".join([*names, f"s{config.seed}"]))
+
+
+def file_name(text: str) -> str:
+    """A part of a directory's name: what could mean something in a path is a dash."""
+    return re.sub(r"[^\w.=+]+", "-", text).strip("-.")
 
 
 def _log_to_stderr(flag_values: flags.FlagValues) -> None:

@@ -114,7 +114,11 @@ def plan(
     if ":" in config_path or {"method.name", "seed"} & {field for field, _ in cli.overrides(rest)}:
         file = config_path.partition(":")[0]
         raise UserError(f"The sweep chooses methods and seeds: name {file} alone, and use --methods and --seeds.")
-    return [(f"{method}-s{seed}", _config(config_path, method, seed, rest)) for seed in seeds for method in methods]
+    return [
+        (f"{cli.file_name(method)}-s{seed}", _config(config_path, method, seed, rest))
+        for seed in seeds
+        for method in methods
+    ]
 
 
 def _config(path: str, method: str, seed: str, overrides: Sequence[str]) -> Any:

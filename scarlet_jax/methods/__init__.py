@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from scarlet_jax.errors import UserError, bad_field
 
 
 class Entry(NamedTuple):
     """One method of the table. The defaults are those of a distillation method."""
 
-    builder: str  # "module:function"; its parameters are the method's fields under config.method
+    # "module:function", or the function; its parameters are the method's fields under config.method
+    builder: str | Callable[..., Any]
     distils: bool = True  # whether the builder returns a `base.Method`; otherwise it returns a `base.Make`
     duration: int = 0  # the method's own D, used if the config leaves cache.duration open
     server: bool = True  # whether there is a server model
@@ -49,7 +54,70 @@ METHODS: dict[str, Entry] = {
 }
 
 
-def load(reference: str) -> Callable[..., Any]:
-    """The function that "module:function" names."""
-    module, _, name = reference.partition(":")
+def find(name: str) -> Entry:
+    """The entry of a method: from the table, or of a method outside the package that is named "module:function".
+
+    Raises:
+      UserError: there is no such method, or its module cannot be imported.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    if ":" in str(name):
+        _check_outside(name)
+        return Entry(name)
+    near = difflib.get_close_matches(str(name), METHODS, 1)
+    why = f"(did you mean {near[0]}?)" if near else ""
+    raise bad_field("method.name", name, f"one of {', '.join(METHODS)}, or MODULE:FUNCTION", why)
+
+
+def register(name: str, builder: Callable[..., Any], **facts: Any) -> None:
+    """Give a method of one's own a name, for this process: `config.method.name = name` then runs it.
+
+    Args:
+      name: a new one.
+      builder: a function of the method's parameters that returns a `Method`.
+      **facts: fields of `Entry` that differ from their defaults, such as `duration`.
+
+    Raises:
+      UserError: the name is taken.
+    """
+    if name in METHODS:
+        raise UserError(f"there is a method {name!r} already; give yours another name.")
+    METHODS[name] = Entry(builder, **facts)
+
+
+def load(builder: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The function that "module:function" names; a function itself."""
+    if not isinstance(builder, str):
+        return builder
+    module, _, name = builder.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def parameters(name: str) -> dict[str, type]:
+    """The parameters of a method and their types, by the defaults or annotations of its builder.
+
+    Raises:
+      UserError: as `find`.
+    """
+    found = inspect.signature(load(find(name).builder)).parameters
+    return {key: _type(parameter) for key, parameter in found.items()}
+
+
+def _type(parameter: inspect.Parameter) -> type:
+    if parameter.default not in (None, parameter.empty):
+        return type(parameter.default)
+    written = getattr(parameter.annotation, "__name__", str(parameter.annotation))
+    return next((kind for kind in (int, float, bool, str) if written.startswith(kind.__name__)), float)
+
+
+def _check_outside(name: str) -> None:
+    """Refuse a method outside the package that cannot be loaded, in one sentence."""
+    allowed = "MODULE:FUNCTION, where Python finds that module"
+    try:
+        function = load(name)
+    except Exception as error:  # the module is the user's, and may do anything
+        first = next(iter(str(error).splitlines()), "").rstrip(".")
+        raise bad_field("method.name", name, allowed, f"which gives {type(error).__name__}: {first}") from error
+    if not callable(function):
+        raise bad_field("method.name", name, allowed, "which is no function")

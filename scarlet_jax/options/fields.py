@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
-from scarlet_jax.methods import METHODS
+from scarlet_jax import methods
 
 # What other programs and papers call a field. Written as `_simple` writes it.
 SYNONYMS = {
@@ -155,7 +155,21 @@ def _walk(config: config_dict.ConfigDict, prefix: str) -> Iterator[tuple[str, co
             yield f"{prefix}{key}", config, key
 
 
+def add_method_parameters(config: config_dict.ConfigDict, name: str) -> None:
+    """Make the parameters of a method from outside the package open fields under config.method.
+
+    Raises:
+      UserError: the method cannot be loaded.
+    """
+    if ":" not in name:
+        return
+    with config.unlocked():
+        for parameter, kind in methods.parameters(name).items():
+            if parameter not in config.method:
+                config.method[parameter] = config_dict.placeholder(kind)
+
+
 def durations(config: config_dict.ConfigDict) -> dict[str, int]:
     """D as the run has it ("duration"), and the method's own, which an open `cache.duration` takes ("own")."""
-    own = METHODS[config.method.name].duration
+    own = methods.find(config.method.name).duration
     return {"duration": own if config.cache.duration is None else config.cache.duration, "own": own}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ml_collections import config_dict
 
-from scarlet_jax.methods import METHODS
+from scarlet_jax import methods
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import DEFAULT_LABEL_BITS, DEFAULT_ON_EXPIRY, DEFAULT_RATIO
 
@@ -18,7 +18,7 @@ def unused_options(config: config_dict.ConfigDict) -> list[str]:
     Only options that no shipped config sets are reported: if their value is not the default, the user changed it.
     """
     name = config.method.name
-    labels = METHODS[name].distils
+    labels = methods.find(name).distils
     cached = labels and fields.durations(config)["duration"] > 0
     why = f"{name} has no cache unless cache.duration is set" if labels else f"{name} sends no soft labels"
     options = (
@@ -31,7 +31,7 @@ def unused_options(config: config_dict.ConfigDict) -> list[str]:
         for field, value, default, used in options
         if value != default and not used
     ]
-    if config.eval_clients == "all" and not METHODS[name].own_models:
+    if config.eval_clients == "all" and not methods.find(name).own_models:
         sentences.append(
             f"config.eval_clients is 'all', and the clients of {name} keep no models: the server's model is evaluated "
             "on the test images of each of them."

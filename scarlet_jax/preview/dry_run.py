@@ -13,12 +13,11 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from scarlet_jax import build, counts
+from scarlet_jax import build, counts, methods
 from scarlet_jax.data import federation
 from scarlet_jax.engine import phases
 from scarlet_jax.engine.feed import Feed, image_bytes, outline
 from scarlet_jax.engine.layout import device_bytes
-from scarlet_jax.methods import METHODS
 from scarlet_jax.methods.base import Algorithm, RoundReport
 from scarlet_jax.models import resolve_conv_for
 from scarlet_jax.options import fields
@@ -181,7 +180,7 @@ def _row(name: str, clients: int, parameters: int, stored: int, size: int) -> st
 def _traffic(plan: Prepared) -> list[str]:
     """Bytes of a mean round, from the protocol alone; of methods that select, the most they can send."""
     config = plan.config
-    if METHODS[config.method.name].distils:
+    if methods.find(config.method.name).distils:
         result = build.make_planner(config, plan.num_classes).run()
         mean = {
             ledger: (result.uplink_bytes[ledger].mean(), result.downlink_bytes[ledger].mean())

@@ -16,13 +16,12 @@ import jax
 from jax.sharding import NamedSharding
 from ml_collections import config_dict
 
-from scarlet_jax import build
+from scarlet_jax import build, methods
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import partition_written, write_partition
 from scarlet_jax.engine.feed import Feed
 from scarlet_jax.engine.layout import REPLICATED
 from scarlet_jax.engine.phases import shapes
-from scarlet_jax.methods import METHODS
 from scarlet_jax.methods.base import Algorithm
 from scarlet_jax.models import conv_timing, resolve_conv_for
 from scarlet_jax.options import fields
@@ -300,7 +299,7 @@ class _Session:
 
     def _save(self, state: Any, rounds: int) -> None:
         """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
-        distils = METHODS[self.config.method.name].server_distils
+        distils = methods.find(self.config.method.name).server_distils
         metrics.check_state(rounds - 1, state, self.done, self._may_help, distils)
         self._check_place()
         own = {"run": self.run_id, "config": self.asked, "choices": self.choices, "facts": self.facts}
@@ -322,7 +321,7 @@ class _Session:
             self.summary["clients_evaluated"],
             config.num_clients,
             build.evaluates_all(config),
-            not METHODS[config.method.name].own_models,
+            not methods.find(config.method.name).own_models,
         )
         complete = self.done == config.rounds
         # A new one: Orbax may still be writing the record that holds the old one.
