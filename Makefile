@@ -16,11 +16,12 @@ comma := ,
 STAMP := $(VENV)/.installed-$(EXTRAS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-gpu test-gpu-aot check wheel bench bench-gpu
+.PHONY: help setup run test test-all test-gpu test-gpu-aot check wheel bench bench-gpu
 
 help:  ## list the targets
 	@echo "make run    train the embedded experiment (scikit-learn's digits, no download); again: resume or print the summary"
-	@echo "make test   run the tests (TFDS_DATA_DIR=DIR lets those that need CIFAR run)"
+	@echo "make test   run the tests but for those that take long, some minutes"
+	@echo "make test-all  run all tests (TFDS_DATA_DIR=DIR lets those that need CIFAR run)"
 	@echo "make test-gpu-aot  compile the program for GPUs, without one, and look at the result (downloads 150 MB)"
 	@echo "make test-gpu      run the kernels, models, learner and methods on an NVIDIA GPU (EXTRAS=cuda12 or cuda13)"
 	@echo "make check  lint, formatting, types, and which way imports go"
@@ -48,7 +49,10 @@ $(STAMP): pyproject.toml constraints.txt
 run: $(STAMP)  ## train the embedded experiment
 	$(BIN)/python launch.py --config=$(CONFIG) $(ARGS)
 
-test: $(STAMP)  ## run the tests
+test: $(STAMP)  ## run the tests that take a short time
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not long" $(ARGS)
+
+test-all: $(STAMP)  ## run all tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 # Products of float32 are exact here: the tests' tolerances and golden numbers are float32's, not TF32's.

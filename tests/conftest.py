@@ -22,6 +22,7 @@ import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 from tests.support.compiling import compiling_quickly  # noqa: E402
+from tests.support.long import is_long  # noqa: E402
 
 # Derandomized: a suite that is green stays green. Deadlines make no sense where an example may compile something.
 hypothesis.settings.register_profile(
@@ -65,8 +66,10 @@ _SHARED = ("_finished", "needs", "run", "plan")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests that use a thing of `_SHARED` to one worker (`pytest --dist loadgroup`)."""
+    """Mark what takes long, and give all tests that use a thing of `_SHARED` to one worker (`--dist loadgroup`)."""
     for item in items:
+        if is_long(item.nodeid):
+            item.add_marker(pytest.mark.long)
         for name in set(_SHARED).intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.xdist_group(name))
 
