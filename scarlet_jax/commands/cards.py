@@ -19,7 +19,7 @@ def find(config: str) -> str:
     An existing file wins over a card. What is neither a file nor a card is returned unchanged.
     """
     name, colon, argument = config.partition(":")
-    if Path(name).is_file() or name not in names():
+    if os.path.isfile(name) or name not in names():  # of a name that no file can have, too
         return config
     return f"{shortest(FOLDER / f'{name}.py')}{colon}{argument}"
 

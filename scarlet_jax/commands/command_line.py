@@ -99,7 +99,8 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
         raise UserError(f"No config: add --config=FILE; {cards.offered()}.")
     methods = [value for field, value in overrides(rest) if field == "method.name"]
     config = load_config(path, methods[-1] if methods else None)
-    config_fields.add_method_parameters(config, str(methods[-1] if methods else config.method.name))
+    named = methods[-1] if methods else config_fields.leaves(config).get("method.name")
+    config_fields.add_method_parameters(config, str(named))
     known = config_fields.types(config)
     for field, _ in overrides(rest):
         _check_field(field, known)

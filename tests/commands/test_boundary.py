@@ -10,7 +10,7 @@ from tests.support.harness import ROOT
 
 PROGRAM = r"""
 import concurrent.futures, errno, json, os, sys, threading, warnings
-from scarlet_jax import boundary
+from scarlet_jax.commands import boundary
 from scarlet_jax.errors import UserError
 
 def in_a_library(value):
