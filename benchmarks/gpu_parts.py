@@ -75,7 +75,10 @@ def step(part: Part, conv: str, dtype: str, clients: int) -> None:
     batch, size = (4, 8) if part.tiny else (BATCH, IMAGE)
     training = Training(epochs, batch, sgd(1e-2, 0.0, 0.0))
     learner = Learner(
-        build_model("resnet20", 10, conv, dtype), training, training, Augmentation(True, True, True, True)
+        build_model("cnn" if part.tiny else "resnet20", 10, conv, dtype),
+        training,
+        training,
+        Augmentation(True, True, True, True),
     )
     mesh = fleet.make_mesh(jax.devices()[:1])
     layout = fleet.make_layout(mesh, clients, clients, clients)
