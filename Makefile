@@ -22,7 +22,7 @@ help:  ## list the targets
 	@echo "make run    train the embedded experiment (scikit-learn's digits, no download); again: resume or print the summary"
 	@echo "make test   run the tests but for those that take long, some minutes"
 	@echo "make test-all  run all tests (TFDS_DATA_DIR=DIR lets those that need CIFAR run)"
-	@echo "make test-gpu-aot  compile the program for GPUs, without one, and look at the result (downloads 150 MB)"
+	@echo "make test-gpu-aot  compile the program for GPUs, without one, and look at the result (downloads 350 MB)"
 	@echo "make test-gpu      run the kernels, models, learner and methods on an NVIDIA GPU (EXTRAS=cuda12 or cuda13)"
 	@echo "make check  lint, formatting, types, and which way imports go"
 	@echo "make wheel  build the package into dist/"
@@ -67,7 +67,7 @@ test-gpu-aot: $(STAMP) $(GPU_AOT)/.installed  ## compile for GPUs
 $(GPU_AOT)/.installed: constraints.txt
 	rm -rf $(GPU_AOT)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --target $(GPU_AOT) \
-	  jax-cuda12-pjrt jax-cuda12-plugin
+	  jax-cuda12-pjrt jax-cuda12-plugin jax-triton triton
 	@touch "$@"
 
 bench-gpu: $(STAMP)  ## measure on a GPU

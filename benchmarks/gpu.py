@@ -32,8 +32,8 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "gpu.json"
 STAGES = (  # share of the time by whose end a stage is over, its parts
-    (0.35, ("grouped bfloat16", "triton bfloat16", "kernels")),
-    (0.65, ("config",)),
+    (0.30, ("grouped bfloat16", "triton bfloat16", "kernels bfloat16", "kernels float32")),
+    (0.62, ("config",)),
     (1.0, ("grouped float32", "triton float32", "rounds", "torch", "server triton", "server grouped")),
 )
 # Table of the issue: samples/s that PyTorch and we are compared in; a row is skipped until both are there.
@@ -99,7 +99,7 @@ def table(result: dict[str, Any]) -> str:
     parts, lines = result["parts"], []
     speeds = {name: part["samples"] for name, part in parts.items() if "samples" in part}
     speeds |= {f"torch {name}": value for name, value in parts.get("torch", {}).items()}
-    kernels = parts.get("kernels", {})
+    kernels = parts.get("kernels bfloat16", {})
     lines.append(f"{kernels.get('card', '?')}, copy {kernels.get('copy_tb', '?')} TB/s\n")
     lines += ["| how | samples/s | step, ms | first call, s |", "| --- | --- | --- | --- |"]
     for name, speed in speeds.items():
@@ -116,13 +116,14 @@ def table(result: dict[str, Any]) -> str:
         lines.append(f"\nconfigs/cifar10.py, bfloat16, triton: {json.dumps(parts['config'])}")
     if "rounds" in parts:
         lines.append(f"\na round, evaluation included: {json.dumps(parts['rounds'])}")
-    if kernels.get("rows"):
+    rows = [row for dtype in ("bfloat16", "float32") for row in parts.get(f"kernels {dtype}", {}).get("rows", [])]
+    if rows:
         lines += [
             "",
             "| kernel | shape | dtype | us | times its floor | error |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
-        lines += ["| " + " | ".join(map(str, row)) + " |" for row in kernels["rows"]]
+        lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
     for name, why in result["missing"].items():
         lines.append(f"\nnot measured: {name}: {why}")
     return "\n".join(lines)

@@ -8,7 +8,8 @@ Two tables, printed at the end; written to benchmarks/results/gpu_aot.json as th
 - the large phases of a round with the default convolution, memory and collectives of each.
 
 ResNet-20 is bound by memory on these cards, so bytes accessed per training sample is the figure to drive down. They are
-counted in the optimized HLO: what every kernel and library call reads and writes, whatever a cache keeps.
+counted in the optimized HLO: what every kernel and library call reads and writes, whatever a cache keeps. So are the
+kernels of a step: fusions, calls and copies in the body of its loop.
 """
 
 from __future__ import annotations
@@ -22,21 +23,24 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from benchmarks.hlo_bytes import accessed
+from benchmarks.hlo_bytes import accessed, kernels
 from scarlet_jax.configs import cifar10
 from scarlet_jax.engine import fleet, phases
 from scarlet_jax.engine.layout import CLIENTS, REPLICATED, make_layout
 from scarlet_jax.engine.learner import Augmentation, Learner, Training, sgd
 from scarlet_jax.models import build_model
+from scarlet_jax.models.conv.triton import primitive
 from scarlet_jax.preview import cards, compiled, dry_run
 
 TARGETS = ("H100", "A100", "H100x8")
 FORMS = (  # convolution, computed in, blocks computed again for the gradient
     ("grouped", "float32", False), ("grouped", "float32", True),
     ("grouped", "bfloat16", False), ("grouped", "bfloat16", True),
+    ("triton", "float32", False), ("triton", "bfloat16", False),
     ("xla", "float32", False), ("gemm", "float32", False), ("winograd", "float32", False),
 )  # fmt: skip
 CHUNKS = {"H100": (8, 32), "H100x8": (5, 13), "A100": (8, 32)}  # clients of a device; 13 are all it has of 100 on 8
+ALL_CLIENTS = 100  # together on one H100, as benchmarks/gpu.py measures them
 PHASES = ("train resnet20", "server", "evaluate resnet20", "evaluate server")
 BATCH, CLASSES = 50, 10
 RESULT = Path(__file__).parent / "results" / "gpu_aot.json"
@@ -76,6 +80,7 @@ def step_row(target: str, conv: str, dtype: str, remat: bool, chunk: int) -> dic
         "remat": remat,
         "chunk": chunk,
         "calls": {name.removeprefix("__"): count for name, count in program.calls.items()},
+        "kernels": kernels(program.text),
         "windows": program.windows,
         "collectives": program.collectives,
         "temporary_mb": round(program.temporary / 1e6, 1),
@@ -128,8 +133,13 @@ def main(quick: bool) -> None:
 
     for target in TARGETS[:1] if quick else TARGETS:
         for form in FORMS:
+            if form[0] == "triton" and primitive.problem():
+                print(f"no rows of triton: {primitive.problem()}")
+                continue
             for chunk in CHUNKS[target][:1] if quick else CHUNKS[target]:
                 keep("steps", step_row(target, *form, chunk))
+            if target == "H100" and form[0] in ("triton", "grouped") and not form[2]:
+                keep("steps", step_row(target, *form, ALL_CLIENTS))
         for row in () if quick else phase_rows(target):
             keep("phases", row)
     print("\n\n".join(table(result[name]) for name in ("steps", "phases") if result[name]))

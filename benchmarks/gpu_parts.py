@@ -76,7 +76,10 @@ def step(part: Part, conv: str, dtype: str, clients: int) -> None:
     batch, size = (4, 8) if part.tiny else (BATCH, IMAGE)
     training = Training(epochs, batch, sgd(1e-2, 0.0, 0.0))
     learner = Learner(
-        build_model("resnet20", 10, conv, dtype), training, training, Augmentation(True, True, True, True)
+        build_model("cnn" if part.tiny else "resnet20", 10, conv, dtype),
+        training,
+        training,
+        Augmentation(True, True, True, True),
     )
     mesh = make_mesh(jax.devices()[:1])
     layout = make_layout(mesh, clients, clients, clients)
@@ -139,7 +142,7 @@ def kinds(folder: str, steps: int) -> dict[str, Any]:
     return {"kinds": milliseconds, "largest": largest, "launches": round(launches / steps)}
 
 
-def kernels(part: Part) -> None:
+def kernels(part: Part, dtype: str) -> None:
     """Each kernel: error against the pure form in exact float32, time against the bytes that it must move."""
     import jax
     import jax.numpy as jnp
@@ -149,36 +152,36 @@ def kernels(part: Part) -> None:
 
     n = 2**10 if part.tiny else 2**28
     a = jnp.arange(n, dtype=jnp.int32)
-    copy = jax.jit(lambda a: a + 1)
+    copy = jax.jit(jnp.copy)
     with part.alone():
-        bandwidth = 8 * n / median_seconds(lambda: copy(a), 10)
+        bandwidth = 5 * 8 * n / median_seconds(functools.partial(_calls, copy, (a,), 5), 10)
+    del a
     device = jax.devices()[0]
     part.write(card=device.device_kind, copy_tb=round(bandwidth / 1e12, 2), jax=jax.__version__, rows=[])
     rows: list[list[Any]] = []
-    for dtype in ("bfloat16", "float32"):
-        for size, inputs, outputs, stride in SHAPES[:1] + SHAPES[2:3] if part.tiny else SHAPES:
-            shape = (4, inputs, outputs) if part.tiny else (size, inputs, outputs)
-            for kind in ("forward", "input_gradient", "weight_gradient"):
-                if kind == "input_gradient" and inputs < 16:
-                    continue
+    for size, inputs, outputs, stride in SHAPES[:1] + SHAPES[2:3] if part.tiny else SHAPES:
+        shape = (4, inputs, outputs) if part.tiny else (size, inputs, outputs)
+        for kind in ("forward", "input_gradient", "weight_gradient"):
+            if kind == "input_gradient" and inputs < 16:
+                continue
 
-                def problem(clients: int, batch: int, shape: Any = shape, stride: int = stride) -> Any:
-                    return Problem(clients, batch, shape[0], shape[0], shape[1], shape[2], 3, stride)
+            def problem(clients: int, batch: int, shape: Any = shape, stride: int = stride) -> Any:
+                return Problem(clients, batch, shape[0], shape[0], shape[1], shape[2], 3, stride)
 
-                error = _error(primitive.Operation(kind, problem(3, 7), dtype, "tf32", True, True, False))
-                large = primitive.Operation(kind, problem(2, 2) if part.tiny else problem(100, BATCH), dtype, "tf32",
-                                            True, True, False)  # fmt: skip
-                arrays = _operands(large)
-                call = jax.jit(functools.partial(primitive.call, large))
-                calls = functools.partial(_calls, call, arrays, 1 if part.tiny else 10)
-                jax.block_until_ready(call(*arrays))
-                with part.alone():
-                    each = median_seconds(calls, 3) / len(calls())
-                moved = sum(x.nbytes for x in jax.tree.leaves((arrays, call(*arrays))) if x.size > 1)
-                name = "x".join(map(str, shape)) + f"-{stride}"
-                floor = round(each * bandwidth / moved, 2)
-                rows.append([kind, name, dtype, round(1e6 * each, 1), floor, f"{error:.0e}"])
-                part.write(rows=rows)
+            error = _error(primitive.Operation(kind, problem(3, 7), dtype, "tf32", True, True, False))
+            large = primitive.Operation(kind, problem(2, 2) if part.tiny else problem(100, BATCH), dtype, "tf32",
+                                        True, True, False)  # fmt: skip
+            arrays = _operands(large)
+            call = jax.jit(functools.partial(primitive.call, large))
+            calls = functools.partial(_calls, call, arrays, 1 if part.tiny else 10)
+            jax.block_until_ready(call(*arrays))
+            with part.alone():
+                each = median_seconds(calls, 3) / len(calls())
+            moved = sum(x.nbytes for x in jax.tree.leaves((arrays, call(*arrays))) if x.size > 1)
+            name = "x".join(map(str, shape)) + f"-{stride}"
+            floor = round(each * bandwidth / moved, 2)
+            rows.append([kind, name, dtype, round(1e6 * each, 1), floor, f"{error:.0e}"])
+            part.write(rows=rows)
 
 
 def _calls(call: Callable[..., Any], arrays: tuple[Any, ...], times: int) -> list[Any]:
@@ -308,8 +311,10 @@ def main() -> None:
     """Run the part that is named."""
     name, folder = sys.argv[1:3]
     part = Part(name, folder, "--tiny" in sys.argv)
-    if name in ("kernels", "config", "rounds", "torch"):
-        globals()[name](part)
+    if name in ("config", "rounds", "torch"):
+        {"config": config, "rounds": rounds, "torch": torch}[name](part)
+    elif name.startswith("kernels "):
+        kernels(part, name.split()[1])
     elif name.startswith("server "):
         step(part, name.split()[1], "bfloat16", 1)
     else:

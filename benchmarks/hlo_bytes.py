@@ -43,6 +43,17 @@ def accessed(text: str) -> int:
     return _of(computations, entry)
 
 
+def kernels(text: str) -> int:
+    """Fusions, calls and copies in the loop body that has most of them, or in the whole program if it has no loop."""
+    computations, entry = parse(text)
+
+    def bodies(name: str) -> list[str]:
+        loops = [op for op in computations[name] if op.kind == "while"]
+        return [name, *(body for op in loops for body in bodies(_CALLED.findall(op.rest)[0]))]
+
+    return max(sum(op.kind not in FREE | {"while"} for op in computations[name]) for name in bodies(entry))
+
+
 def parse(text: str) -> tuple[dict[str, list[Operation]], str]:
     """Computations by name, and the name of the one that is run."""
     computations: dict[str, list[Operation]] = {}

@@ -6,8 +6,11 @@ convolutions, other chunk sizes, and every phase of the single cards.
 
 import pytest
 
+from benchmarks import gpu_aot
+from benchmarks.hlo_bytes import accessed, kernels
 from configs import cifar10
 from scarlet_jax.errors import UserError
+from scarlet_jax.models.conv.triton import primitive
 from scarlet_jax.preview import cards, compiled, dry_run
 from scarlet_jax.preview.compiled import compile_phase
 
@@ -50,3 +53,14 @@ def test_phases_compile_for_a_card(target, phases):
         assert program.collectives == (COLLECTIVES[name] if target == "H100x8" else {}), name
         most, _ = compiled.peak(plan.resident, [program])
         assert most < cards.CARDS[cards.parse(target)[0]].memory, name
+
+
+@needs_compiler
+@pytest.mark.skipif(primitive.problem() is not None, reason=f"{primitive.problem()}")
+def test_the_triton_form_moves_less_and_launches_less():
+    """A step of 100 clients in bfloat16: at most 6 MB a sample and 250 kernels, and no call of cuDNN."""
+    program = gpu_aot.training_step("H100", "triton", "bfloat16", False, 100)
+    assert accessed(program.text) / (100 * gpu_aot.BATCH) < 6e6
+    assert kernels(program.text) <= 250
+    assert program.calls["triton_kernel_call"] == 19 + 19 + 18  # forward, both gradients; images need none
+    assert not any("cudnn" in call for call in program.calls)

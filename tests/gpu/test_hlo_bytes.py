@@ -64,3 +64,12 @@ ENTRY %main (a: f32[1000,8], i: s32[]) -> f32[1,8] {
 
 def test_of_an_operand_that_is_sliced_the_slice_counts():
     assert hlo_bytes.accessed(TAKES_A_ROW) == F32 * (8 + 1 + 8)
+
+
+def test_kernels_are_those_of_the_largest_loop_body():
+    def run(a):
+        return jax.lax.fori_loop(0, 3, lambda i, x: jnp.sort(jnp.sort(x, 0), 1), a)
+
+    text = compiled(run, (8, 8))
+    assert hlo_bytes.kernels(text) >= 2
+    assert hlo_bytes.kernels(TAKES_A_ROW) == 1

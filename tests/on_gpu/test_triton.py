@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scarlet_jax.engine.learner import Augmentation, Learner, Training, sgd
 from scarlet_jax.models import build_model
 from scarlet_jax.models.conv.triton import primitive
 from scarlet_jax.models.conv.triton.launches import Problem
@@ -78,33 +77,33 @@ def test_a_kernel_computes_its_pure_form(problem: Problem, dtype: str, precision
             assert np.linalg.norm(a - b) <= TOLERANCE[dtype, precision] * np.linalg.norm(b), (kind, flags)
 
 
-def trained(conv: str, name: str, size: int, dtype: str = "float32") -> Any:
-    """Two clients after a few steps, the last batch of each padded."""
-    training = Training(2, 8, sgd(0.01, 0.0, 0.0))
+def step(conv: str, name: str, size: int, dtype: str = "float32") -> Any:
+    """Gradients and statistics of two clients, the second with padding rows: a function of nothing, compiled once."""
     model = build_model(name, 10, conv, dtype)
-    learner = Learner(model, training, training, Augmentation(True, True, True, True))
-    rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.integers(0, 256, (40, size, size, 3)), jnp.uint8)
-    labels = jnp.asarray(rng.integers(0, 10, 40), jnp.int32)
-    state = learner.init(jax.random.key(0), (size, size, 3))
+    variables = model.init(jax.random.key(0), jnp.zeros((1, size, size, 3)), train=False)
+    x = jax.random.normal(jax.random.key(1), (2, 24, size, size, 3))
+    mask = jnp.arange(24) < jnp.array([[24], [17]])
 
-    @jax.jit
-    @jax.vmap
-    def fit(number: jax.Array) -> Any:
-        rows = number * 20 + jnp.arange(20)
-        return learner.fit(state, jax.random.fold_in(jax.random.key(1), number), images, labels, rows, 13 + 5 * number)
+    def one(x: jax.Array, mask: jax.Array) -> Any:
+        def loss(params: Any) -> Any:
+            logits, updates = model.apply({**variables, "params": params}, x, True, mask, mutable=["batch_stats"])
+            return jnp.sum(jnp.where(mask[:, None], jnp.sin(logits), 0)), updates
 
-    return jax.device_get(fit(jnp.arange(2)))
+        return jax.grad(loss, has_aux=True)(variables["params"])
+
+    return functools.partial(jax.jit(jax.vmap(one)), x, mask)
 
 
-@pytest.mark.parametrize(("name", "size"), [("resnet20", 32), ("cnn", 12), ("resnet18_64", 16)])
-def test_training_is_that_of_xla(name: str, size: int) -> None:
+@pytest.mark.parametrize(("name", "size"), [("resnet20", 32), ("cnn", 12), ("resnet18_64", 64)])
+def test_a_step_is_that_of_xla(name: str, size: int) -> None:
     with jax.default_matmul_precision("highest"):
-        ours, reference = trained("triton", name, size), trained("grouped", name, size)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4), ours, reference)
+        ours, reference = step("triton", name, size)(), step("grouped", name, size)()
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(reference), strict=True):
+        assert np.linalg.norm(a - b) <= 1e-4 * max(1e-3, np.linalg.norm(b))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_training_twice_gives_the_same_bits(dtype: str) -> None:
-    jax.tree.map(np.testing.assert_array_equal, trained("triton", "resnet20", 32, dtype),
-                 trained("triton", "resnet20", 32, dtype))  # fmt: skip
+def test_a_step_twice_gives_the_same_bits(dtype: str) -> None:
+    """Of one compiled program: XLA chooses its own kernels by timing them, anew for each."""
+    run = step("triton", "resnet20", 32, dtype)
+    jax.tree.map(np.testing.assert_array_equal, run(), run())
