@@ -11,7 +11,7 @@ import pytest
 
 from scarlet_jax.errors import UserError
 from scarlet_jax.models import build_model
-from scarlet_jax.models.conv import resolve_conv
+from scarlet_jax.models.conv.api import resolve_conv
 from scarlet_jax.models.conv.forms import Geometry, plain
 from scarlet_jax.models.conv.triton import fused, launches, primitive
 from scarlet_jax.models.conv.triton.fused import Pending
@@ -186,7 +186,7 @@ def test_tiles_fill_their_channels(
 
 def test_one_form_for_a_whole_model() -> None:
     assert resolve_conv("triton", "cpu") == "triton"
-    with pytest.raises(UserError, match="triton cannot be mixed"):
+    with pytest.raises(UserError, match="mixes triton with others"):
         resolve_conv("grouped 8x8x16-3x3x16-1-1=triton")
 
 
