@@ -9,7 +9,8 @@ WORKERS ?= 3
 VENV := .venv
 TORCH := benchmarks/.venv-torch
 GPU_AOT := .gpu-aot
-ON_GPU := tests/models tests/test_learner.py tests/test_cache.py tests/test_distillation.py tests/test_comm.py tests/methods
+ON_GPU := $(patsubst %,tests/models/test_%.py,conv norm layers models golden_resnet20) tests/methods \
+  $(patsubst %,tests/test_%.py,learner cache distillation comm)
 NATIVE := scarlet_jax/models/native
 BIN := $(VENV)/bin
 comma := ,
