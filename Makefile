@@ -9,7 +9,8 @@ WORKERS ?= 3
 VENV := .venv
 TORCH := benchmarks/.venv-torch
 GPU_AOT := .gpu-aot
-ON_GPU := tests/models tests/engine/test_learner.py tests/protocol tests/methods
+ON_GPU := $(patsubst %,tests/models/test_%.py,norm layers models golden_resnet20) tests/models/conv/test_conv.py \
+  tests/methods tests/protocol tests/engine/test_learner.py
 NATIVE := scarlet_jax/models/conv/native
 BIN := $(VENV)/bin
 comma := ,
