@@ -161,7 +161,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from scarlet_jax.data import store
+from scarlet_jax.data import disk_cache as store
 from scarlet_jax.data.record import Source
 save = np.save
 def slow(path, array):
@@ -237,7 +237,7 @@ STREAM = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from scarlet_jax.data import store
+from scarlet_jax.data import disk_cache as store
 from scarlet_jax.data.record import Images, Source
 def blocks():
     for i in range(100):

@@ -13,7 +13,7 @@ import scarlet_jax
 from scarlet_jax import build
 from scarlet_jax.runtime import checkpoint, checkpoint_record, run, writers
 from tests.support import harness
-from tests.support.harness import assert_same_run, command, rows, tiny
+from tests.support.harness import assert_same_run, command, rows, tiny, with_round
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -233,7 +233,7 @@ def _during_round(monkeypatch, at, act):
                 act()
             return algorithm.round(*args, **kwargs)
 
-        return algorithm._replace(round=round_)
+        return with_round(algorithm, round_)
 
     monkeypatch.setattr(build, "make_algorithm", acting)
 

@@ -51,7 +51,7 @@ def test_a_command_that_is_still_importing_ends_at_once(tmp_path, module, signum
 # The main thread waits for itself: like XLA's compiler it does not return to Python, but for good.
 INSIDE_A_CALL = """
 import ctypes
-from scarlet_jax import interrupts
+from scarlet_jax.runtime import interrupts
 interrupts.exit_at_once()
 mutex, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)
 library.pthread_mutex_lock(mutex)

@@ -13,7 +13,7 @@ import pytest
 import scarlet_jax
 from scarlet_jax import build
 from scarlet_jax.runtime import metrics, opening, run, signals, workdir
-from tests.support.harness import rows, scalars, tiny
+from tests.support.harness import rows, scalars, tiny, with_round
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -168,7 +168,7 @@ def _spoilt(monkeypatch, spoil, at):
             calls.append(algorithm.round(*args, **kwargs))
             return spoil(*calls[-1]) if len(calls) == at + 1 else calls[-1]
 
-        return algorithm._replace(round=round_)
+        return with_round(algorithm, round_)
 
     monkeypatch.setattr(build, "make_algorithm", spoiling)
 

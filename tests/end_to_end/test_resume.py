@@ -10,7 +10,7 @@ import pytest
 import scarlet_jax
 from scarlet_jax import build
 from scarlet_jax.runtime import checkpoint, run, signals, workdir
-from tests.support.harness import assert_same_run, scalars, tiny
+from tests.support.harness import assert_same_run, scalars, tiny, with_round
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -62,7 +62,7 @@ def test_a_stop_in_every_round_changes_nothing(finished, tmp_path, monkeypatch):
             stops[-1].handle(15, None)
             return result
 
-        return algorithm._replace(round=round_)
+        return with_round(algorithm, round_)
 
     stops = []
     monkeypatch.setattr(build, "make_algorithm", interrupted)
@@ -115,7 +115,7 @@ def test_a_raised_run_is_not_complete_until_it_is(again, monkeypatch):
             seen.append(json.loads((again / "summary.json").read_text())["complete"])
             return algorithm.round(*args, **kwargs)
 
-        return algorithm._replace(round=round_)
+        return with_round(algorithm, round_)
 
     monkeypatch.setattr(build, "make_algorithm", watching)
     scarlet_jax.run(tiny(rounds=5), again)
