@@ -6,6 +6,7 @@ python -m benchmarks.gpu_resources [80 90]     (needs triton; a minute for each 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -79,10 +80,12 @@ def operations(dtype: str) -> Iterator[Operation]:
 
 def main() -> None:
     """A line of JSON for each kernel."""
-    for capability in [int(text) for text in sys.argv[1:]] or [80, 90]:
-        for dtype in TYPES:
-            for operation in operations(dtype):
-                print(json.dumps(usage(operation, capability)), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TRITON_CACHE_DIR"] = folder  # jax-triton sets it to nothing, which child processes inherit
+        for capability in [int(text) for text in sys.argv[1:]] or [80, 90]:
+            for dtype in TYPES:
+                for operation in operations(dtype):
+                    print(json.dumps(usage(operation, capability)), flush=True)
 
 
 if __name__ == "__main__":

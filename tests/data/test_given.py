@@ -159,4 +159,4 @@ def test_one_split_meets_several_model_seeds():
 def test_weights_and_draws_still_follow_the_runs_seed():
     config = card.get_config()
     config.seed, config.partition.seed = 4, 9
-    assert build.settings(config, build.make_method(config), 10).seed == 4
+    assert build.draws(config).seed == 4
