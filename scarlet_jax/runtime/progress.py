@@ -42,6 +42,8 @@ class RoundClock:
         def wait() -> None:
             with contextlib.suppress(Exception):  # what failed raises where its results are read
                 jax.block_until_ready(results)
+            if before is not None:  # threads may wake in any order, rounds end one after the other
+                before.result()
             ended.set_result(self.now())
 
         def times() -> tuple[float, float]:

@@ -55,9 +55,8 @@ def test_a_row_has_every_field(finished):
         assert 0 < row["target_entropy"] < math.log(10) and 0 <= row["disagreement"] < math.log(4)
     for name in (f"{d}link_bytes_{x}" for d in ("up", "down") for x in LEDGERS):
         assert [row[f"total_{name}"] for row in found] == np.cumsum([row[name] for row in found]).tolist()
-    seconds = [json.loads(line)["seconds"] for line in (finished / "metrics.jsonl").read_text().splitlines()]
-    # A round that takes less than half a millisecond more than the one before it is 0.000.
-    assert min(seconds) >= 0 < sum(seconds)
+    for line in (finished / "metrics.jsonl").read_text().splitlines():
+        assert json.loads(line)["seconds"] > 0
 
 
 def test_each_client_has_a_row_per_evaluation(finished):
