@@ -40,10 +40,12 @@ class Schedule:
         self.draws, self.layouts, self.reads_all = draws, tuple(layouts), reads_all
         self._computed: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # call -> draws of its rounds; the last two calls
 
-        def draw(round_):
-            return draws.participants(round_), draws.public(round_)
+        def draw(seed, first):
+            own = draws._replace(seed=seed)
+            rounds = first + jnp.arange(self.ROUNDS_AT_ONCE)
+            return jax.lax.map(lambda r: (own.participants(r), own.public(r)), rounds)
 
-        self._draw = jax.jit(lambda first: jax.lax.map(draw, first + jnp.arange(self.ROUNDS_AT_ONCE)))
+        self._draw = jax.jit(draw)
 
     def participants(self, round_: int) -> np.ndarray:
         """The participants of a round, i32[M] ascending."""
@@ -57,7 +59,8 @@ class Schedule:
         call, place = divmod(round_, self.ROUNDS_AT_ONCE)
         if call not in self._computed:
             before = {call - 1: self._computed[call - 1]} if call - 1 in self._computed else {}
-            self._computed = before | {call: jax.device_get(self._draw(np.int32(call * self.ROUNDS_AT_ONCE)))}
+            arguments = np.uint32(self.draws.seed), np.int32(call * self.ROUNDS_AT_ONCE)
+            self._computed = before | {call: jax.device_get(self._draw(*arguments))}
         participants, public = self._computed[call]
         return participants[place], public[place]
 
