@@ -5,7 +5,9 @@
 Two tables, printed at the end; written to benchmarks/results/gpu_aot.json as they grow:
 - one training step of a chunk of clients (ResNet-20, batch 50), for each convolution and two chunk sizes, in float32,
   and with the best convolution in bfloat16 and with rematerialised blocks;
-- the large phases of a round with the default convolution, memory and collectives of each.
+- every phase with the default convolution: seconds that it compiles here, memory, collectives, calls of cuDNN's
+  convolutions, and how many distinct ones there are in it and, with those of the phases above it, in all. cuDNN chooses
+  an algorithm, and XLA times it, once for each distinct one.
 
 ResNet-20 is bound by memory on these cards, so bytes accessed per training sample is the figure to drive down. They are
 counted in the optimized HLO: what every kernel and library call reads and writes, whatever a cache keeps. So are the
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from benchmarks.hlo_bytes import accessed, kernels
+from benchmarks.hlo_bytes import accessed, convolutions, kernels
 from scarlet_jax.configs import cifar10
 from scarlet_jax.engine import fleet, phases
 from scarlet_jax.engine.layout import CLIENTS, REPLICATED, make_layout
@@ -41,7 +44,6 @@ FORMS = (  # convolution, computed in, blocks computed again for the gradient
 )  # fmt: skip
 CHUNKS = {"H100": (8, 32), "H100x8": (5, 13), "A100": (8, 32)}  # clients of a device; 13 are all it has of 100 on 8
 ALL_CLIENTS = 100  # together on one H100, as benchmarks/gpu.py measures them
-PHASES = ("train resnet20", "server", "evaluate resnet20", "evaluate server")
 BATCH, CLASSES = 50, 10
 RESULT = Path(__file__).parent / "results" / "gpu_aot.json"
 
@@ -92,15 +94,22 @@ def step_row(target: str, conv: str, dtype: str, remat: bool, chunk: int) -> dic
 def phase_rows(target: str) -> list[dict[str, Any]]:
     """Lines of the second table."""
     plan = dry_run.prepare(cifar10.get_config(), target)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    distinct: set[tuple[str, ...]] = set()
     for call in plan.calls:
-        if call.name not in PHASES:
-            continue
+        start = time.perf_counter()
         program = compiled.compile_phase(call)
+        seconds = time.perf_counter() - start
+        own = convolutions(program.text)
+        distinct |= set(own)
         rows.append(
             {
                 "target": target,
                 "phase": call.name,
+                "seconds": round(seconds, 1),
+                "convolutions": own.total(),
+                "distinct": len(own),
+                "distinct_so_far": len(distinct),
                 "collectives": program.collectives,
                 "largest_window": max(program.windows, default="-"),
                 "arguments_mb": round(program.arguments / 1e6, 1),

@@ -217,8 +217,9 @@ def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int,
         layout = make_layout(mesh, group.clients, group.participants, chunk, first)
         groups.append(Group(group.name, _make_learner(config, num_classes, group.name, kd_loss, batch), layout))
         first += group.clients
+    rules = settings(config, num_classes)
     population = Population(
-        numbers(config),
+        numbers(config, rules.duration),
         groups,
         _make_learner(config, num_classes, config.model.server) if entry.server else None,
         tuple(data.private_image.shape[1:]),
@@ -227,7 +228,7 @@ def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int,
         entry.own_models,
         config.eval_clients == "all",
     )
-    arguments = population, draws(config), settings(config, num_classes), data
+    arguments = population, draws(config), rules, data
     return distillation.make(make_method, *arguments) if entry.distils else make_method(population.on_host)(*arguments)
 
 
@@ -256,9 +257,8 @@ def default_chunk(num_clients: int, mesh: Mesh) -> int:
     return -(-own // -(-own // 32))
 
 
-def numbers(config: config_dict.ConfigDict) -> Numbers:
-    """What the programs of a run take as arguments, as NumPy scalars."""
-    duration = fields.durations(config)["duration"]
+def numbers(config: config_dict.ConfigDict, duration: int | jax.Array) -> Numbers:
+    """What the programs of a run with the cache duration D take as arguments, as NumPy scalars."""
     return Numbers(
         np.uint32(config.seed),
         _rates(config.lr, config.momentum, config.weight_decay),

@@ -81,6 +81,7 @@ class Feed:
     """
 
     def __init__(self, data: Data, schedule: Schedule, budget_mb: float, mesh: Mesh):
+        data = data._replace(val=_used(data.val), test=_used(data.test))
         self._data, self._schedule, self._budget_mb, self._mesh = data, schedule, budget_mb, mesh
         self._pending = windows.PendingReads()
         self.on_host = bool(budget_mb) and image_bytes(data) > budget_mb * 1e6
@@ -142,6 +143,13 @@ class Feed:
         if not phases.is_abstract(pool):
             rows = np.concatenate([self._schedule.public(r) for r in (round_ - 1, round_) if r >= 0])
         return windows.window(pool, self._mesh, [rows], size, spread=False)
+
+
+def _used(split: Split) -> Split:
+    """The split; without columns if no client has an image of it, so that nothing is compiled for none."""
+    if phases.is_abstract(split) or np.any(split.size):
+        return split
+    return split._replace(rows=split.rows[:, :0])
 
 
 def image_bytes(data: Data) -> int:

@@ -1,6 +1,7 @@
 """Runs that differ in plain numbers alone have the same programs: those numbers are arguments of every phase."""
 
 import json
+import re
 
 import jax
 import numpy as np
@@ -52,6 +53,14 @@ def test_two_seeds_and_two_rates_have_the_same_programs(name):
     assert programs(other) == programs(config)
 
 
+@pytest.mark.parametrize("fields", [{}, {"model.client": "mlp:2,cnn:2", "model.server": "cnn"}])
+def test_no_program_is_compiled_twice(fields):
+    """Of two phases that do the same with the same shapes, one would be enough; outputs begin as zeros in all."""
+    found = programs(configured("comet", **fields))
+    texts = [re.sub(r"module @\w+", "", text) for name, text in found.items() if not name.endswith("outputs")]
+    assert len(set(texts)) == len(texts)
+
+
 def test_numbers_that_are_part_of_the_program():
     """0 momentum needs no state, an epoch more is another loop, D = 0 is no cache."""
     config = configured("scarlet", **TRAINED)
@@ -61,10 +70,10 @@ def test_numbers_that_are_part_of_the_program():
 
 def test_numbers_are_those_of_the_config():
     config = configured("scarlet", seed=2**31 - 1, lr=0.3, kd_momentum=0.5)
-    numbers = build.numbers(config)
+    numbers = build.numbers(config, 2)
     assert int(numbers.seed) == 2**31 - 1 and int(numbers.duration) == 2
     assert numbers.fit == Rates(np.float32(0.3)) and numbers.kd == Rates(np.float32(0.1), np.float32(0.5))
-    assert build.numbers(changed(config, cache__duration=0)).duration is None
+    assert build.numbers(config, 0).duration is None
 
 
 @pytest.mark.usefixtures("quick_compilation")
