@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -36,23 +35,15 @@ class ModelGroup(NamedTuple):
 
 
 def check(config: config_dict.ConfigDict) -> None:
-    """Refuse what the chosen method does not allow, before anything is loaded.
+    """Refuse what a valid config cannot have, before anything is loaded.
 
     Raises:
-      UserError: unknown method, a field it does not have, a cache or groups where there can be none, groups that do not
-        add up.
+      UserError: groups of clients that do not add up, several architectures where the method has one, or what the
+        method's own builder refuses.
     """
     name = config.method.name
-    build = _builder(config)
     if methods.find(name).distils:
-        build()
-        if name == "cfd" and config.kd_epochs == 0:
-            raise bad_field("kd_epochs", 0, "at least 1", "but cfd broadcasts predictions recorded during distillation")
-    elif config.cache.duration:
-        why = f"but method {name} sends no soft labels to cache"
-        raise bad_field("cache.duration", config.cache.duration, "open, or 0", why)
-    if name == "centralized" and config.participation != 1:
-        raise bad_field("participation", config.participation, "1", "but centralized trains on the images of all")
+        _build(config)
     groups = model_groups(config)
     if methods.find(name).one_architecture:
         names = {group.name for group in groups} | {config.model.server}
@@ -85,16 +76,15 @@ def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
 
 
 def make_method(config: config_dict.ConfigDict) -> Method:
-    """The distillation method a config names, with the fields the user set.
+    """The distillation method that a valid config names.
 
     Raises:
-      UserError: unknown name, a field that this method does not have, or not a distillation method.
+      UserError: not a distillation method.
     """
-    build = _builder(config)
     if not methods.find(config.method.name).distils:
         listed = _listed(name for name, entry in METHODS.items() if entry.distils)
         raise bad_field("method.name", config.method.name, listed, "which sends no soft labels")
-    return build()
+    return _build(config)
 
 
 def settings(config: config_dict.ConfigDict, num_classes: int) -> Settings:
@@ -144,14 +134,9 @@ def evaluates_all(config: config_dict.ConfigDict) -> bool:
     return config.eval_clients == "all" or num_participants(config) == config.num_clients
 
 
-def method_fields(config: config_dict.ConfigDict) -> list[str]:
-    """The fields of a config that its method reads, as in "method.beta"."""
-    return [f"method.{name}" for name in inspect.signature(load(methods.find(config.method.name).builder)).parameters]
-
-
 def make_mesh(config: config_dict.ConfigDict) -> Mesh:
     """All devices; only the first one if there is a single model to train."""
-    alone = config.num_clients == 1 or config.method.name == "centralized"
+    alone = config.num_clients == 1 or methods.find(config.method.name).one_model
     return mesh_of(jax.devices()[:1] if alone and jax.process_count() == 1 else None)
 
 
@@ -200,7 +185,7 @@ def model_names(config: config_dict.ConfigDict) -> set[str]:
 def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int, mesh: Mesh) -> Algorithm:
     """Everything a run computes, for a validated config and NumPy data (or, to record its phases, their shapes)."""
     entry = methods.find(config.method.name)
-    made = _builder(config)()
+    made = _build(config)
     loss = (made.kd_loss if entry.distils else None) or kl_divergence
     learner = functools.partial(_learner, config, num_classes, _gradient(config))
     groups, first = [], 0
@@ -254,29 +239,13 @@ def _learner(config, num_classes: int, gradient, name: str, kd_loss) -> Learner:
 
 def _gradient(config: config_dict.ConfigDict) -> Any:
     """The method's change of the gradient of private training, or None."""
-    reference = methods.find(config.method.name).gradient
-    return load(reference)(**_given(config)) if reference else None
+    change, values = methods.find(config.method.name).gradient, fields.method_parameters(config)
+    return load(change[1])(**values) if change is not None and values[change[0]] else None
 
 
-def _builder(config: config_dict.ConfigDict) -> Callable[..., Any]:
-    """The method's builder with the fields that the user set."""
-    name = config.method.name
-    allowed = [field.removeprefix("method.") for field in method_fields(config)]
-    given = _given(config)
-    for field, value in given.items():
-        if field not in allowed:
-            has = ", ".join(f"method.{key}" for key in allowed) or "no field of its own"
-            raise bad_field(f"method.{field}", value, "open", f"but method {name} does not have it ({name} has {has})")
-    function = load(methods.find(name).builder)
-    for field, parameter in inspect.signature(function).parameters.items():
-        if parameter.default is parameter.empty and field not in given:
-            raise bad_field(f"method.{field}", None, "a value of its own", f"but method {name} has no default for it")
-    return functools.partial(function, **given)
-
-
-def _given(config: config_dict.ConfigDict) -> dict[str, Any]:
-    """The method's parameters that the user set."""
-    return {key: value for key, value in config.method.items() if key != "name" and value is not None}
+def _build(config: config_dict.ConfigDict) -> Any:
+    """What the method's builder makes of the method's parameters."""
+    return load(methods.find(config.method.name).builder)(**fields.method_parameters(config))
 
 
 def _listed(names: Iterable[str]) -> str:
