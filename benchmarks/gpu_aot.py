@@ -1,6 +1,9 @@
 """What XLA makes of `configs/cifar10.py` for GPUs that are not here: counts and estimates, no times.
 
-    python -m benchmarks.gpu_aot [--quick]   (extra gpu-aot; a quarter of an hour on 2 cores; --quick: a few minutes)
+    python -m benchmarks.gpu_aot [--quick | --phases]   (extra gpu-aot; a quarter of an hour on 2 cores)
+
+`--quick` compiles a few steps and writes nothing; `--phases` makes the second table alone, and leaves the first as the
+file has it.
 
 Two tables, printed at the end; written to benchmarks/results/gpu_aot.json as they grow:
 - one training step of a chunk of clients (ResNet-20, batch 50), for each convolution and two chunk sizes, in float32,
@@ -130,9 +133,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join([head, *("| " + " | ".join(map(cell, row.values())) + " |" for row in rows)])
 
 
-def main(quick: bool) -> None:
+def main(quick: bool, phases_alone: bool) -> None:
     """Compile, write after every program, print."""
     result: dict[str, Any] = {"jax": jax.__version__, "batch": BATCH, "phases": [], "steps": []}
+    if phases_alone:
+        result["steps"] = json.loads(RESULT.read_text())["steps"]
 
     def keep(table_name: str, row: dict[str, Any]) -> None:
         result[table_name].append(row)
@@ -141,7 +146,7 @@ def main(quick: bool) -> None:
             RESULT.write_text(json.dumps(result, indent=2) + "\n")
 
     for target in TARGETS[:1] if quick else TARGETS:
-        for form in FORMS:
+        for form in () if phases_alone else FORMS:
             if form[0] == "triton" and primitive.problem():
                 print(f"no rows of triton: {primitive.problem()}")
                 continue
@@ -155,4 +160,4 @@ def main(quick: bool) -> None:
 
 
 if __name__ == "__main__":
-    main("--quick" in sys.argv[1:])
+    main("--quick" in sys.argv[1:], "--phases" in sys.argv[1:])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -37,23 +35,15 @@ class ModelGroup(NamedTuple):
 
 
 def check(config: config_dict.ConfigDict) -> None:
-    """Refuse what the chosen method does not allow, before anything is loaded.
+    """Refuse what a valid config cannot have, before anything is loaded.
 
     Raises:
-      UserError: unknown method, a field it does not have, a cache or groups where there can be none, groups that do not
-        add up.
+      UserError: groups of clients that do not add up, several architectures where the method has one, or what the
+        method's own builder refuses.
     """
     name = config.method.name
-    build = _builder(config)
     if methods.find(name).distils:
-        build()
-        if name == "cfd" and config.kd_epochs == 0:
-            raise bad_field("kd_epochs", 0, "at least 1", "but cfd broadcasts predictions recorded during distillation")
-    elif config.cache.duration:
-        why = f"but method {name} sends no soft labels to cache"
-        raise bad_field("cache.duration", config.cache.duration, "open, or 0", why)
-    if name == "centralized" and config.participation != 1:
-        raise bad_field("participation", config.participation, "1", "but centralized trains on the images of all")
+        _build(config)
     groups = model_groups(config)
     if methods.find(name).one_architecture:
         names = {group.name for group in groups} | {config.model.server}
@@ -86,16 +76,15 @@ def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
 
 
 def make_method(config: config_dict.ConfigDict) -> Method:
-    """The distillation method a config names, with the fields the user set.
+    """The distillation method that a valid config names.
 
     Raises:
-      UserError: unknown name, a field that this method does not have, or not a distillation method.
+      UserError: not a distillation method.
     """
-    build = _builder(config)
     if not methods.find(config.method.name).distils:
         listed = _listed(name for name, entry in METHODS.items() if entry.distils)
         raise bad_field("method.name", config.method.name, listed, "which sends no soft labels")
-    return build()
+    return _build(config)
 
 
 def settings(config: config_dict.ConfigDict, num_classes: int) -> Settings:
@@ -145,14 +134,9 @@ def evaluates_all(config: config_dict.ConfigDict) -> bool:
     return config.eval_clients == "all" or num_participants(config) == config.num_clients
 
 
-def method_fields(config: config_dict.ConfigDict) -> list[str]:
-    """The fields of a config that its method reads, as in "method.beta"."""
-    return [f"method.{name}" for name in inspect.signature(load(methods.find(config.method.name).builder)).parameters]
-
-
 def make_mesh(config: config_dict.ConfigDict) -> Mesh:
     """All devices; only the first one if there is a single model to train."""
-    alone = config.num_clients == 1 or config.method.name == "centralized"
+    alone = config.num_clients == 1 or methods.find(config.method.name).one_model
     return mesh_of(jax.devices()[:1] if alone and jax.process_count() == 1 else None)
 
 
@@ -201,10 +185,10 @@ def model_names(config: config_dict.ConfigDict) -> set[str]:
 def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int, mesh: Mesh) -> Algorithm:
     """Everything a run computes, for a validated config and NumPy data (or, to record its phases, their shapes)."""
     entry = methods.find(config.method.name)
-    builder = _builder(config)
+    build, parameters = load(entry.builder), fields.method_parameters(config)
 
     def make_method(numbers: Numbers) -> Any:
-        return builder(**numbers.method)
+        return build(**parameters | numbers.method)
 
     def kd_loss(numbers: Numbers) -> KdLoss | None:
         return make_method(numbers).kd_loss if entry.distils else None
@@ -264,13 +248,19 @@ def numbers(config: config_dict.ConfigDict, duration: int | jax.Array) -> Number
         _rates(config.lr, config.momentum, config.weight_decay),
         _rates(config.kd_lr, config.kd_momentum, config.kd_weight_decay),
         np.int32(duration) if duration else None,
-        {},
+        _traced(config),
     )
 
 
-def _rates(*values: float) -> Rates:
-    lr, *others = map(np.float32, values)
-    return Rates(lr, *(other if other else None for other in others))
+def _traced(config: config_dict.ConfigDict) -> dict[str, Any]:
+    """The method's parameters that the table says a builder can take as tracers."""
+    kinds, values = methods.find(config.method.name).parameters, fields.method_parameters(config)
+    as_array = {float: np.float32, int: np.int32}
+    return {key: as_array[kinds[key].kind](value) for key, value in values.items() if kinds[key].traced}
+
+
+def _rates(lr: float, *others: float) -> Rates:
+    return Rates(np.float32(lr), *(np.float32(other) if other else None for other in others))
 
 
 def _make_learner(
@@ -308,29 +298,15 @@ def _make_learner(
 
 def _gradient(config: config_dict.ConfigDict) -> Callable[[Numbers], Any]:
     """What makes the method's change of the gradient of private training, or None, from the numbers of a run."""
-    reference, given = methods.find(config.method.name).gradient, _given(config)
-    return lambda numbers: load(reference)(**given | numbers.method) if reference else None
+    change, parameters = methods.find(config.method.name).gradient, fields.method_parameters(config)
+    if change is None or not parameters[change[0]]:
+        return lambda numbers: None
+    return lambda numbers: load(change[1])(**parameters | numbers.method)
 
 
-def _builder(config: config_dict.ConfigDict) -> Callable[..., Any]:
-    """The method's builder with the fields that the user set."""
-    name = config.method.name
-    allowed = [field.removeprefix("method.") for field in method_fields(config)]
-    given = _given(config)
-    for field, value in given.items():
-        if field not in allowed:
-            has = ", ".join(f"method.{key}" for key in allowed) or "no field of its own"
-            raise bad_field(f"method.{field}", value, "open", f"but method {name} does not have it ({name} has {has})")
-    function = load(methods.find(name).builder)
-    for field, parameter in inspect.signature(function).parameters.items():
-        if parameter.default is parameter.empty and field not in given:
-            raise bad_field(f"method.{field}", None, "a value of its own", f"but method {name} has no default for it")
-    return functools.partial(function, **given)
-
-
-def _given(config: config_dict.ConfigDict) -> dict[str, Any]:
-    """The method's parameters that the user set."""
-    return {key: value for key, value in config.method.items() if key != "name" and value is not None}
+def _build(config: config_dict.ConfigDict) -> Any:
+    """What the method's builder makes of the method's parameters."""
+    return load(methods.find(config.method.name).builder)(**fields.method_parameters(config))
 
 
 def _listed(names: Iterable[str]) -> str:

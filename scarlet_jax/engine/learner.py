@@ -104,6 +104,11 @@ class Learner:
         self.model, self._fit, self._kd, self._augmentation, self._kd_loss = model, fit, kd, augmentation, kd_loss
         self._evaluation_batch = evaluation_batch
 
+    @property
+    def largest_batch(self) -> int:
+        """Images of the largest batch of `fit` and `evaluate`; lists that are shorter have batches of their size."""
+        return max(self._fit.batch_size, self._evaluation_batch)
+
     def init(self, key: jax.Array, image_shape: tuple[int, ...]) -> ModelState:
         """Fresh weights and optimizer states for images of shape [H, W, channels]."""
         variables = self.model.init(key, jnp.zeros((1, *image_shape)), train=False)

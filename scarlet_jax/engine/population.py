@@ -85,6 +85,7 @@ class Population:
         self.on_host, self.numbers = numbers, put(numbers, self.replicated)
         # An evaluation does not train, so that its learners may be of any numbers.
         evaluated = [Evaluated(group.name, group.learner(numbers), group.layout) for group in groups]
+        self.largest_batch = max(group.learner.largest_batch for group in evaluated)  # of a client's own images
         self._evaluator = Evaluator(evaluated, server and server(numbers), mesh, own_models)
         self._local_ids = Phase("participants", self.local_ids, out_shardings=self.replicated)
         self._evaluate_all = evaluate_all and not all(layout.full for layout in self.layouts)

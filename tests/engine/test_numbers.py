@@ -10,7 +10,7 @@ import pytest
 from scarlet_jax import build
 from scarlet_jax.data import federation
 from scarlet_jax.engine import phases
-from scarlet_jax.engine.feed import Schedule
+from scarlet_jax.engine.feed import Feed, Schedule
 from scarlet_jax.engine.layout import REPLICATED, make_mesh
 from scarlet_jax.methods import METHODS
 from scarlet_jax.preview import compiled
@@ -45,9 +45,13 @@ def changed(config, **fields):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_two_seeds_and_two_rates_have_the_same_programs(name):
+def test_two_seeds_two_rates_and_two_betas_have_the_same_programs(name):
+    """So have two values of every parameter of a method that the table says is an argument."""
     config = configured(name, **TRAINED)
     other = changed(config, seed=7, lr=0.05, kd_lr=0.2, momentum=0.8, weight_decay=1e-2, kd_momentum=0.6)
+    for key, parameter in METHODS[name].parameters.items():
+        if parameter.traced:
+            config.method[key], other.method[key] = 0.5, 1.5
     if METHODS[name].distils:
         other.cache.duration = 3
     assert programs(other) == programs(config)
@@ -92,3 +96,32 @@ def test_a_federation_computes_with_its_own_numbers():
         np.testing.assert_array_equal(host.public(1), algorithm.draws.public(np.int32(1)))
         drawn.append(host.public(0))
     assert (drawn[0] != drawn[1]).any()
+
+
+UNEQUAL = {"partition.name": "label_dirichlet", "data.train_size": 1000, "num_clients": 3}
+
+
+def fed(config):
+    """A federation's algorithm, its data as loaded, and as a round gets it."""
+    loaded = federation.load(config)
+    algorithm = build.make_algorithm(config, loaded.data, loaded.num_classes, make_mesh())
+    return algorithm, loaded.data, Feed(loaded.data, algorithm.schedule, 0, make_mesh()).training(0)
+
+
+def test_unequal_clients_of_two_seeds_have_the_same_shapes():
+    (_, one, first), (_, other, second) = (fed(tiny(**UNEQUAL, seed=seed)) for seed in (0, 1))
+    assert one.train.rows.shape != other.train.rows.shape
+    assert first.train.rows.shape == second.train.rows.shape == (3, 512)
+    assert first.val.rows.shape == (3, 0), "no client has validation images"
+    assert fed(tiny())[2].train.rows.shape == (4, 30), "clients of equal size have it by the config"
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_columns_change_no_bit():
+    algorithm, loaded, data = fed(tiny(**UNEQUAL, private_val_ratio=0.1))
+    assert loaded.train.rows.shape != data.train.rows.shape
+    results = []
+    for own in (jax.device_put(loaded), data):
+        state, report = algorithm.round(algorithm.init(own), own)
+        results.append(jax.device_get((state, report, algorithm.evaluate(state, own, report.participants))))
+    jax.tree.map(np.testing.assert_array_equal, *results)
