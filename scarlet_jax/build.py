@@ -213,7 +213,9 @@ def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int,
         config.eval_clients == "all",
     )
     arguments = population, draws(config), rules, data
-    return distillation.make(make_method, *arguments) if entry.distils else make_method(population.on_host)(*arguments)
+    if entry.distils:
+        return distillation.make(make_method, *arguments)
+    return make_method(population.host_numbers)(*arguments)
 
 
 def choose_chunk(config: config_dict.ConfigDict, mesh: Mesh, before: int = 0) -> int:
