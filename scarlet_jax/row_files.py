@@ -1,4 +1,4 @@
-"""The rows of a run, read from files that may be damaged: metrics.jsonl and metrics.csv restore each other.
+"""The rows and the config of a run, read from its files, of which metrics.jsonl and metrics.csv restore each other.
 
 Nothing here imports jax, because reports read these files, too.
 """
@@ -125,3 +125,11 @@ def _numbers(texts: list[str]) -> list[int | float | None] | None:
 
 
 _WHOLE = re.compile(r"-?[0-9]{1,400}")
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields of a config.json by their dotted names."""
+    fields: dict[str, Any] = {}
+    for key, value in tree.items():
+        fields |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return fields

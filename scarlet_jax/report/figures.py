@@ -16,7 +16,8 @@ from scarlet_jax.report.overlap import widen_hidden
 from scarlet_jax.report.runs import Run
 from scarlet_jax.report.style import BLACK, from_zero, line, looks, marks, plain_log
 from scarlet_jax.report.table import WHO, Options
-from scarlet_jax.report.text import byte_unit, sends
+from scarlet_jax.report.text import sends
+from scarlet_jax.texts import byte_unit
 
 Values = Callable[[Run], np.ndarray]
 Panel = Callable[[Any], None]  # draws on a matplotlib Axes

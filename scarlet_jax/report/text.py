@@ -14,8 +14,8 @@ from scarlet_jax.names import in_csv
 from scarlet_jax.report import facts
 from scarlet_jax.report.groups import Group
 from scarlet_jax.report.table import SCORES, WHO, Entry, Options, Reached, Stat
+from scarlet_jax.texts import byte_unit
 
-_UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
 _NONE = "–"  # noqa: RUF001
 
 
@@ -26,11 +26,6 @@ class Grid(NamedTuple):
     header: list[str]
     rows: list[list[str]]
     prose: bool = False  # cells of text, not of numbers
-
-
-def byte_unit(largest: float) -> tuple[str, float]:
-    """Name and size of the unit in which `largest` bytes is a number of at least 1."""
-    return next((unit for unit in _UNITS if largest >= unit[1]), _UNITS[-1])
 
 
 def grids(entries: Sequence[Entry], options: Options) -> list[Grid]:

@@ -12,6 +12,7 @@ from scarlet_jax.engine.evaluation import Evaluation
 from scarlet_jax.errors import UserError
 from scarlet_jax.protocol.ledger import LEDGERS, Bytes
 from scarlet_jax.row_files import CLIENT_FIELDS
+from scarlet_jax.texts import listing
 
 Row = dict[str, Any]
 Totals = dict[str, Any]  # integers; None where a method bills nothing
@@ -77,7 +78,7 @@ def check_finite(
     for name, ids, values, own in clients:
         bad = ids[~np.isfinite(np.asarray(values))] if values is not None else ids[:0]
         if bad.size:
-            raise _not_finite(round_, f"the {name} of {_clients(bad)}", own, saved)
+            raise _not_finite(round_, f"the {name} of client {listing(bad)}", own, saved)
     tested = evaluation.server.loss if evaluation is not None and evaluation.server is not None else None
     server = [("the clients' disagreement", report.disagreement, cure.fit)]
     server += [("the server's target entropy", report.target_entropy, cure.method)]
@@ -111,7 +112,7 @@ def check_state(round_: int, state: Any, saved: int = 0, may_help: Cures | None 
         first += len(leaves[0])
     rest = all(_finite(leaf) for leaf in jax.device_get(jax.tree.leaves(state._replace(clients=()))))
     if bad or not rest:
-        who = f"the model of {_clients(sorted(bad))}" if bad else "the server's model"
+        who = f"the model of client {listing(sorted(bad))}" if bad else "the server's model"
         own = may_help or Cures()
         cure = f"{own.fit}{', or ' + own.kd if distils else ''}"
         raise _not_finite(round_, who, cure, saved, " after its last step")
@@ -129,10 +130,6 @@ def _not_finite(round_: int, what: str, cure: str, saved: int, after: str = "") 
 
 def _finite(leaf: np.ndarray) -> bool:
     return not np.issubdtype(leaf.dtype, np.inexact) or bool(np.isfinite(leaf).all())
-
-
-def _clients(ids: Any) -> str:
-    return "client " + ", ".join(str(i) for i in ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
 
 
 def make_row(

@@ -16,6 +16,7 @@ from scarlet_jax import row_files
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.row_files import CLIENT_FIELDS, Row
 from scarlet_jax.runtime.workdir import keep_aside, write_text
+from scarlet_jax.texts import listing
 
 _log = logging.getLogger(__name__)
 
@@ -159,13 +160,12 @@ def _evaluated(row: Row) -> bool:
 
 def _rounds(numbers: list[int]) -> str:
     """Rounds for people, who count them from 0 as the files do."""
-    listing = ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
-    return f"round{'s' if len(numbers) > 1 else ''} {listing}"
+    return f"round{'s' if len(numbers) > 1 else ''} {listing(numbers)}"
 
 
 def _bad_lines(parsed: row_files.Parsed) -> str:
-    listing = ", ".join(map(str, parsed.bad[:5])) + (f" and {len(parsed.bad) - 5} more" if len(parsed.bad) > 5 else "")
-    return f"lines {listing} are no rows and are" if len(parsed.bad) > 1 else f"line {listing} is no row and is"
+    numbers = listing(parsed.bad)
+    return f"lines {numbers} are no rows and are" if len(parsed.bad) > 1 else f"line {numbers} is no row and is"
 
 
 def check_wandb(wandb_config: Any) -> None:

@@ -17,9 +17,8 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from scarlet_jax import names
 from scarlet_jax.data import disk_cache, network
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import UserError, first_line
 
 
 class Published(NamedTuple):
@@ -124,8 +123,7 @@ def _explained(name: str, directory: Path, error: BaseException) -> UserError:
             return cause
         cause = cause.__cause__ or cause.__context__
     needs = "tensorflow" in str(error).lower()
-    said = (str(error).strip() or repr(error)).splitlines()[0]
-    reason = "TensorFlow is needed to write its images" if needs else names.in_sentence(said, 300)[1:-1]
+    reason = "TensorFlow is needed to write its images" if needs else first_line(error)
     return UserError(
         f"data set {name!r} could not be prepared in {directory} ({reason}); where TensorFlow is installed, "
         f"`tfds build {name} --file_format=array_record --data_dir={directory}` prepares it, and it is read without."
