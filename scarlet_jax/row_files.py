@@ -11,9 +11,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scarlet_jax.metric_tables import client_columns
+
 Row = dict[str, Any]
 
-CLIENT_FIELDS = ("round", "client", "top1", "top5", "loss", "samples")
+_COUNTS = ("round", "client", "samples")  # columns of clients.csv that are whole numbers
 
 
 class Parsed(NamedTuple):
@@ -22,6 +24,7 @@ class Parsed(NamedTuple):
     rows: dict[int, Any]  # round -> its row; in clients.csv its lines
     bad: list[int]  # numbers of the lines, from 1, that are none of this file
     tail: bool  # the last line has no end: it was being written when a process was killed
+    columns: tuple[str, ...] = ()  # of a .csv
 
 
 class Metrics(NamedTuple):
@@ -44,19 +47,27 @@ def read_metrics(workdir: Path) -> Metrics:
 
 
 def read_clients(workdir: Path) -> Parsed:
-    """clients.csv: the good lines of each round, without their ends, each client once."""
+    """clients.csv: the good lines of each round, without their ends, each client once.
+
+    The columns are those of the file, which a program with other metrics may have written; those of this program where
+    the header is damaged.
+    """
     lines, tail = _lines(workdir / "clients.csv")
+    columns = next((own for own in (tuple(line.split(",")) for line in lines) if set(_COUNTS) <= set(own)), None)
+    columns = columns or client_columns()
+    header, places = ",".join(columns), [columns.index(name) for name in _COUNTS]
     rows: dict[int, dict[int, str]] = {}
     bad = []
     for number, line in enumerate(lines, 1):
-        values = _numbers(line.split(","))
-        if line == ",".join(CLIENT_FIELDS):
+        if line == header:
             continue
-        if values is not None and len(values) == len(CLIENT_FIELDS) and all(_is_count(values[i]) for i in (0, 1, -1)):
-            rows.setdefault(int(values[0] or 0), {}).setdefault(int(values[1] or 0), line)
+        values = _numbers(line.split(","))
+        counts = [values[i] for i in places] if values is not None and len(values) == len(columns) else [None]
+        if all(map(_is_count, counts)):
+            rows.setdefault(int(counts[0] or 0), {}).setdefault(int(counts[1] or 0), line)
         else:
             bad.append(number)
-    return Parsed({round_: list(own.values()) for round_, own in rows.items()}, bad, tail)
+    return Parsed({round_: list(own.values()) for round_, own in rows.items()}, bad, tail, columns)
 
 
 def _parse_jsonl(path: Path) -> Parsed:

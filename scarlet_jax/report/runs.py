@@ -13,9 +13,8 @@ import numpy as np
 
 from scarlet_jax import row_files
 from scarlet_jax.errors import UserError
+from scarlet_jax.metric_tables import LEDGERS, client_columns
 
-# As in comm.LEDGERS and the methods' own D; repeated because importing those imports jax, which takes seconds.
-LEDGERS = ("reference", "wire")
 OWN_DURATION = {"scarlet": 50}  # of runs whose environment.json, written by an older program, does not say it
 
 
@@ -39,7 +38,8 @@ class Run:
       round: i64[R], from 0, increasing.
       participants: [R], clients that took part.
       server_top1, server_top5, server_loss: [R], server model on the whole test set.
-      client_top1, client_top5, client_loss: [R], mean over the round's participants, each on its own test data.
+      client_top1, client_top5, client_loss: [R], mean over the round's participants, each on its own test data. Other
+        evaluation metrics are in `metrics` and `per_client`.
       requested, hit, stale, caught_up: [R], public samples drawn that were not, that were in the cache, that had
         expired in it; entries of catch-up packages.
       uplink, downlink: ledger -> [R], bytes of the round.
@@ -47,7 +47,8 @@ class Run:
       seconds: [R], wall time.
       metrics: every numeric column of metrics.jsonl by its name there -> [R].
       evaluated: i64[E], the rounds of clients.csv.
-      per_client: "top1", "top5", "loss", "samples" -> [E, K], each client's own; NaN where it did not take part.
+      per_client: "top1", "top5", "loss", "samples" and any other column of clients.csv -> [E, K], each client's own;
+        NaN where it did not take part.
     """
 
     path: Path
@@ -93,13 +94,21 @@ class Run:
         seconds = 8e-6 * (self.uplink[ledger] / uplink_mbps + self.downlink[ledger] / downlink_mbps)
         return np.cumsum(seconds / self.participants) / 3600
 
-    def spread(self) -> np.ndarray:
-        """f64[E]: standard deviation of top-1 over the clients evaluated (all there are: no n - 1)."""
-        top1 = self.per_client["top1"]
-        seen = np.isfinite(top1)
+    def column(self, name: str) -> np.ndarray:
+        """f64[R]: a column of metrics.jsonl; NaN where the run does not have it."""
+        return self.metrics.get(name, np.full(len(self.round), np.nan))
+
+    def of_clients(self, name: str) -> np.ndarray:
+        """f64[E, K]: a column of clients.csv; NaN where the run does not have it."""
+        return self.per_client.get(name, np.full((len(self.evaluated), 1), np.nan))
+
+    def spread(self, name: str = "top1") -> np.ndarray:
+        """f64[E]: standard deviation of an evaluation metric over the clients evaluated (all there are: no n - 1)."""
+        values = self.of_clients(name)
+        seen = np.isfinite(values)
         count = np.maximum(seen.sum(1), 1)
-        mean = np.where(seen, top1, 0).sum(1) / count
-        deviation = np.sqrt((np.where(seen, top1 - mean[:, None], 0) ** 2).sum(1) / count)
+        mean = np.where(seen, values, 0).sum(1) / count
+        deviation = np.sqrt((np.where(seen, values - mean[:, None], 0) ** 2).sum(1) / count)
         return np.where(seen.any(1), deviation, np.nan)
 
 
@@ -246,7 +255,7 @@ def _read_clients(path: Path, round_: np.ndarray, num_clients: int) -> tuple[np.
             body = body.replace(",,", ",nan,").replace(",,", ",nan,")
             table = dict(zip(fields, np.loadtxt(io.StringIO(body), delimiter=",", ndmin=2).T, strict=True))
         else:
-            table = {name: np.zeros(0) for name in ("round", "client", "top1", "top5", "loss", "samples")}
+            table = {name: np.zeros(0) for name in client_columns()}
         known = np.isin(table["round"], round_)
         evaluated, row = np.unique(table.pop("round")[known].astype(np.int64), return_inverse=True)
         client = table.pop("client")[known].astype(np.int64)
