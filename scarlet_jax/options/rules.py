@@ -7,13 +7,14 @@ loaded; whether the method exists and has the fields that were set is checked in
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from scarlet_jax import counts
+from scarlet_jax import counts, models
 from scarlet_jax.errors import UserError, bad_field
+from scarlet_jax.models import conv
 from scarlet_jax.options import fields
 
 Values = dict[str, Any]  # leaf values by dotted name
@@ -117,27 +118,17 @@ def _one_of(*choices: Any) -> Rule:
     )
 
 
-def _one_of_models(constant: str) -> Rule:
-    """One of the names in a constant of `scarlet_jax.models`; imported when asked, because it imports jax."""
-
-    def names() -> tuple[str, ...]:
-        from scarlet_jax import models
-
-        return getattr(models, constant)
-
-    return Rule(lambda value: isinstance(value, str) and value in names(), lambda: "one of " + ", ".join(names()), True)
+def _named(names: Callable[[], Iterable[str]]) -> Rule:
+    """One of the names of a table, which may have got others."""
+    return Rule(lambda value: isinstance(value, str) and value in names(), lambda: "one of " + ", ".join(names()))
 
 
 def _client_models(value: Any) -> bool:
-    """A model, or groups of them; `registry.model_groups` checks the counts."""
-    from scarlet_jax import models
-
+    """A model, or groups of them; `build.model_groups` checks the counts."""
     return isinstance(value, str) and all(part.split(":")[0].strip() in models.MODELS for part in value.split(","))
 
 
 def _client_models_allowed() -> str:
-    from scarlet_jax import models
-
     return "one of " + ", ".join(models.MODELS) + ", or groups such as resnet20:60,cnn:40"
 
 
@@ -198,10 +189,10 @@ RULES: dict[str, Rule] = {
     "partition.classes_per_client": _integer(1),
     "partition.file": _TEXT,
     "partition.seed": _open_or(_integer(0)),
-    "model.client": Rule(_client_models, _client_models_allowed, True),
-    "model.server": _one_of_models("MODELS"),
-    "model.conv": _one_of_models("CONV_NAMES"),
-    "model.dtype": _one_of_models("DTYPES"),
+    "model.client": Rule(_client_models, _client_models_allowed),
+    "model.server": _named(lambda: models.MODELS),
+    "model.conv": _named(conv.names),
+    "model.dtype": _one_of(*models.DTYPES),
     "method.name": _NAME,
     # Whether the method has the field, and its range there, is the method's to say.
     "method.beta": _open_or(_FINITE),
