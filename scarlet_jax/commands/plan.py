@@ -17,13 +17,13 @@ from ml_collections import config_dict
 
 from scarlet_jax import counts, texts
 from scarlet_jax.commands import command_line as cli
+from scarlet_jax.data.sources import class_counts
 from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import backend
 
 if TYPE_CHECKING:  # jax takes seconds to import: not before the flags are known to be right
     from scarlet_jax.protocol.planner import Planner, PlanResult
 
-CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "tiny_imagenet": 200, "caltech256": 257}
 DURATIONS = (0, 10, 25, 50, 100, 200)
 PARTICIPATIONS = (0.1, 0.3, 0.5, 1.0)
 POLICIES = ("drop", "refresh")
@@ -45,12 +45,12 @@ def class_count(config: config_dict.ConfigDict, given: int | None) -> int:
         if given < 2:
             raise UserError(f"--num_classes is {given}; allowed is a whole number of at least 2.")
         return given
-    name = config.data.private.partition(":")[0]
-    if name not in CLASSES:
+    known, name = class_counts(), config.data.private.partition(":")[0]
+    if name not in known:
         raise UserError(
             f"How many classes {config.data.private!r} has is not known without reading it: add --num_classes=C."
         )
-    return CLASSES[name]
+    return known[name]
 
 
 def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner, result: PlanResult) -> str:
@@ -181,7 +181,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "num_classes",
         None,
-        f"C, classes of the private data (known for {', '.join(CLASSES)})",
+        f"C, classes of the private data (known for {', '.join(class_counts())})",
         flag_values=flag_values,
     )
     flags.DEFINE_string(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ml_collections import config_dict
 
 from scarlet_jax import counts, models
+from scarlet_jax.data import PARTITIONERS
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.models import conv
 from scarlet_jax.options import fields
@@ -184,7 +185,7 @@ RULES: dict[str, Rule] = {
     "data.device_budget_mb": _NOT_NEGATIVE,
     "data.flip": _TRUTH,
     "data.crop": _TRUTH,
-    "partition.name": _one_of("dirichlet", "label_dirichlet", "iid", "shards", "given"),
+    "partition.name": _named(lambda: PARTITIONERS),
     "partition.alpha": _POSITIVE,
     "partition.classes_per_client": _integer(1),
     "partition.file": _TEXT,
@@ -231,6 +232,21 @@ def _pool(values: Values) -> int:
     return counts.kept(values["public_size"], values["public_val_ratio"])
 
 
+def _of_partitioners(parameter: str, default: Any) -> Relation:
+    """A parameter that is left at its default unless the partitioner reads it."""
+    field = f"partition.{parameter}"
+
+    def readers() -> list[str]:
+        return [name for name, own in PARTITIONERS.items() if parameter in own.parameters]
+
+    def refusal(v: Values) -> UserError:
+        listed = " or ".join(readers())
+        why = f"but only config.partition.name = {listed} reads it, not {v['partition.name']}"
+        return bad_field(field, v[field], f"{default or 'nothing'}, or {listed}", why)
+
+    return Relation(lambda v: v["partition.name"] in readers() or v[field] == default, refusal)
+
+
 RELATIONS: tuple[Relation, ...] = (
     Relation(
         lambda v: counts.participants(v["num_clients"], v["participation"]) >= 1,
@@ -269,24 +285,8 @@ RELATIONS: tuple[Relation, ...] = (
             "but config.cache.duration = 0 means no cache",
         ),
     ),
-    Relation(
-        lambda v: v["partition.name"] == "shards" or v["partition.classes_per_client"] == DEFAULT_CLASSES,
-        lambda v: bad_field(
-            "partition.classes_per_client",
-            v["partition.classes_per_client"],
-            f"{DEFAULT_CLASSES}, or shards",
-            f"but only config.partition.name = shards reads it, not {v['partition.name']}",
-        ),
-    ),
-    Relation(
-        lambda v: v["partition.name"] == "given" or not v["partition.file"],
-        lambda v: bad_field(
-            "partition.file",
-            v["partition.file"],
-            "nothing, or given",
-            f"but only config.partition.name = given reads it, not {v['partition.name']}",
-        ),
-    ),
+    _of_partitioners("classes_per_client", DEFAULT_CLASSES),
+    _of_partitioners("file", ""),
     Relation(
         lambda v: not (span := fields.span(v["profile_rounds"])) or span.start < v["rounds"],
         lambda v: bad_field(

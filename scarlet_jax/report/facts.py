@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scarlet_jax import names
+from scarlet_jax.data import PARTITIONERS
 from scarlet_jax.report.groups import Group
 from scarlet_jax.report.runs import Run
 
@@ -73,9 +74,8 @@ def _data(name: Any, size: Any = 0) -> str:
 
 def _partition(get: Callable[[str], Any]) -> str:
     name = _text(get("partition.name"))
-    fields = {"dirichlet": "alpha", "label_dirichlet": "alpha", "shards": "classes_per_client"}
-    own = fields.get(name)
-    named = [(own.replace("_", " "), get(f"partition.{own}"))] if own else []
+    own = PARTITIONERS[name].parameters if name in PARTITIONERS else ()
+    named = [(field.replace("_", " "), get(f"partition.{field}") or None) for field in own if field != "file"]
     return _listed(name, *named, ("seed", get("partition.seed")))
 
 

@@ -29,6 +29,7 @@ class Published(NamedTuple):
     archive: str  # file name of the archive
     folder: str  # the folder inside it
     md5: str  # of the archive
+    num_classes: int
 
 
 PUBLISHED = {
@@ -38,6 +39,7 @@ PUBLISHED = {
         archive="tiny-imagenet-200.zip",
         folder="tiny-imagenet-200",
         md5="90528d7ca1a48142e341f4ef8d21d0de",
+        num_classes=200,
     ),
     "caltech256": Published(
         builder="Caltech256",
@@ -45,6 +47,7 @@ PUBLISHED = {
         archive="256_ObjectCategories.tar",
         folder="256_ObjectCategories",
         md5="67b4f42ca05d46448c6bb8ecd2220f6d",
+        num_classes=257,
     ),
 }
 _SUFFIXES = ("", ".zip", ".tar", ".tar.gz", ".tgz")  # of the folder's name
