@@ -6,7 +6,6 @@ Nothing here imports jax, because reports read these files, too.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +23,8 @@ class Parsed(NamedTuple):
     rows: dict[int, Any]  # round -> its row; in clients.csv its lines
     bad: list[int]  # numbers of the lines, from 1, that are none of this file
     tail: bool  # the last line has no end: it was being written when a process was killed
-    columns: tuple[str, ...] = ()  # of a .csv
+    columns: tuple[str, ...] = ()  # of clients.csv
+    values: list[list[int | float | None]] = []  # of its good lines, in their order
 
 
 class Metrics(NamedTuple):
@@ -57,17 +57,19 @@ def read_clients(workdir: Path) -> Parsed:
     columns = columns or client_columns()
     header, places = ",".join(columns), [columns.index(name) for name in _COUNTS]
     rows: dict[int, dict[int, str]] = {}
-    bad = []
+    good, bad = [], []
     for number, line in enumerate(lines, 1):
         if line == header:
             continue
         values = _numbers(line.split(","))
-        counts = [values[i] for i in places] if values is not None and len(values) == len(columns) else [None]
-        if all(map(_is_count, counts)):
-            rows.setdefault(int(counts[0] or 0), {}).setdefault(int(counts[1] or 0), line)
-        else:
+        if values is None or len(values) != len(columns) or not all(_is_count(values[i]) for i in places):
             bad.append(number)
-    return Parsed({round_: list(own.values()) for round_, own in rows.items()}, bad, tail, columns)
+            continue
+        own: dict[int, str] = rows.setdefault(values[places[0]], {})  # type: ignore[arg-type]
+        if values[places[1]] not in own:
+            own[values[places[1]]] = line  # type: ignore[index]
+            good.append(values)
+    return Parsed({round_: list(own.values()) for round_, own in rows.items()}, bad, tail, columns, good)
 
 
 def _parse_jsonl(path: Path) -> Parsed:
@@ -130,12 +132,9 @@ def _is_count(value: Any) -> bool:
 def _numbers(texts: list[str]) -> list[int | float | None] | None:
     """Fields of a CSV line; None where one of them is neither a number nor empty."""
     try:
-        return [None if not t else int(t) if _WHOLE.fullmatch(t) else float(t) for t in texts]
+        return [None if not t else int(t) if t.lstrip("-").isdecimal() else float(t) for t in texts]
     except ValueError:
         return None
-
-
-_WHOLE = re.compile(r"-?[0-9]{1,400}")
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
