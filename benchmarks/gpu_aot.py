@@ -99,7 +99,7 @@ def phase_rows(target: str) -> list[dict[str, Any]]:
     plan = dry_run.prepare(cifar10.get_config(), target)
     rows: list[dict[str, Any]] = []
     distinct: set[tuple[str, ...]] = set()
-    for call in plan.calls:
+    for call in plan.shapes.calls:
         start = time.perf_counter()
         program = compiled.compile_phase(call)
         seconds = time.perf_counter() - start
@@ -117,7 +117,7 @@ def phase_rows(target: str) -> list[dict[str, Any]]:
                 "largest_window": max(program.windows, default="-"),
                 "arguments_mb": round(program.arguments / 1e6, 1),
                 "temporary_mb": round(program.temporary / 1e6, 1),
-                "peak_mb": round(compiled.peak(plan.resident, [program])[0] / 1e6, 1),
+                "peak_mb": round(compiled.peak(plan.shapes.resident, [program])[0] / 1e6, 1),
             }
         )
     return rows
