@@ -63,10 +63,17 @@ def enhanced_era(probs: jax.Array, beta: jax.Array | float) -> jax.Array:
       probs: f32[..., C] rows that are not all zero.
       beta: exponent >= 0; 1 leaves the row as it is, a larger one sharpens it, a smaller one flattens it.
     """
-    share = probs / jnp.max(probs, axis=-1, keepdims=True)
-    # The published values are exact, and faster. A compiler sees that by itself only if beta is a constant.
-    scaled = jnp.where(beta == 1, share, jnp.where(beta == 2, share * share, share**beta))
-    return scaled / jnp.sum(scaled, axis=-1, keepdims=True)
+
+    def sharpened(power: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+        def rows(probs: jax.Array) -> jax.Array:
+            scaled = power(probs / jnp.max(probs, axis=-1, keepdims=True))
+            return scaled / jnp.sum(scaled, axis=-1, keepdims=True)
+
+        return rows
+
+    # The published values need no power function. If beta is an argument, the compiler cannot see that by itself.
+    powers = [sharpened(power) for power in (lambda p: p, lambda p: p * p, lambda p: p**beta)]
+    return jax.lax.switch(jnp.where(beta == 1, 0, jnp.where(beta == 2, 1, 2)), powers, probs)
 
 
 def era(probs: jax.Array, temperature: jax.Array | float) -> jax.Array:
