@@ -247,7 +247,7 @@ def _learner(config, num_classes: int, gradient, name: str, kd_loss) -> Learner:
     augmentation = Augmentation(config.private_augment, config.public_augment, config.data.flip, config.data.crop)
     fit = Training(config.epochs, config.batch_size, sgd(config.lr, config.momentum, config.weight_decay))
     kd = Training(config.kd_epochs, config.kd_batch_size, sgd(config.kd_lr, config.kd_momentum, config.kd_weight_decay))
-    model = build_model(name, num_classes, config.model.conv, config.model.dtype, config.remat)
+    model = build_model(name, num_classes, config.model.conv, config.model.precision, config.remat)
     learner = Learner(model, fit, kd, augmentation, kd_loss)
     return learner if gradient is None else learner.with_gradient(gradient)
 

@@ -11,18 +11,17 @@ import flax.linen as nn
 
 from scarlet_jax.errors import UserError
 from scarlet_jax.models.conv.api import CONV_NAMES, conv, resolve_conv
+from scarlet_jax.models.precision import PRECISIONS
 from scarlet_jax.models.resnet import cifar_resnet, resnet18
 from scarlet_jax.models.small import CNN, MLP
 
-__all__ = ["CONV_NAMES", "DTYPES", "MODELS", "Entry", "build_model", "conv", "resolve_conv", "resolve_conv_for"]
-
-DTYPES = ("float32", "bfloat16")
+__all__ = ["CONV_NAMES", "MODELS", "PRECISIONS", "Entry", "build_model", "conv", "resolve_conv", "resolve_conv_for"]
 
 
 class Entry(NamedTuple):
     """A row of the table of models."""
 
-    build: Callable[..., nn.Module]  # f(num_classes, conv, dtype, remat) -> module
+    build: Callable[..., nn.Module]  # f(num_classes, conv, precision, remat) -> module
     least: int  # pixels of the shorter side of the smallest image that it can take
     convolution: bool = True  # whether it has any
 
@@ -37,13 +36,13 @@ MODELS: dict[str, Entry] = {
     "resnet18": Entry(functools.partial(resnet18, imagenet_stem=True), least=1),
     "resnet18_64": Entry(functools.partial(resnet18, imagenet_stem=False), least=1),
     # Two times the maximum of whole squares of 2x2 pixels: 4x4 become one.
-    "cnn": Entry(lambda classes, conv, dtype, remat: CNN(classes, conv, dtype=dtype), least=4),
-    "mlp": Entry(lambda classes, conv, dtype, remat: MLP(classes, dtype=dtype), least=1, convolution=False),
+    "cnn": Entry(lambda classes, conv, precision, remat: CNN(classes, conv, precision=precision), least=4),
+    "mlp": Entry(lambda classes, conv, precision, remat: MLP(classes, precision=precision), least=1, convolution=False),
 }
 
 
 def build_model(
-    name: str, num_classes: int, conv: str = "auto", dtype: str = "float32", remat: bool = False
+    name: str, num_classes: int, conv: str = "auto", precision: str | None = None, remat: bool = False
 ) -> nn.Module:
     """Build a model by its name.
 
@@ -57,8 +56,9 @@ def build_model(
             64x64; cnn and mlp for small ones. The table has the smallest image of each.
         num_classes: length of a row of logits.
         conv: one of `CONV_NAMES`; "auto" is replaced by the implementation for the backend in use.
-        dtype: one of `DTYPES`. bfloat16 rounds images, activations and the weights that they are multiplied by; the
-            weights that are trained, all statistics and the logits stay float32. float32 computes in the images' type.
+        precision: one of `PRECISIONS`, or None for what JAX's options say; see `precision.py`. bfloat16 rounds images,
+            activations and the weights that they are multiplied by; the weights that are trained, all statistics and
+            the logits stay float32.
         remat: while training, keep only the inputs of residual blocks, and compute the rest again for the gradient. On
             a GPU this takes less than half the memory and a fifth more traffic (benchmarks/gpu_aot.py). cnn and mlp
             have no such blocks.
@@ -68,9 +68,8 @@ def build_model(
     """
     if name not in MODELS:
         raise UserError(f"there is no model {name!r}; allowed are {', '.join(MODELS)}.")
-    computed_in = None if dtype == "float32" else dtype
     resolved = resolve_conv(conv) if MODELS[name].convolution else conv
-    return MODELS[name].build(num_classes, conv=resolved, dtype=computed_in, remat=remat)
+    return MODELS[name].build(num_classes, conv=resolved, precision=precision, remat=remat)
 
 
 def resolve_conv_for(names: Iterable[str], conv: str, platform: str | None = None) -> str:

@@ -201,7 +201,7 @@ RULES: dict[str, Rule] = {
     "model.client": Rule(_client_models, _client_models_allowed, True),
     "model.server": _one_of_models("MODELS"),
     "model.conv": _one_of_models("CONV_NAMES"),
-    "model.dtype": _one_of_models("DTYPES"),
+    "model.precision": _open_or(_one_of("float32", "tf32", "bfloat16")),
     "method.name": _NAME,
     # Whether the method has the field, and its range there, is the method's to say.
     "method.beta": _open_or(_FINITE),

@@ -23,7 +23,9 @@ from scarlet_jax.engine.feed import Feed
 from scarlet_jax.engine.layout import REPLICATED
 from scarlet_jax.engine.phases import shapes
 from scarlet_jax.methods.base import Algorithm
-from scarlet_jax.models import conv_timing, resolve_conv_for
+from scarlet_jax.models import conv_choice, resolve_conv_for
+from scarlet_jax.models.form_timing import Setting, Work
+from scarlet_jax.models.precision import note, resolved
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
 from scarlet_jax.options.unused import unused_options
@@ -56,7 +58,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
         "the processes were given different configs or workdirs; use the same.",
     )
     say = _silent if quiet else _say
-    for sentence in unused_options(config):
+    for sentence in filter(None, [*unused_options(config), note(config.model.precision)]):
         say(sentence)
     with _sentences(path), contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))
@@ -184,7 +186,9 @@ class _Session:
         config.clients_per_chunk = choices["clients_per_chunk"]
         self.stop.check()
         if choices["conv"] == "timed":
-            choices["conv"] = hosts.from_first(lambda: self._time_convolutions(federation.image_shape))
+            choices["conv"] = hosts.from_first(
+                lambda: self._choose_convolution(federation.image_shape, federation.num_classes)
+            )
         config.model.conv = choices["conv"]
         data_sum = checkpoint.checksum(federation.data)
         hosts.check_same(data_sum, "the processes found different data; give all of them the same files.")
@@ -203,7 +207,7 @@ class _Session:
             writers.check_place(self.path)
             if not self.opened.begun or not partition_written(self.path):
                 write_partition(federation, self.path)
-            recorded = choices | {"cache": fields.durations(config)}
+            recorded = choices | {"cache": fields.durations(config), "precision": resolved(config.model.precision)}
             return workdirs.record_environment(self.path, recorded, self.opened.run)
 
         self.run_id, self.choices = hosts.from_first(describe), choices
@@ -218,22 +222,24 @@ class _Session:
         config, before = self.config, self.opened.choices
         names = build.model_names(config)
         named = resolve_conv_for(names, config.model.conv)  # refuses what cannot be used here
-        timed = conv_timing.wanted(config.model.conv) and named != "xla"  # "xla": there is no convolution to time
+        timed = conv_choice.wanted(config.model.conv) and named != "xla"  # "xla": there is no convolution to time
         return {
             "conv": before.get("conv") or ("timed" if timed else named),
             "clients_per_chunk": build.choose_chunk(config, self.mesh, before.get("clients_per_chunk", 0)),
         }
 
-    def _time_convolutions(self, image_shape: tuple[int, ...]) -> str:
-        """What is fastest here, for each shape of the run's models."""
-        config = self.config
-        models = [(group.name, min(group.clients, config.clients_per_chunk)) for group in build.model_groups(config)]
-        self.say("timing the convolutions (once for this run)")
-        models.append((config.model.server, 1))
-        how = image_shape, config.batch_size, config.model.dtype
-        chosen = conv_timing.choose(models, *how, conv_timing.seconds)
-        self.say(f"convolution: {chosen}")
-        return chosen
+    def _choose_convolution(self, image_shape: tuple[int, ...], num_classes: int) -> str:
+        """What is fastest here for the run's models: measured, or kept from an earlier run."""
+        config, works = self.config, []
+        for group in build.model_groups(config):
+            together = min(group.clients, config.clients_per_chunk)
+            works.append(Work(group.name, together, -(-group.participants // (together * self.mesh.size))))
+        if config.model.conv == "timed":
+            works.append(Work(config.model.server, 1))
+        setting = Setting(tuple(image_shape), num_classes, config.batch_size, config.model.precision, config.remat)
+        chosen = conv_choice.choose(config.model.conv, works, setting, config.deterministic, self.say)
+        self.say(f"convolution: {chosen.conv}{chosen.why}")
+        return chosen.conv
 
     def _start(self, algorithm: Algorithm, feed: Feed) -> Any:
         """The state to go on from; `done`, `totals` and `summary` go with it."""

@@ -35,6 +35,7 @@ from scarlet_jax.models.conv import forms, winograd
 from scarlet_jax.models.conv.forms import Form, Geometry
 from scarlet_jax.models.conv.native import build, ops
 from scarlet_jax.models.conv.triton import primitive
+from scarlet_jax.models.precision import products, within
 
 _log = logging.getLogger(__name__)
 
@@ -125,14 +126,14 @@ def conv(x: jax.Array, w: jax.Array, stride: int, padding: int, implementation: 
     if implementation == "gemm":
         return forms.slices_forward(x, w, geometry)
     if implementation in ("grouped", "triton"):
-        return _grouped(geometry)(x, w)
+        return _grouped(geometry, products())(x, w)
     if implementation == "winograd":
         form = winograd.FORM if winograd.applies(x.shape, w.shape, geometry) else cpu_form(x.shape, w.shape, geometry)
-        return _one_by_one(form, geometry)(x, w)
+        return _one_by_one(form, geometry, products())(x, w)
     if implementation == "native" and ops.covers(w.shape, x.dtype):
         return ops.conv(geometry)(x, w)
     if implementation in ("cpu", "native"):
-        return _one_by_one(cpu_form(x.shape, w.shape, geometry), geometry)(x, w)
+        return _one_by_one(cpu_form(x.shape, w.shape, geometry), geometry, products())(x, w)
     raise ValueError(
         f"unknown convolution {implementation!r}; resolve_conv returns one of {', '.join(CONV_NAMES[2:])}."
     )
@@ -169,11 +170,11 @@ Conv = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 @functools.cache
-def _one_by_one(form: Form, geometry: Geometry) -> Conv:
+def _one_by_one(form: Form, geometry: Geometry, precision: str | None) -> Conv:
     """Make a differentiable function of a form, which runs stacked clients one after another."""
-    forward = _map_over_clients(lambda x, w: form.forward(x, w, geometry)[0])
-    forward_saving = _map_over_clients(lambda x, w: form.forward(x, w, geometry))
-    backward = _map_over_clients(lambda saved, dy: form.backward(saved, dy, geometry))
+    forward = _map_over_clients(within(precision, lambda x, w: form.forward(x, w, geometry)[0]))
+    forward_saving = _map_over_clients(within(precision, lambda x, w: form.forward(x, w, geometry)))
+    backward = _map_over_clients(within(precision, lambda saved, dy: form.backward(saved, dy, geometry)))
     function = jax.custom_vjp(forward)
     function.defvjp(forward_saving, backward)
     return function
@@ -201,14 +202,13 @@ def _map_over_clients(function: Callable) -> Callable:
 
 
 @functools.cache
-def _grouped(geometry: Geometry) -> Conv:
+def _grouped(geometry: Geometry, precision: str | None) -> Conv:
     """XLA's convolution, whose gradient under `vmap` is the gradient of the vmapped forward pass.
 
     The `vmap` of the gradient would turn each weight gradient into a convolution with a window as large as the image.
     """
 
-    def plain(x: jax.Array, w: jax.Array) -> jax.Array:
-        return forms.plain(x, w, geometry)
+    plain = within(precision, lambda x, w: forms.plain(x, w, geometry))
 
     def backward(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jax.vjp(plain, x, w)[1](dy)

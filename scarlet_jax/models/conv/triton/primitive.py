@@ -17,6 +17,7 @@ from scarlet_jax.models.conv import forms
 from scarlet_jax.models.conv.forms import Geometry
 from scarlet_jax.models.conv.triton import calls, launches
 from scarlet_jax.models.conv.triton.launches import Launch, Problem
+from scarlet_jax.models.precision import products
 
 _described = 90  # compute capability of the card to compile for, where there is none
 
@@ -63,7 +64,7 @@ def _capability() -> int:
 
 def precision() -> str:
     """Of products of float32, as JAX is configured: TF32 unless more is asked for."""
-    asked = str(jax.config.jax_default_matmul_precision or "default").lower()  # type: ignore[attr-defined]
+    asked = (products() or "default").lower()
     if asked in ("highest", "float32", "f32_f32_f32"):
         return "ieee"
     return "tf32x3" if asked in ("high", "bfloat16_3x", "tensorfloat32_3x", "tf32_tf32_f32_x3") else "tf32"
