@@ -17,13 +17,14 @@ from scarlet_jax.engine.layout import make_mesh as mesh_of
 from scarlet_jax.engine.learner import Augmentation, Learner, Training, kl_divergence, sgd
 from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.errors import UserError, bad_field
-from scarlet_jax.methods import METHODS, distillation, load
+from scarlet_jax.methods import METHODS, distillation
 from scarlet_jax.methods.base import Algorithm, Method
 from scarlet_jax.models import MODELS, build_model
 from scarlet_jax.options import fields
 from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.protocol.planner import Planner, Shares
 from scarlet_jax.protocol.round import Settings
+from scarlet_jax.tables import load
 from scarlet_jax.types import Data
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from scarlet_jax.errors import UserError, bad_field
+from scarlet_jax.errors import UserError, bad_field, first_line
+from scarlet_jax.tables import load
 
 
 class Entry(NamedTuple):
@@ -86,14 +86,6 @@ def register(name: str, builder: Callable[..., Any], **facts: Any) -> None:
     METHODS[name] = Entry(builder, **facts)
 
 
-def load(builder: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The function that "module:function" names; a function itself."""
-    if not isinstance(builder, str):
-        return builder
-    module, _, name = builder.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
 def parameters(name: str) -> dict[str, type]:
     """The parameters of a method and their types, by the defaults or annotations of its builder.
 
@@ -117,7 +109,7 @@ def _check_outside(name: str) -> None:
     try:
         function = load(name)
     except Exception as error:  # the module is the user's, and may do anything
-        first = next(iter(str(error).splitlines()), "").rstrip(".")
-        raise bad_field("method.name", name, allowed, f"which gives {type(error).__name__}: {first}") from error
+        why = f"which gives {type(error).__name__}: {first_line(error)}"
+        raise bad_field("method.name", name, allowed, why) from error
     if not callable(function):
         raise bad_field("method.name", name, allowed, "which is no function")

@@ -19,8 +19,6 @@ from typing import Any
 
 import jax
 
-PRECISIONS = ("float32", "tf32", "bfloat16")
-
 _PRODUCTS = {"float32": "highest", "tf32": "default"}  # JAX's names: on a GPU "default" is TF32
 
 
@@ -53,7 +51,7 @@ def within(asked: str | None, function: Callable[..., Any]) -> Callable[..., Any
 
 
 def resolved(precision: str | None) -> str:
-    """One of `PRECISIONS`: what it means on the devices in use."""
+    """One of `models.PRECISIONS`: what it means on the devices in use."""
     if precision == "bfloat16":
         return precision
     with multiplying(precision):

@@ -7,13 +7,15 @@ loaded; whether the method exists and has the fields that were set is checked in
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from scarlet_jax import counts
+from scarlet_jax import counts, models
+from scarlet_jax.data import PARTITIONERS
 from scarlet_jax.errors import UserError, bad_field
+from scarlet_jax.models import conv
 from scarlet_jax.options import fields
 
 Values = dict[str, Any]  # leaf values by dotted name
@@ -117,27 +119,17 @@ def _one_of(*choices: Any) -> Rule:
     )
 
 
-def _one_of_models(constant: str) -> Rule:
-    """One of the names in a constant of `scarlet_jax.models`; imported when asked, because it imports jax."""
-
-    def names() -> tuple[str, ...]:
-        from scarlet_jax import models
-
-        return getattr(models, constant)
-
-    return Rule(lambda value: isinstance(value, str) and value in names(), lambda: "one of " + ", ".join(names()), True)
+def _named(names: Callable[[], Iterable[str]]) -> Rule:
+    """One of the names of a table, which may have got others."""
+    return Rule(lambda value: isinstance(value, str) and value in names(), lambda: "one of " + ", ".join(names()))
 
 
 def _client_models(value: Any) -> bool:
-    """A model, or groups of them; `registry.model_groups` checks the counts."""
-    from scarlet_jax import models
-
+    """A model, or groups of them; `build.model_groups` checks the counts."""
     return isinstance(value, str) and all(part.split(":")[0].strip() in models.MODELS for part in value.split(","))
 
 
 def _client_models_allowed() -> str:
-    from scarlet_jax import models
-
     return "one of " + ", ".join(models.MODELS) + ", or groups such as resnet20:60,cnn:40"
 
 
@@ -193,15 +185,15 @@ RULES: dict[str, Rule] = {
     "data.device_budget_mb": _NOT_NEGATIVE,
     "data.flip": _TRUTH,
     "data.crop": _TRUTH,
-    "partition.name": _one_of("dirichlet", "label_dirichlet", "iid", "shards", "given"),
+    "partition.name": _named(lambda: PARTITIONERS),
     "partition.alpha": _POSITIVE,
     "partition.classes_per_client": _integer(1),
     "partition.file": _TEXT,
     "partition.seed": _open_or(_integer(0)),
-    "model.client": Rule(_client_models, _client_models_allowed, True),
-    "model.server": _one_of_models("MODELS"),
-    "model.conv": _one_of_models("CONV_NAMES"),
-    "model.precision": _open_or(_one_of("float32", "tf32", "bfloat16")),
+    "model.client": Rule(_client_models, _client_models_allowed),
+    "model.server": _named(lambda: models.MODELS),
+    "model.conv": _named(conv.names),
+    "model.precision": _open_or(_one_of(*models.PRECISIONS)),
     "method.name": _NAME,
     # Whether the method has the field, and its range there, is the method's to say.
     "method.beta": _open_or(_FINITE),
@@ -238,6 +230,21 @@ OPTIONAL = frozenset(field for field in RULES if field.startswith("method.") and
 def _pool(values: Values) -> int:
     """Public images left for drawing."""
     return counts.kept(values["public_size"], values["public_val_ratio"])
+
+
+def _of_partitioners(parameter: str, default: Any) -> Relation:
+    """A parameter that is left at its default unless the partitioner reads it."""
+    field = f"partition.{parameter}"
+
+    def readers() -> list[str]:
+        return [name for name, own in PARTITIONERS.items() if parameter in own.parameters]
+
+    def refusal(v: Values) -> UserError:
+        listed = " or ".join(readers())
+        why = f"but only config.partition.name = {listed} reads it, not {v['partition.name']}"
+        return bad_field(field, v[field], f"{default or 'nothing'}, or {listed}", why)
+
+    return Relation(lambda v: v["partition.name"] in readers() or v[field] == default, refusal)
 
 
 RELATIONS: tuple[Relation, ...] = (
@@ -278,24 +285,8 @@ RELATIONS: tuple[Relation, ...] = (
             "but config.cache.duration = 0 means no cache",
         ),
     ),
-    Relation(
-        lambda v: v["partition.name"] == "shards" or v["partition.classes_per_client"] == DEFAULT_CLASSES,
-        lambda v: bad_field(
-            "partition.classes_per_client",
-            v["partition.classes_per_client"],
-            f"{DEFAULT_CLASSES}, or shards",
-            f"but only config.partition.name = shards reads it, not {v['partition.name']}",
-        ),
-    ),
-    Relation(
-        lambda v: v["partition.name"] == "given" or not v["partition.file"],
-        lambda v: bad_field(
-            "partition.file",
-            v["partition.file"],
-            "nothing, or given",
-            f"but only config.partition.name = given reads it, not {v['partition.name']}",
-        ),
-    ),
+    _of_partitioners("classes_per_client", DEFAULT_CLASSES),
+    _of_partitioners("file", ""),
     Relation(
         lambda v: not (span := fields.span(v["profile_rounds"])) or span.start < v["rounds"],
         lambda v: bad_field(

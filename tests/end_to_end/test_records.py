@@ -146,14 +146,14 @@ def test_evaluation_every_other_round_and_in_the_last(tmp_path, finished):
         assert {int(x["round"]) for x in csv.DictReader(file)} == {1, 2}
 
 
-EVALUATED = metrics.SUMMARISED
+EVALUATED = metrics.summarised()
 
 
 def test_a_stopped_run_is_summarised_by_its_latest_evaluation():
     totals = metrics.no_totals() | {"drawn": 4, "hit": 1}
-    row = dict.fromkeys(metrics.SUMMARISED, 0.5) | {"round": 0}
+    row = dict.fromkeys(metrics.summarised(), 0.5) | {"round": 0}
     summary = metrics.summarise(metrics.no_summary(), row, totals)
-    later = metrics.summarise(summary, dict.fromkeys(metrics.SUMMARISED) | {"round": 1}, totals)
+    later = metrics.summarise(summary, dict.fromkeys(metrics.summarised()) | {"round": 1}, totals)
     assert later["server_top1"] == 0.5 and later["rounds"] == 2 and later["cache_share"] == 0.25
 
 
@@ -182,12 +182,14 @@ def _spoilt(monkeypatch, spoil, at):
         (
             "target_entropy",
             (),
-            r"round 2: the server's target entropy is not finite; .* another config\.method\.beta",
+            r"round 2: the entropy of the teacher is not finite; .* another config\.method\.beta",
         ),
     ],
 )
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, finished, field, index, message):
     def spoil(state, report):
+        if field in report.metrics:
+            return state, report._replace(metrics=report.metrics | {field: np.float32(np.nan)})
         return state, report._replace(**{field: getattr(report, field).at[index].set(np.nan)})
 
     _spoilt(monkeypatch, spoil, at=2)
@@ -250,7 +252,7 @@ def test_wandb_mirrors_the_rows_and_a_resumed_run_keeps_its_id(tmp_path, monkeyp
     "classes,first,other", [(99, "top-1 0.1250", "0.5000"), (100, "top-5 0.5000", "no such score")]
 )
 def test_top5_is_named_first_where_classes_are_many(classes, first, other):
-    row = dict.fromkeys(metrics.SUMMARISED, 0.5) | {"round": 0, "server_top1": 0.125, "client_top1": 0.25}
+    row = dict.fromkeys(metrics.summarised(), 0.5) | {"round": 0, "server_top1": 0.125, "client_top1": 0.25}
     summary = metrics.summarise(metrics.no_summary(), row, metrics.no_totals())
     lines = metrics.summary_text(summary | {"headline": metrics.headline(classes)}).splitlines()
     assert f"1 round: server {first}" in lines[0] and other not in lines[0]
