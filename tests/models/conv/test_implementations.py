@@ -22,7 +22,8 @@ from tests.support.convolutions import ConvLaws, bound, draw, exact, value_and_g
 for _name, _entry in CONVS.items():
     # `native` runs on CPU only, and without a C++ compiler not at all; the program then computes with pure JAX.
     if not _entry.only_on or (jax.default_backend() in _entry.only_on and build.find_compiler()):
-        globals()[f"Test_{_name}"] = type(f"Test_{_name}", (ConvLaws,), {"implementation": _name})
+        _own = {"implementation": _name, "checked": _name != "native"}
+        globals()[f"Test_{_name}"] = type(f"Test_{_name}", (ConvLaws,), _own)
 
 
 def own(x, w, geometry):
