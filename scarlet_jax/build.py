@@ -318,7 +318,7 @@ def _make_learner(
     epochs, batch_size, kd_epochs, kd_batch_size = (
         config[field] for field in ("epochs", "batch_size", "kd_epochs", "kd_batch_size")
     )
-    model = build_model(name, num_classes, conv, config.model.dtype, config.remat)
+    model = build_model(name, num_classes, conv, config.model.precision, config.remat)
     gradient = _gradient(config)
 
     def make(numbers: Numbers) -> Learner:

@@ -241,7 +241,7 @@ RULES: dict[str, Rule] = {
     "model.client": Rule(_client_models, _client_models_allowed),
     "model.server": _named(lambda: models.MODELS),
     "model.conv": _named(conv.names),
-    "model.dtype": _one_of(*models.DTYPES),
+    "model.precision": _open_or(_one_of(*models.PRECISIONS)),
     "method.name": _NAME,
     "cache.duration": _open_or(_integer(0)),
     "cache.on_expiry": _one_of("drop", "refresh"),

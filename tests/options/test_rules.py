@@ -62,7 +62,7 @@ REFUSED = [
     ("kd_momentum", 1.5),
     ("kd_weight_decay", -1.0),
     ("private_val_ratio", 1.0),
-    ("model.dtype", "float16"),
+    ("model.precision", "float16"),
     ("profile_rounds", "3"),
     ("profile_rounds", "5:3"),
     ("profile_rounds", "-1:3"),

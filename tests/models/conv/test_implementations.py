@@ -15,6 +15,7 @@ from scarlet_jax.errors import UserError
 from scarlet_jax.models import build_model, conv_timing
 from scarlet_jax.models.conv import CONVS, Implementation, api, names
 from scarlet_jax.models.conv.native import build
+from scarlet_jax.models.form_timing import Setting, Work
 from scarlet_jax.options.rules import RULES
 from tests.support.convolutions import ConvLaws, bound, draw, exact, value_and_gradients
 
@@ -69,10 +70,10 @@ def test_a_new_implementation_is_one_entry(toy):
     assert "toy" in api.timed((2, 5, 6, 3), (1, 1, 3, 4), geometry)
     assert "toy" not in api.timed((2, 5, 6, 3), (3, 3, 3, 4), geometry)
 
-    def measure(name, shape, clients, dtype):
+    def measure(name, shape, clients, precision):
         return 1.0 if name == "toy" else 2.0
 
-    chosen = conv_timing.choose([("resnet18_64", 1)], (64, 64, 3), 2, "float32", measure)
+    chosen = conv_timing.choose([Work("resnet18_64", 1)], Setting((64, 64, 3), 10, 2, None, False), measure)
     assert chosen.count("=toy") == 3 and "64x64x64-1x1x128-2-0=toy" in chosen  # its three projections
 
 
