@@ -35,11 +35,12 @@ def expand(path: str) -> Path:
         first, *rest = Path(path).parts
         if first != "~":
             raise UserError(f"{path!r} begins with the home directory of a user that does not exist.") from error
-        return _instead_of_home().joinpath(*rest)
+        return temporary_home().joinpath(*rest)
 
 
 @functools.cache
-def _instead_of_home() -> Path:
+def temporary_home() -> Path:
+    """A folder for this user alone among the temporary files, in place of a home directory; the same for all calls."""
     folder = Path(tempfile.gettempdir()) / f"scarlet_jax-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()

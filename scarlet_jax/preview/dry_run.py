@@ -125,7 +125,7 @@ def run(config: config_dict.ConfigDict, target: str | None = None) -> None:
       UserError: as `prepare`.
     """
     plan = prepare(config, target)
-    print("\n".join([*_head(plan, target), "", *_work(plan), "", *_traffic(plan), ""]), flush=True)
+    print("\n".join([*_head(plan, target), "", *_work(plan), "", *traffic(plan), ""]), flush=True)
     print(f"{'MB per device, by phase':28}{'arguments':>12}{'results':>12}{'temporary':>12}", flush=True)
     compiled = []
     for call in plan.calls:
@@ -177,7 +177,7 @@ def _row(name: str, clients: int, parameters: int, stored: int, size: int) -> st
     return f"{name:28}{clients:12,}{parameters:12,}{stored:12,}{size / 1e6:12,.1f}"
 
 
-def _traffic(plan: Prepared) -> list[str]:
+def traffic(plan: Prepared) -> list[str]:
     """Bytes of a mean round, from the protocol alone; of methods that select, the most they can send."""
     config = plan.config
     if methods.find(config.method.name).distils:

@@ -63,10 +63,10 @@ def test_a_quiet_run_prints_nothing(tmp_path, capfd, quick_compilation):
 
 
 def test_a_quiet_run_still_warns(monkeypatch, caplog):
-    conv = importlib.import_module("scarlet_jax.models.conv.api")  # the package has a function of this name
     monkeypatch.setattr(build, "problem", lambda: "it is not there")
-    conv._native_works.cache_clear()
+    conv = importlib.import_module("scarlet_jax.models.conv.api")  # the package has a function of this name
+    conv.native_works.cache_clear()
     with caplog.at_level(logging.WARNING, logger="scarlet_jax"):
         assert [conv.resolve_conv("auto", "cpu") for _ in range(3)] == ["cpu"] * 3
-    conv._native_works.cache_clear()
+    conv.native_works.cache_clear()
     assert len(caplog.messages) == 1 and re.search("no native .*: it is not there", caplog.messages[0])

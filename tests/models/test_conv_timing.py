@@ -115,7 +115,7 @@ def test_a_run_records_its_choice_and_keeps_it(tmp_path, monkeypatch):
 def test_a_run_without_a_convolution_looks_for_none(monkeypatch):
     """What has one is asked of the modules themselves."""
     module = importlib.import_module("scarlet_jax.models.conv.api")  # the package has a function of this name
-    monkeypatch.setattr(module, "_native_works", lambda: pytest.fail("looked for the native convolution"))
+    monkeypatch.setattr(module, "native_works", lambda: pytest.fail("looked for the native convolution"))
     sizes = {"resnet18": 64, "resnet18_64": 64}
     without = [m for m in MODELS if not shapes(build_model(m, 10, "xla"), (sizes.get(m, 32),) * 2 + (3,), 2)]
     assert without == ["mlp"]

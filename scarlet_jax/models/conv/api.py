@@ -84,11 +84,11 @@ def resolve_conv(conv: str, platform: str | None = None) -> str:
         return conv
     if not on_cpu:
         return "grouped"
-    return "native" if _native_works() else "cpu"
+    return "native" if native_works() else "cpu"
 
 
 @functools.cache
-def _native_works() -> bool:
+def native_works() -> bool:
     """Whether the native convolution can be used; if not, the reason is logged, once per process."""
     why = build.problem()
     if why:
