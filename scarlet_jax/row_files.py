@@ -17,10 +17,10 @@ CLIENT_FIELDS = ("round", "client", "top1", "top5", "loss", "samples")
 
 
 class Parsed(NamedTuple):
-    """What is good in a file, and what is not."""
+    """The rows of a file, and its damaged lines."""
 
     rows: dict[int, Any]  # round -> its row; in clients.csv its lines
-    bad: list[int]  # numbers of the lines, from 1, that are none of this file
+    bad: list[int]  # numbers, from 1, of the lines that are no rows of this file
     tail: bool  # the last line has no end: it was being written when a process was killed
 
 
@@ -33,7 +33,10 @@ class Metrics(NamedTuple):
 
 
 def read_metrics(workdir: Path) -> Metrics:
-    """Every row that is good in one of the two files. Where both have one, metrics.jsonl counts."""
+    """Every row that is intact in one of the two files.
+
+    If both have a row of a round, the one with more fields counts, or that of metrics.jsonl.
+    """
     jsonl = _parse_jsonl(workdir / "metrics.jsonl")
     table = _parse_csv(workdir / "metrics.csv", [tuple(row) for row in jsonl.rows.values()])
     rows = []
@@ -44,7 +47,7 @@ def read_metrics(workdir: Path) -> Metrics:
 
 
 def read_clients(workdir: Path) -> Parsed:
-    """clients.csv: the good lines of each round, without their ends, each client once."""
+    """The intact lines of clients.csv by round, without line ends, each client once."""
     lines, tail = _lines(workdir / "clients.csv")
     rows: dict[int, dict[int, str]] = {}
     bad = []
@@ -73,7 +76,12 @@ def _parse_jsonl(path: Path) -> Parsed:
 
 
 def _parse_csv(path: Path, columns: list[tuple[str, ...]]) -> Parsed:
-    """Args: columns: of the rows in metrics.jsonl, for a header that is damaged."""
+    """Read metrics.csv.
+
+    Args:
+      path: of the file.
+      columns: those of the rows in metrics.jsonl, used if the header is damaged.
+    """
     lines, tail = _lines(path)
     split = [line.split(",") for line in lines]
     header = next((fields for fields in split if "round" in fields), None)

@@ -45,11 +45,11 @@ def test_the_targets_that_are_named_exist():
 
 def test_the_paths_of_contributing_exist():
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    rooms = [name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall("`(.*?)`", row)]
-    for name in rooms:
+    packages = [name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall("`(.*?)`", row)]
+    for name in packages:
         assert (ROOT / "scarlet_jax" / name).exists(), name
-    packages = {f"{file.parent.name}/" for file in (ROOT / "scarlet_jax").glob("*/__init__.py")}
-    assert packages <= set(rooms)
+    tracked = {f"{file.parent.name}/" for file in (ROOT / "scarlet_jax").glob("*/__init__.py")}
+    assert tracked <= set(packages)
     for name in re.findall(r"`((?:tests|tools|configs|docs|methods|models|data|options)/[\w/.]*)`", text):
         assert (ROOT / name).exists() or (ROOT / "scarlet_jax" / name).exists(), name
 
@@ -147,7 +147,7 @@ DECIDE_NOTHING = {"plan.py", "sweep.py", "types.py"}
 
 
 def test_every_module_has_a_test_file():
-    """tests/ROOM/test_NAME.py for scarlet_jax/ROOM/NAME.py, or the file that `TESTED_IN` names for it or its folder."""
+    """FOLDER/test_NAME.py for scarlet_jax/FOLDER/NAME.py, or what `TESTED_IN` names for it or for its folder."""
     modules = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")}
     for module in sorted(modules - {Path(name) for name in DECIDE_NOTHING}):
         own = module.with_name(f"test_{module.name}")

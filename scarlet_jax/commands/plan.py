@@ -1,7 +1,7 @@
 """Plan a communication budget: `scarlet plan --config=NAME [--config.FIELD=VALUE]`.
 
-Runs the protocol of a config without data and without training, and prints what it would send: for the config itself,
-and as a table over cache duration, participation and expiry policy.
+It computes the protocol of a config without data and without training, and prints the bytes that would be sent: for
+the config itself, and in a table over cache duration, participation and expiry policy.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ EXAMPLES = (
 
 
 def class_count(config: config_dict.ConfigDict, given: int | None) -> int:
-    """C: what the user gave, else what is known of the private data set.
+    """C: the number that the user gave, otherwise that of the private data set if it is a known one.
 
     Raises:
       UserError: the data set is not known here, or the number is impossible.
@@ -55,7 +55,7 @@ def class_count(config: config_dict.ConfigDict, given: int | None) -> int:
 
 
 def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner, result: PlanResult) -> str:
-    """The setting of a plan and what is assumed, for people."""
+    """The setting of a plan and its assumptions, as text for the user."""
     policy = f"expiry policy {result.on_expiry}, ratio {config.cache.ratio:g}" if result.duration else "no cache"
     form, shares = planner.label_format(result), planner.shares
     assumed = "every participant answers every request"
@@ -219,7 +219,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     backend.load(os.environ)
     import jax
 
-    # Many tiny steps: no accelerator is faster, and planning must not take memory from a training run on one.
+    # The steps are too small for an accelerator to be faster, and a training run may need its memory.
     jax.config.update("jax_platforms", "cpu")
     from scarlet_jax import build
     from scarlet_jax.options.rules import validate

@@ -1,4 +1,4 @@
-"""The byte planner: the protocol of all rounds without models, which tells what each round requests and sends.
+"""The byte planner: computes the protocol of all rounds without models, and what each round requests and sends.
 
 Participants, draws and cache decisions are those of the training run with the same config, because they come from the
 same functions (`draws`, `round`). `python -m scarlet_jax.plan` prints what is computed here.
@@ -93,7 +93,7 @@ class Planner:
     def variants(self, duration: int, on_expiry: str, participants: Sequence[int]) -> list[PlanResult]:
         """The federation with another D and expiry policy, for several M at once, which share the server's cache."""
         # With full participation no client misses a list, and without a cache no client needs an earlier one. In both
-        # cases nobody needs catching up and all participants receive the same bytes, so that one is counted for all.
+        # cases no client catches up and all participants receive the same bytes: one is counted and multiplied.
         alike = [duration == 0 or m == self.draws.num_clients for m in participants]
         self._check_memory([m for m, same in zip(participants, alike, strict=True) if not same])
         ids = [_alone(self.rounds) if same else self._ids(m) for m, same in zip(participants, alike, strict=True)]
@@ -191,7 +191,7 @@ class Planner:
         return jax.random.uniform(derive(self.draws.seed, Purpose.ASSUMED, round_), (size,)) < self.shares.kept
 
     def _bill(self, counts: ledger.Counts, duration: int, on_expiry: str, participants: int, copies: int) -> PlanResult:
-        """Bytes in both ledgers. Each participant that was counted stands for `copies` equal ones."""
+        """Bytes in both ledgers. Each participant in `counts` stands for `copies` participants with the same bytes."""
         form = self._format(participants, duration)
         rounds = [ledger.Counts(*row) for row in zip(*counts, strict=True)]
         billed = {
