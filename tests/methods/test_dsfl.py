@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from scarlet_jax import UserError
 from scarlet_jax.methods.dsfl import dsfl
 from tests.support.uploads import some_rows, uploads
 
@@ -18,9 +17,3 @@ def test_the_mean_of_what_was_sent_is_sharpened(temperature):
         z = np.exp((mean - mean.max()) / temperature)
         np.testing.assert_allclose(row, z / z.sum(), rtol=1e-4)
     assert state == () and labels.payload is None and labels.keep is None
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-31, float("nan")])
-def test_a_temperature_that_cannot_be_is_refused(temperature):
-    with pytest.raises(UserError, match=r"^config\.method\.temperature is .*; allowed is a number of at least 1e-30"):
-        dsfl(temperature)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from scarlet_jax import UserError
 from scarlet_jax.methods.scarlet import scarlet
 from tests.support.uploads import some_rows, uploads
 
@@ -17,9 +16,3 @@ def test_the_mean_of_what_was_sent_is_sharpened(beta):
         mean = own.mean(0) if len(own) else np.full(row.size, 1 / row.size)
         np.testing.assert_allclose(row, mean**beta / (mean**beta).sum(), rtol=1e-5)
     assert state == () and labels.payload is None and labels.keep is None
-
-
-@pytest.mark.parametrize("beta", [-0.1, float("nan")])
-def test_an_exponent_that_cannot_be_is_refused(beta):
-    with pytest.raises(UserError, match=r"^config\.method\.beta is .*; allowed is a number of at least 0"):
-        scarlet(beta)

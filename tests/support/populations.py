@@ -100,3 +100,8 @@ def noise(sizes, test_sizes, public=20, public_val=6, val_sizes=None, seed=0) ->
 def client(stacked, number):
     """The model of one client, from stacked ones."""
     return jax.tree.map(lambda a: np.asarray(a)[number], stacked)
+
+
+def sums(scores) -> np.ndarray:
+    """Scores as [..., 4]: right, right among the best five, sum of losses, images."""
+    return np.stack([np.asarray(x) for x in (scores.top1, scores.top5, scores.loss, scores.samples)], -1)
