@@ -123,7 +123,7 @@ TESTED_IN = {
     "data/describe.py": "data/test_picture.py",
     "data/description.py": "commands/test_data.py",
     "data/packed.py": "data/test_unreadable.py",
-    "data/pickles.py": "data/test_hostile.py",
+    "data/pickles.py": "data/test_hostile_archives.py",
     "data/record.py": "data/test_sources.py",
     "methods/base.py": "methods/test_outside.py",
     "models/conv": "models/conv/test_conv.py",
