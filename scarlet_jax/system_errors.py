@@ -45,7 +45,7 @@ _WORDS = {
     errno.EISDIR: ("a directory is where a file belongs", "move it away"),
     errno.ENOTEMPTY: ("the directory is not empty", "move its files away"),
     errno.EBUSY: ("it is in use", "end what uses it"),
-    errno.ELOOP: ("its symbolic links form a circle", "mend them"),
+    errno.ELOOP: ("its symbolic links form a circle", "correct them"),
     errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
     errno.ETIMEDOUT: ("no answer in time", "try again later"),
 }
@@ -99,7 +99,7 @@ def sentence(fault: SystemFault, doing: str) -> str:
       fault: of `fault_of`.
       doing: what the program was doing, such as "writing a checkpoint".
     """
-    remedy = _WORDS.get(fault.code or 0, ("", "mend that, and try again"))[1]
+    remedy = _WORDS.get(fault.code or 0, ("", "correct that, and try again"))[1]
     reason = (
         fault.reason[:1].upper() + fault.reason[1:] if fault.path is None else f"{_shown(fault.path)}: {fault.reason}"
     )
