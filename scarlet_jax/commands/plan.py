@@ -21,7 +21,7 @@ from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import backend
 
 if TYPE_CHECKING:  # jax takes seconds to import: not before the flags are known to be right
-    from scarlet_jax.protocol.planner import Planner, PlanResult
+    from scarlet_jax.protocol.planner import Budget, Planner
 
 CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "tiny_imagenet": 200, "caltech256": 257}
 DURATIONS = (0, 10, 25, 50, 100, 200)
@@ -54,8 +54,8 @@ def class_count(config: config_dict.ConfigDict, given: int | None) -> int:
     return CLASSES[name]
 
 
-def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner, result: PlanResult) -> str:
-    """The setting of a plan and its assumptions, as text for the user."""
+def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner, result: Budget) -> str:
+    """The setting of a budget and its assumptions, as text for the user."""
     policy = f"expiry policy {result.on_expiry}, ratio {config.cache.ratio:g}" if result.duration else "no cache"
     form, shares = planner.label_format(result), planner.shares
     assumed = "every participant answers every request"
@@ -76,8 +76,8 @@ def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner,
     return "\n".join(lines)
 
 
-def own_table(result: PlanResult, no_cache: PlanResult) -> str:
-    """Bytes of a plan: per round, in total, and against the same federation without a cache."""
+def own_table(result: Budget, no_cache: Budget) -> str:
+    """Bytes of a budget: per round, in total, and against the same federation without a cache."""
     head = ["ledger", "direction", "first round", "mean", "largest", "last round", "total", "of no cache"]
     rows = []
     for ledger in result.uplink_bytes:
@@ -126,8 +126,8 @@ def variants_table(planner: Planner) -> str:
     return "\n\n".join([title, *blocks])
 
 
-def csv_text(result: PlanResult) -> str:
-    """Every round of a plan, in columns named as in metrics.csv."""
+def csv_text(result: Budget) -> str:
+    """Every round of a budget, in columns named as in metrics.csv."""
     columns = {name: getattr(result, name).tolist() for name in ("requested", "hit", "stale", "caught_up")}
     for ledger in result.uplink_bytes:
         columns[f"uplink_bytes_{ledger}"] = result.uplink_bytes[ledger].tolist()
@@ -209,7 +209,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.FlagValues) -> None:
-    """Print the plan of a config."""
+    """Print the budget of a config."""
     del config_path
     num_classes = class_count(config, flag_values.num_classes)
     path = Path(flag_values.csv) if flag_values.csv else None
