@@ -12,7 +12,8 @@ from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
 from scarlet_jax.options.rules import validate
 from scarlet_jax.runtime import run
-from tests.support.harness import assert_same_run, compilations, rows, tiny
+from tests.support.compiling import compilations
+from tests.support.harness import assert_same_run, rows, tiny
 
 DISTILLATION = [name for name, entry in METHODS.items() if entry.distils]
 OTHERS = [name for name in METHODS if name not in DISTILLATION]

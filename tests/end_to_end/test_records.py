@@ -12,8 +12,9 @@ import pytest
 
 import scarlet_jax
 from scarlet_jax import build
-from scarlet_jax.runtime import metrics, opening, run, signals, workdir
-from tests.support.harness import rows, scalars, tiny, with_round
+from scarlet_jax.runtime import metrics, run, workdir
+from tests.support.compiling import with_round
+from tests.support.harness import rows, scalars, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -101,22 +102,26 @@ def test_the_environment_is_recorded_once_per_start(again):
         assert start["choices"]["conv"] != "auto" and start["choices"]["clients_per_chunk"] > 0 and start["devices"]
 
 
-def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))  # no git here
-    for value, recorded in (("0123abc", "0123abc"), ("", None)):
-        monkeypatch.setenv("SCARLET_COMMIT", value)
-        assert workdir._commit() == recorded
-
-
 def test_choices_are_kept_unless_the_user_asks_otherwise(again):
-    def choices(before, **fields):
-        opened = opening.Opened(bool(before), None, None, before, [])
-        return run._Session(tiny(**fields), again, signals.Stop(), opened, print)._choices()
+    path = again / "environment.json"
+    environment = json.loads(path.read_text())
+    environment["starts"][-1]["choices"] |= {"conv": "winograd", "clients_per_chunk": 3}
+    path.write_text(json.dumps(environment))
+    kept = []
+    for config in (tiny(rounds=5), tiny(rounds=6, clients_per_chunk=4)):
+        scarlet_jax.run(config, again)
+        kept.append(json.loads(path.read_text())["starts"][-1]["choices"])
+    assert [(own["conv"], own["clients_per_chunk"]) for own in kept] == [("winograd", 3), ("winograd", 4)]
 
-    recorded = {"conv": "winograd", "clients_per_chunk": 3}
-    assert choices(recorded) == recorded
-    assert choices(recorded, clients_per_chunk=4) == {"conv": "winograd", "clients_per_chunk": 4}
-    assert choices({})["conv"] != "winograd" and choices({})["clients_per_chunk"] == 1
+
+def test_the_bytes_are_those_of_the_plan(finished):
+    plan = build.make_planner(tiny(), 10).run()
+    assert plan.hit.sum() > 0
+    for name in ("requested", "hit", "stale", "caught_up"):
+        assert [row[name] for row in rows(finished)] == getattr(plan, name).tolist(), name
+    for ledger in LEDGERS:
+        for direction, planned in (("uplink", plan.uplink_bytes), ("downlink", plan.downlink_bytes)):
+            assert [row[f"{direction}_bytes_{ledger}"] for row in rows(finished)] == planned[ledger].tolist()
 
 
 def test_tensorboard_shows_the_rows(finished):
@@ -147,14 +152,6 @@ def test_evaluation_every_other_round_and_in_the_last(tmp_path, finished):
 
 
 EVALUATED = metrics.summarised()
-
-
-def test_a_stopped_run_is_summarised_by_its_latest_evaluation():
-    totals = metrics.no_totals() | {"drawn": 4, "hit": 1}
-    row = dict.fromkeys(metrics.summarised(), 0.5) | {"round": 0}
-    summary = metrics.summarise(metrics.no_summary(), row, totals)
-    later = metrics.summarise(summary, dict.fromkeys(metrics.summarised()) | {"round": 1}, totals)
-    assert later["server_top1"] == 0.5 and later["rounds"] == 2 and later["cache_share"] == 0.25
 
 
 def _spoilt(monkeypatch, spoil, at):

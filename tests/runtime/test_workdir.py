@@ -97,3 +97,11 @@ def test_a_name_that_is_not_utf8_is_refused_before_anything_is_made(tmp_path, mo
     monkeypatch.chdir(tmp_path / "caf\udce9")  # the name that counts is the whole one
     with pytest.raises(UserError, match="not UTF-8"), workdir.lock(tmp_path.__class__("run")):
         pass
+
+
+def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git here
+    for value, recorded in (("0123abc", "0123abc"), ("", None)):
+        monkeypatch.setenv("SCARLET_COMMIT", value)
+        workdir.record_environment(tmp_path, {}, None)
+        assert json.loads((tmp_path / "environment.json").read_text())["starts"][-1]["commit"] == recorded
