@@ -115,7 +115,7 @@ def run(config: config_dict.ConfigDict, target: str | None = None) -> None:
       UserError: as `prepare`.
     """
     plan = prepare(config, target)
-    print("\n".join([*_head(plan, target), "", *_work(plan), "", *_traffic(plan), ""]), flush=True)
+    print("\n".join([*_head(plan, target), "", *_work(plan), "", *traffic(plan), ""]), flush=True)
     print(_line("MB per device, by phase", "arguments", "results", "temporary"), flush=True)
     compiled = []
     for call in plan.shapes.calls:
@@ -179,7 +179,7 @@ def _line(name: str, *cells: str) -> str:
     return texts.line([name, *cells], [28, *[12] * len(cells)], between="")
 
 
-def _traffic(plan: Prepared) -> list[str]:
+def traffic(plan: Prepared) -> list[str]:
     """Bytes of a mean round, from the protocol alone; of methods that select, the most they can send."""
     config = plan.config
     if methods.find(config.method.name).distils:

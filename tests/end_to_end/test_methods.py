@@ -11,8 +11,9 @@ from scarlet_jax import build
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
 from scarlet_jax.options.rules import validate
-from scarlet_jax.runtime import run
-from tests.support.harness import assert_same_run, compilations, rows, tiny
+from scarlet_jax.runtime import start
+from tests.support.compiling import compilations
+from tests.support.harness import assert_same_run, rows, tiny
 
 DISTILLATION = [name for name, entry in METHODS.items() if entry.distils]
 OTHERS = [name for name in METHODS if name not in DISTILLATION]
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
-    monkeypatch.setattr(run, "write_partition", lambda federation, path: None)
+    monkeypatch.setattr(start, "write_partition", lambda federation, path: None)
 
 
 def of(name, duration, participation, **fields):
