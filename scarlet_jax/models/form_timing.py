@@ -29,8 +29,8 @@ DEFAULT, FUSED = "grouped", "triton"
 # in bfloat16 to 8 bits, in TF32 the operands to 11. A wrong tap or a lost partial sum gives more than that.
 TOLERANCE = {"float32": 1e-3, "tf32": 3e-2, "bfloat16": 1e-1}
 
-_STEPS = 5  # in a row, which hide the cost of dispatching a single one
-_REPEATS = 5  # rows of steps, of which the median counts
+STEPS = 5  # in a row, which hide the cost of dispatching a single one
+REPEATS = 5  # rows of steps, of which the median counts
 _GAIN = 0.95  # the fused form is taken if it needs less than this share of the default's time
 
 
@@ -103,12 +103,12 @@ def trial(form: str, work: Work, setting: Setting) -> Trial:
     params, stats, made = step(params, stats, images, labels, mask)
     numbers = [np.asarray(leaf[np.array([0, -1])], np.float32) for leaf in jax.tree.leaves(made)]
     taken = []
-    for _ in range(_REPEATS):
+    for _ in range(REPEATS):
         begun = time.perf_counter()
-        for _ in range(_STEPS):
+        for _ in range(STEPS):
             params, stats, made = step(params, stats, images, labels, mask)
         jax.block_until_ready(made)
-        taken.append((time.perf_counter() - begun) / _STEPS)
+        taken.append((time.perf_counter() - begun) / STEPS)
     return Trial(statistics.median(taken), numbers)
 
 
