@@ -43,7 +43,7 @@ def test_a_logit_that_is_not_finite_counts_as_wrong(worst):
 @pytest.mark.parametrize("who", ["server", "client", "private_val"])
 def test_no_images_have_the_scores_of_which_sums_begin(who):
     empty = scores.nothing(4, who)
-    assert tuple(empty.sums) == scored(who) and float(empty.samples) == 0
+    assert set(empty.sums) == set(scored(who)) and float(empty.samples) == 0
     batch = scores.of_batch(jnp.ones((2, 4)), jnp.array([0, 1]), jnp.array([False, False]), who)
     for name in empty.sums:
         assert empty.sums[name].shape == batch.sums[name].shape and not np.any(batch.sums[name])
