@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +45,7 @@ def check(config: config_dict.ConfigDict) -> None:
     if methods.find(name).distils:
         _build(config)
     groups = model_groups(config)
-    if methods.find(name).one_architecture:
+    if not methods.find(name).own_models:
         names = {group.name for group in groups} | {config.model.server}
         if len(names) > 1:
             raise bad_field(
@@ -82,8 +82,8 @@ def make_method(config: config_dict.ConfigDict) -> Method:
       UserError: not a distillation method.
     """
     if not methods.find(config.method.name).distils:
-        listed = _listed(name for name, entry in METHODS.items() if entry.distils)
-        raise bad_field("method.name", config.method.name, listed, "which sends no soft labels")
+        listed = ", ".join(name for name, entry in METHODS.items() if entry.distils)
+        raise bad_field("method.name", config.method.name, f"one of {listed}", "which sends no soft labels")
     return _build(config)
 
 
@@ -246,7 +246,3 @@ def _gradient(config: config_dict.ConfigDict) -> Any:
 def _build(config: config_dict.ConfigDict) -> Any:
     """What the method's builder makes of the method's parameters."""
     return load(methods.find(config.method.name).builder)(**fields.method_parameters(config))
-
-
-def _listed(names: Iterable[str]) -> str:
-    return f"one of {', '.join(names)}"

@@ -21,7 +21,12 @@ Values = dict[str, Any]  # leaf values by dotted name
 MAX_INT = 2**31 - 1  # rounds, stamps and indices are int32 on the device
 MAX_FLOAT = 1e38  # within float32, which models compute in
 LONGEST_TEXT = 1000
-DEFAULT_RATIO, DEFAULT_ON_EXPIRY, DEFAULT_CLASSES, DEFAULT_LABEL_BITS = 1.0, "drop", 2, 32  # as in configs/base.py
+DEFAULT_CLASSES = 2  # as in configs/base.py
+# The same for options that some methods do not use and that no shipped config sets.
+DEFAULTS = {
+    "cache.ratio": 1.0, "cache.on_expiry": "drop", "comm.label_bits": 32,
+    "kd_lr": 0.1, "kd_momentum": 0.0, "kd_weight_decay": 0.0,
+}  # fmt: skip
 
 
 class Rule(NamedTuple):
@@ -144,13 +149,13 @@ def _open_or(rule: Rule) -> Rule:
 
 def _parameter(parameter: methods.Parameter) -> Rule:
     """The rule for a parameter of a method. One that has no default must be set."""
-    least, most = parameter.least, parameter.most
+    bound = MAX_INT if parameter.kind is int else MAX_FLOAT
+    least, most = max(parameter.least, -bound), min(parameter.most, bound)
     if parameter.choices:
         rule = _one_of(*parameter.choices)
     elif parameter.kind is int:
-        rule = _integer(int(max(least, -MAX_INT)), int(min(most, MAX_INT)))
+        rule = _integer(int(least), int(most))
     elif parameter.kind is float:
-        least, most = max(least, -MAX_FLOAT), min(most, MAX_FLOAT)
         rule = _number(lambda value: least <= value <= most, f"from {least:g} to {most:g}")
     else:
         rule = {bool: _TRUTH, str: _TEXT}.get(parameter.kind, Rule(lambda value: value is not None, "a value"))
@@ -273,6 +278,15 @@ def _pool(values: Values) -> int:
     return counts.kept(values["public_size"], values["public_val_ratio"])
 
 
+def _of_the_cache(field: str) -> Relation:
+    """Without a cache the field has its default."""
+    allowed, why = f"{DEFAULTS[field]!r}, or a duration of at least 1", "but config.cache.duration = 0 means no cache"
+    return Relation(
+        lambda v: v["cache.duration"] != 0 or v[field] == DEFAULTS[field],
+        lambda v: bad_field(field, v[field], allowed, why),
+    )
+
+
 RELATIONS: tuple[Relation, ...] = (
     Relation(
         lambda v: counts.participants(v["num_clients"], v["participation"]) >= 1,
@@ -293,24 +307,8 @@ RELATIONS: tuple[Relation, ...] = (
             f"leaves {_pool(v)} public images",
         ),
     ),
-    Relation(
-        lambda v: v["cache.duration"] != 0 or v["cache.ratio"] == DEFAULT_RATIO,
-        lambda v: bad_field(
-            "cache.ratio",
-            v["cache.ratio"],
-            f"{DEFAULT_RATIO}, or a duration of at least 1",
-            "but config.cache.duration = 0 means no cache",
-        ),
-    ),
-    Relation(
-        lambda v: v["cache.duration"] != 0 or v["cache.on_expiry"] == DEFAULT_ON_EXPIRY,
-        lambda v: bad_field(
-            "cache.on_expiry",
-            v["cache.on_expiry"],
-            f"{DEFAULT_ON_EXPIRY!r}, or a duration of at least 1",
-            "but config.cache.duration = 0 means no cache",
-        ),
-    ),
+    _of_the_cache("cache.ratio"),
+    _of_the_cache("cache.on_expiry"),
     Relation(
         lambda v: v["partition.name"] == "shards" or v["partition.classes_per_client"] == DEFAULT_CLASSES,
         lambda v: bad_field(

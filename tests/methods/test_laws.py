@@ -1,7 +1,5 @@
 """What must hold of methods whatever they compute."""
 
-import inspect
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,6 @@ import pytest
 
 from configs import digits
 from scarlet_jax import build as registry
-from scarlet_jax import methods
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.engine.layout import make_mesh
 from scarlet_jax.methods import METHODS, averaging, load
@@ -185,14 +182,3 @@ def test_rounds_in_which_nothing_passes_a_selector(fields, cache):
             same_bits(state.server, server)  # nothing to distil from changes nothing
         else:
             assert (sent < requested).any()
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_the_table_repeats_the_parameters_of_the_builder(name):
-    entry = METHODS[name]
-    for reference in (entry.builder, *([entry.gradient[1]] if entry.gradient else [])):
-        found = inspect.signature(load(reference)).parameters
-        assert list(found) == list(entry.parameters)
-    for key, own in methods.signature(load(entry.builder)).items():
-        assert (own.default, own.kind) == (entry.parameters[key].default, entry.parameters[key].kind)
-        assert not entry.parameters[key].traced or own.kind is float

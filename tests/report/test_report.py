@@ -17,7 +17,6 @@ from scarlet_jax.commands import report as command
 from scarlet_jax.engine.evaluation import Evaluation
 from scarlet_jax.engine.learner import Scores
 from scarlet_jax.errors import UserError
-from scarlet_jax.methods import METHODS
 from scarlet_jax.protocol import ledger as comm
 from scarlet_jax.report import groups, runs, table, write
 from scarlet_jax.runtime import metrics, workdir
@@ -88,9 +87,6 @@ def made(many, tmp_path_factory):
 
 def test_names_repeated_here_are_the_programs_own():
     assert runs.LEDGERS == comm.LEDGERS
-    own = {name: entry.duration for name, entry in METHODS.items() if entry.distils}
-    assert {name: d for name, d in own.items() if d} == runs.OWN_DURATION
-    assert set(METHODS) == set(groups.TITLES)
     assert set(groups.EXECUTION_FIELDS) == set(workdir.FREE_FIELDS) - {"rounds"}
 
 
