@@ -10,6 +10,7 @@ VENV := .venv
 TORCH := benchmarks/.venv-torch
 GPU_AOT := .gpu-aot
 ON_GPU := $(patsubst %,tests/models/test_%.py,norm layers models golden_resnet20) tests/models/conv/test_conv.py \
+  tests/models/conv/test_implementations.py \
   tests/methods tests/protocol tests/engine/test_learner.py
 NATIVE := scarlet_jax/models/conv/native
 BIN := $(VENV)/bin

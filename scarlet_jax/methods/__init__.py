@@ -6,13 +6,13 @@ Config fields, rules, `--help`, sweeps and reports are made from this table. It 
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from scarlet_jax.errors import UserError, bad_field
+from scarlet_jax.errors import UserError, bad_field, first_line
+from scarlet_jax.tables import load
 
 REQUIRED = inspect.Parameter.empty  # the default of a parameter that has none
 
@@ -142,14 +142,6 @@ def register(name: str, builder: Callable[..., Any], **facts: Any) -> None:
     METHODS[name] = Entry(builder, **{"parameters": signature(builder), **facts})
 
 
-def load(builder: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The function that "module:function" names; a function itself."""
-    if not isinstance(builder, str):
-        return builder
-    module, _, name = builder.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
 def signature(builder: Callable[..., Any]) -> dict[str, Parameter]:
     """The parameters of a builder by its signature. Each has the type of its default, else that of its annotation."""
     found = inspect.signature(builder).parameters.values()
@@ -171,8 +163,8 @@ def _outside(name: str) -> dict[str, Parameter]:
         function = load(name)
         found = signature(function) if callable(function) else None
     except Exception as error:  # the module is the user's, and may do anything
-        first = next(iter(str(error).splitlines()), "").rstrip(".")
-        raise bad_field("method.name", name, allowed, f"which gives {type(error).__name__}: {first}") from error
+        why = f"which gives {type(error).__name__}: {first_line(error)}"
+        raise bad_field("method.name", name, allowed, why) from error
     if found is None:
         raise bad_field("method.name", name, allowed, "which is no function")
     return found

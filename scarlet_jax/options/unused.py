@@ -9,7 +9,7 @@ from ml_collections import config_dict
 
 from scarlet_jax import methods
 from scarlet_jax.options import fields
-from scarlet_jax.options.rules import DEFAULTS
+from scarlet_jax.options.relations import DEFAULTS
 
 
 def unused_options(config: config_dict.ConfigDict) -> list[str]:

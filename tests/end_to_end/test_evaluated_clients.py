@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import scarlet_jax
-from scarlet_jax.engine.learner import Scores
+from scarlet_jax.engine.scores import Scores
 from scarlet_jax.runtime import metrics
 from tests.support.harness import saved, tiny
 
@@ -86,6 +86,6 @@ def test_clients_without_models_are_evaluated_with_the_servers_and_it_is_told(tm
 def test_a_client_without_test_images_is_in_no_mean():
     assert metrics.averaged_over(9, 10, True, False) == "the 9 of 10 clients that have test images"
     assert metrics.averaged_over(None, 10, True, False) == ""
-    scores = Scores(np.array([1.0, 0.0]), np.array([1.0, 0.0]), np.array([0.5, 0.0]), np.array([2.0, 0.0]))
+    scores = Scores({"top1": np.array([1.0, 0.0])}, np.array([2.0, 0.0]))
     assert metrics._scores(None)["clients_evaluated"] is None
     assert metrics._client_mean(scores, "top1") == 0.5

@@ -10,8 +10,9 @@ from configs import digits
 from scarlet_jax import build as registry
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.engine.layout import make_mesh
-from scarlet_jax.methods import METHODS, averaging, load
+from scarlet_jax.methods import METHODS, averaging
 from scarlet_jax.methods.fedavg import proximal
+from scarlet_jax.tables import load
 from tests.support.harness import TINY
 from tests.support.uploads import uploads
 

@@ -19,7 +19,7 @@ from scarlet_jax import build, counts, errors
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
 from scarlet_jax.options import fields, rules
-from scarlet_jax.options.rules import validate, validate_quickly
+from scarlet_jax.options.rules import validate
 from scarlet_jax.options.unused import unused_options
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -61,7 +61,6 @@ def config_of(field: str, value) -> config_dict.ConfigDict:
 def refusal(config: config_dict.ConfigDict) -> str | None:
     """What a start does with a config before it loads data; None: it goes on."""
     try:
-        validate_quickly(config)
         config = fields.plain(config)
         validate(config)
         build.check(config)
@@ -158,22 +157,6 @@ class TestCount:
             least = re.search(r"a number from (\S+) to 1", refusal(config))[1]
             config.participation = float(least)
             assert refusal(config) is None
-
-
-def test_a_chunk_is_at_most_a_groups_clients_on_any_number_of_devices():
-    from types import SimpleNamespace
-
-    device = SimpleNamespace(platform="gpu")
-    for size in (1, 2, 8):
-        mesh = SimpleNamespace(size=size, devices=np.array([device] * size))
-        config = digits.get_config()
-        config.clients_per_chunk = 1_000_000
-        assert build.choose_chunk(config, mesh) == 10
-        config.model.client = "mlp:7,cnn:3"
-        assert build.choose_chunk(config, mesh) == 7
-        assert build.bounded_chunk(1_000_000, build.model_groups(config)[1:]) == 3
-        config.clients_per_chunk = 2
-        assert build.choose_chunk(config, mesh, before=5) == 2
 
 
 @pytest.mark.parametrize("fields_", [{"rounds": 2**31 - 1}, {"num_clients": 2**31 - 1, "participation": 0.5}], ids=str)

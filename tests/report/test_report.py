@@ -15,8 +15,9 @@ from configs import base
 from scarlet_jax import report
 from scarlet_jax.commands import report as command
 from scarlet_jax.engine.evaluation import Evaluation
-from scarlet_jax.engine.learner import Scores
+from scarlet_jax.engine.scores import Scores
 from scarlet_jax.errors import UserError
+from scarlet_jax.metric_tables import client_columns, scored
 from scarlet_jax.protocol import ledger as comm
 from scarlet_jax.report import groups, runs, table, write
 from scarlet_jax.runtime import metrics, workdir
@@ -40,7 +41,7 @@ def write_run(path, method="scarlet", *, seed=0, server=(0.2, 0.3, 0.4), up=100,
     (path / "config.json").write_text(json.dumps(config))
     (path / "summary.json").write_text(json.dumps({"complete": rounds is None, "rounds": len(server)}))
     cached = (config["cache"]["duration"] or 0) > 0 or method == "scarlet"
-    lines, rows = [], [",".join(metrics.CLIENT_FIELDS)]
+    lines, rows = [], [",".join(client_columns())]
     for r, top1 in enumerate(server):
         own = [c + 0.1 * r for c in clients]
         row = {"round": r, "participants": 2, "server_top1": top1, "client_top1": float(np.mean(own)) if own else None}
@@ -86,20 +87,19 @@ def made(many, tmp_path_factory):
 
 
 def test_names_repeated_here_are_the_programs_own():
-    assert runs.LEDGERS == comm.LEDGERS
     assert set(groups.EXECUTION_FIELDS) == set(workdir.FREE_FIELDS) - {"rounds"}
 
 
 def test_load_reads_what_the_program_writes(tmp_path):
     path = write_run(tmp_path / "run")
-    scores = Scores(*(np.array([3.0, 6.0]) for _ in range(3)), np.array([10.0, 10.0]))
-    server = Scores(*(np.float32(5) for _ in range(3)), np.float32(10))
+    scores = Scores(dict.fromkeys(scored("client"), np.array([3.0, 6.0])), np.array([10.0, 10.0]))
+    server = Scores(dict.fromkeys(scored("server"), np.float32(5)), np.float32(10))
     evaluation = Evaluation(
         **dict.fromkeys(Evaluation._fields) | {"server": server, "clients": scores, "ids": np.array([0, 1])}
     )
     counts = SimpleNamespace(requested=4, hit=2, stale=1, caught_up=np.array([3, 0]))
     each = dict.fromkeys(("fit_loss", "fit_accuracy", "kd_loss"), np.ones(2))
-    rest = dict.fromkeys(("server_kd_loss", "target_entropy", "disagreement"), 1.0)
+    rest = {"server_kd_loss": 1.0, "metrics": {"target_entropy": 1.0, "disagreement": 1.0}}
     round_report = SimpleNamespace(participants=np.array([0, 1]), counts=counts, **each, **rest)
     billed = {ledger: comm.Bytes(uplink=7 * 10**9, downlink=11) for ledger in comm.LEDGERS}
     row, totals = metrics.make_row(0, round_report, evaluation, billed, metrics.no_totals(), 1.5, {})
@@ -107,7 +107,7 @@ def test_load_reads_what_the_program_writes(tmp_path):
     (path / "metrics.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(second) + "\n" + '{"round": 2, "ser')
     rows = metrics.client_rows(0, evaluation)
     with open(path / "clients.csv", "w") as file:
-        writer = csv.DictWriter(file, metrics.CLIENT_FIELDS)
+        writer = csv.DictWriter(file, client_columns())
         writer.writeheader()
         writer.writerows(rows)
 
@@ -150,9 +150,11 @@ def test_table_by_hand(many):
     assert list(rows) == ["SCARLET", "DS-FL", "DS-FL + cache", "Individual", "Centralized"]
     scarlet, dsfl, cached, individual, centralized = rows.values()
     assert scarlet.seeds == (0, 1) and scarlet.names == ("b", "a")
-    assert scarlet.scores["server", "final"] == pytest.approx((0.5, 0.2 / np.sqrt(2)))
-    assert scarlet.scores["client", "final"] == pytest.approx((0.7, 0))
-    assert scarlet.client_std == pytest.approx((0.1, 0)) and scarlet.client_min == pytest.approx((0.6, 0))
+    assert scarlet.measured["top1"].scores["server", "final"] == pytest.approx((0.5, 0.2 / np.sqrt(2)))
+    assert scarlet.measured["top1"].scores["client", "final"] == pytest.approx((0.7, 0))
+    assert scarlet.measured["top1"].client_std == pytest.approx((0.1, 0)) and scarlet.measured[
+        "top1"
+    ].client_worst == pytest.approx((0.6, 0))
     assert scarlet.total == (1200, 0) and scarlet.uplink == (300, 0) and scarlet.ratio == 0.5
     # Both reach 0.3 in round 1, only one reaches 0.5.
     assert scarlet.reached["server", 0.3] == table.Reached(table.Stat(800, 0.0), 2, 2, 0.5)
@@ -164,12 +166,12 @@ def test_table_by_hand(many):
     assert cached.reached["client", 0.5] == table.Reached(table.Stat(400, None), 1, 1, 0.5)
     assert not cached.complete and cached.planned == 3 and cached.rounds == (2,) and cached.total == (800, None)
     assert cached.ratio is None  # of 2 rounds to 3
-    assert individual.scores["server", "final"] is None and individual.total == (0, None)
+    assert individual.measured["top1"].scores["server", "final"] is None and individual.total == (0, None)
     assert individual.reached["server", 0.3] == table.Reached(None, 0, 0)
     assert individual.reached["client", 0.5] == table.Reached(table.Stat(0, None), 1, 1, 0)
     assert centralized.total is None and centralized.ratio is None
     assert centralized.reached["server", 0.3] == table.Reached(None, 1, 1, None)
-    assert centralized.scores["client", "best"] is None
+    assert centralized.measured["top1"].scores["client", "best"] is None
 
 
 def test_ledger_best_and_rounds(tmp_path):
@@ -180,7 +182,10 @@ def test_ledger_best_and_rounds(tmp_path):
     rows = tabulated(paths, ledger="wire", baseline="b", targets=(0.2,))
     assert [label for label in rows] == ["SCARLET, rounds=4", "DS-FL, rounds=2"]
     one = rows["SCARLET, rounds=4"]
-    assert one.scores["server", "best"].mean == 0.6 and one.scores["server", "final"].mean == 0.4
+    assert (
+        one.measured["top1"].scores["server", "best"].mean == 0.6
+        and one.measured["top1"].scores["server", "final"].mean == 0.4
+    )
     assert one.total == (800, None)
     assert one.ratio is None  # of 4 rounds to 2
     assert one.reached["server", 0.2].ratio == 1

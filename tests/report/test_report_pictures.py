@@ -114,10 +114,9 @@ def test_the_mean_of_the_last_five_evaluations(tmp_path):
         write_run(tmp_path / "c", "individual", server=(None, None)),
     ]
     rows = [*tabulated(paths).values()]
-    assert [row.scores["server", "last5"] and row.scores["server", "last5"].mean for row in rows] == [
-        pytest.approx(0.3), pytest.approx(0.3), None
-    ]  # fmt: skip
-    assert rows[0].scores["client", "last5"].mean == pytest.approx(0.5 + 0.1 * (3 + 4 + 5 + 6 + 7) / 5)
+    last_five = [row.measured["top1"].scores["server", "last5"] for row in rows]
+    assert [stat and stat.mean for stat in last_five] == [pytest.approx(0.3), pytest.approx(0.3), None]
+    assert rows[0].measured["top1"].scores["client", "last5"].mean == pytest.approx(0.5 + 0.1 * (3 + 4 + 5 + 6 + 7) / 5)
     table = text.csv_text(rows, report.Options())
     assert float(next(csv.DictReader(io.StringIO(table)))["server_top1_last5_mean"]) == pytest.approx(0.3)
     assert "| server, final | server, last 5 | server, best |" in text.markdown(rows, report.Options(), ())

@@ -5,6 +5,11 @@ What they test at length has its simplest case among the short ones: those named
 
 from __future__ import annotations
 
+from scarlet_jax.models.conv import CONVS
+
+# The first of `ConvLaws.shapes`, of each convolution.
+_FIRST_SHAPE = tuple(f"Test_{name}::test_value_and_gradients[(2, 8, 6" for name in CONVS)
+
 # File under tests/ -> beginnings of the names of its tests that are short all the same.
 LONG: dict[str, tuple[str, ...]] = {
     "commands/test_plan.py": ("test_bytes_are_those_of_a_training_run[scarlet", "test_counts", "test_the_number",
@@ -39,7 +44,8 @@ LONG: dict[str, tuple[str, ...]] = {
     "models/test_golden_resnet20.py": ("test_logits_and_loss[float32",),
     "models/test_least_image.py": ("test_the_least_image_is_exact[cnn", "test_a"),
     "models/test_models.py": ("test_u", "test_small", "test_padding_is_never_seen[cnn"),
-    "models/conv/test_conv.py": ("test_vmap_over_clients[both-cpu", "test_u", "test_r"),
+    "models/conv/test_conv.py": ("test_r", "test_choice", "test_cpu_maps"),
+    "models/conv/test_implementations.py": ("test_a_new", "test_what", *_FIRST_SHAPE),
     "preview/test_memory.py": ("test_t", "test_s"),
     "report/test_report_pictures.py": ("test_a_report_says",),
     "runtime/test_predictor.py": ("test_top1",),
