@@ -69,8 +69,8 @@ def descriptions(base_source: str, method: str = "") -> list[tuple[str, list[tup
     for name, entry in (methods.METHODS | ({method: methods.find(method)} if method else {})).items():
         for key, parameter in entry.parameters.items():
             default = parameter.shown or parameter.default
-            text = f"{parameter.help} (open: {default})" if default is not methods.REQUIRED else parameter.help
-            own.setdefault(f"method.{key}", []).append(f"{name}: {text}")
+            shown = "needs a value" if default is methods.REQUIRED else f"(open: {default})"
+            own.setdefault(f"method.{key}", []).append(" ".join(filter(None, (f"{name}:", parameter.help, shown))))
     durations = [f"{name} {entry.duration}" for name, entry in methods.METHODS.items() if entry.duration]
     source = base_source.replace("{methods}", ", ".join([*methods.METHODS, "or MODULE:FUNCTION"]))
     groups = field_comments(source.replace("{durations}", ", ".join([*durations, "others 0"])))
