@@ -247,8 +247,7 @@ class _Session:
 
     def _save(self, state: Any, rounds: int) -> None:
         """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
-        distils = methods.find(self.config.method.name).server_distils
-        metrics.check_state(rounds - 1, state, self.done, self._may_help, distils)
+        metrics.check_state(rounds - 1, state, self.done, self._may_help)
         self._check_place()
         own = {"run": self.ready.run_id, "config": json.loads(self.config.to_json())}
         own |= {"choices": self.ready.choices, "facts": self.ready.facts}

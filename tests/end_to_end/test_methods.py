@@ -121,7 +121,7 @@ def test_a_run_without_a_server_has_no_predictor(tmp_path):
         scarlet_jax.load_server(tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if entry.one_architecture])
+@pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if not entry.own_models])
 def test_methods_of_one_model_refuse_several_architectures(name):
     assert "one architecture" in refused(name, model__client="mlp:5,cnn:5")
     assert "one architecture" in refused(name, model__client="mlp")

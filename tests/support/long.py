@@ -43,6 +43,8 @@ LONG: dict[str, tuple[str, ...]] = {
     "gpu/test_bench.py": ("test_it_ends",),
     "methods/test_distillation.py": ("test_a_federation_is",),
     "methods/test_outside.py": ("test_a_registered_name", "test_what_cannot", "test_a_parameter_without"),
+    "methods/test_table.py": ("test_an_entry", "test_every", "test_help", "test_a_new_method_refuses", "test_a_field",
+                              "test_a_card"),
     "models/test_conv_timing.py": ("test_the_fastest",),
     "models/test_golden_resnet20.py": ("test_logits_and_loss[float32]",),
     "models/test_least_image.py": ("test_the_least_image_is_exact[cnn", "test_a_server_model"),
