@@ -26,7 +26,7 @@ from ml_collections import config_dict, config_flags
 from scarlet_jax.commands import boundary, cards, help
 from scarlet_jax.errors import UserError, bad_field, first_line, shown
 from scarlet_jax.options import fields as config_fields
-from scarlet_jax.options.rules import RULES, may_be_open, validate_quickly
+from scarlet_jax.options.rules import RULES, may_be_open, method_rules, validate_quickly
 from scarlet_jax.runtime import streams
 
 _HELP = re.compile(r"--?(h|help|helpshort|helpfull)$")
@@ -62,8 +62,8 @@ def run(
     def flags_parser(argv: Sequence[str]) -> tuple[config_dict.ConfigDict, str]:
         own_flags = _define(define_flags, flags.FLAGS)
         if wants_help(argv):
-            path, _ = take_config(argv[1:])
-            config = load_config(path or str(cards.FOLDER / "base.py"))
+            path, rest = take_config(argv[1:])
+            config = _with_method(path or str(cards.FOLDER / "base.py"), rest)
             base = (cards.FOLDER / "base.py").read_text()
             print(help.render(config, base, path, own_flags, command, description, examples))
             sys.exit(0)
@@ -96,10 +96,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
     path, rest = take_config(argv[1:])
     if path is None:
         raise UserError(f"No config: add --config=FILE; {cards.offered()}.")
-    methods = [value for field, value in overrides(rest) if field == "method.name"]
-    config = load_config(path, methods[-1] if methods else None)
-    named = methods[-1] if methods else config_fields.leaves(config).get("method.name")
-    config_fields.add_method_parameters(config, str(named))
+    config = _with_method(path, rest)
     known = config_fields.types(config)
     for field, _ in overrides(rest):
         _check_field(field, known)
@@ -113,7 +110,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
     except flags.UnrecognizedFlagError as error:
         raise UserError(_unknown_flag(error.flagname, flag_values, known)) from None
     except flags.IllegalFlagValueError as error:
-        raise UserError(_wrong_type(error, rest, known)) from None
+        raise UserError(_wrong_type(error, rest, config, known)) from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"The command line cannot be read: {first_line(error)}.") from None
     if unparsed[1:]:
@@ -163,6 +160,19 @@ def get_config(name: str) -> config_dict.ConfigDict:
       UserError: there is no such file or card, or the file cannot be loaded.
     """
     return load_config(cards.find(name))
+
+
+def _with_method(path: str, args: Sequence[str]) -> config_dict.ConfigDict:
+    """The config of a file with the method that the arguments choose, whose parameters are fields of the config."""
+    chosen = [value for field, value in overrides(args) if field == "method.name" and value]
+    config = load_config(path, chosen[-1] if chosen else None)
+    if chosen and "method.name" in config_fields.leaves(config):
+        with config.method.ignore_type():
+            config.method.name = chosen[-1]
+    name = config_fields.leaves(config).get("method.name")
+    if name and isinstance(name, str):
+        config_fields.add_method_parameters(config, name)
+    return config
 
 
 def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
@@ -292,12 +302,15 @@ def _unknown_flag(name: str, flag_values: flags.FlagValues, fields: dict[str, ty
     return f"There is no flag --{name}{hint}."
 
 
-def _wrong_type(error: flags.Error, args: Sequence[str], fields: dict[str, type]) -> str:
+def _wrong_type(
+    error: flags.Error, args: Sequence[str], config: config_dict.ConfigDict, fields: dict[str, type]
+) -> str:
     """The sentence for a value that its flag does not take."""
+    rules = RULES | method_rules(config.method.name)
     for field, value in overrides(args):
         if str(error).startswith(f"flag --config.{field}={value}:"):
             expected = _TYPE_NAMES.get(fields[field], f"a {fields[field].__name__}")
-            allowed = RULES[field].words() if field in RULES and not RULES[field].imports else expected
+            allowed = rules[field].words() if field in rules and not rules[field].imports else expected
             return str(bad_field(field, value, allowed))
     return f"A flag has a value that it does not take: {first_line(error)}."
 

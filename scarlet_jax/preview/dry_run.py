@@ -103,7 +103,7 @@ def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
         return jax.ShapeDtypeStruct(shape, np.int32)
 
     def split(count: int) -> Split:
-        return Split(integers(config.num_clients, max(count, 1)), integers(config.num_clients))
+        return Split(integers(config.num_clients, count), integers(config.num_clients))
 
     return Data(
         private_image=images(train),
@@ -112,7 +112,7 @@ def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
         test_label=integers(test),
         public_image=images(public),
         public_val_image=images(config.public_size - public),
-        train=split(kept),
+        train=split(max(kept, 1)),
         val=split(own - kept),
         test=split(-(-test // config.num_clients)),
     ), known.classes

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from scarlet_jax import methods
 from scarlet_jax.engine.evaluation import Evaluation, PublicValidation
 from scarlet_jax.engine.scores import Scores
 from scarlet_jax.errors import UserError
@@ -33,14 +33,15 @@ class Cures(NamedTuple):
     method: str = "a lower config.lr"  # what the server makes of finite soft labels
 
 
-def cures(config: Any, own_fields: Sequence[str]) -> Cures:
-    """Those of a config, among the fields that are in effect; `own_fields` are the method's, as in "method.beta"."""
+def cures(config: Any) -> Cures:
+    """Those of a config, among the fields that are in effect."""
 
     def lower(*names: str) -> str:
         in_effect = [f"config.{name}" for name in names if config[name] > 0]
         return f"a lower {' or '.join(in_effect)}"
 
-    another = f"another {' or '.join(f'config.{field}' for field in own_fields)}" if own_fields else Cures().method
+    own = [f"config.method.{name}" for name in methods.find(config.method.name).parameters]
+    another = f"another {' or '.join(own)}" if own else Cures().method
     return Cures(lower("lr", "momentum", "weight_decay"), lower("kd_lr", "kd_momentum", "kd_weight_decay"), another)
 
 

@@ -135,7 +135,7 @@ class _Session:
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
         self.done = 0  # rounds that a checkpoint holds
         self.writer: writers.Writer | None = None  # only the first process has one
-        self._may_help = metrics.cures(config, build.method_fields(config))
+        self._may_help = metrics.cures(config)
 
     def poll(self) -> None:
         """Called by the main thread while the loop works."""

@@ -11,6 +11,7 @@ from configs import base
 from scarlet_jax.commands import command_line as cli
 from scarlet_jax.commands import help
 from scarlet_jax.errors import UserError
+from scarlet_jax.methods import METHODS
 from scarlet_jax.options import fields
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,15 +140,17 @@ def test_what_is_wrong_is_one_sentence(args, parts):
 @pytest.mark.parametrize("field", [f for f, v in fields.leaves(base.get_config()).items() if v is None])
 def test_an_open_field_can_be_opened_again(field, tmp_path):
     path = tmp_path / "closed.py"
+    first, second = {"method.downlink_bits": (8, 16), "method.quantile": (1, 0)}.get(field, (1, 2))
+    method = next((name for name, e in METHODS.items() if field.removeprefix("method.") in e.parameters), "scarlet")
     path.write_text(
-        "from configs import base\n"
-        f"def get_config():\n  config = base.get_config()\n  config.{field} = 8\n  return config\n"
+        f"from configs import base\ndef get_config():\n  config = base.get_config()\n"
+        f"  config.method.name, config.{field} = {method!r}, {first}\n  return config\n"
     )
     config, start = f"--config={path}", [f"--config.{field}", "open"]
-    assert fields.leaves(parse(config)[0])[field] == 8
-    for args in ([f"--config.{field}=open"], start, [f"--config.{field}=16", f"--config.{field}=OPEN"]):
+    assert fields.leaves(parse(config)[0])[field] == first
+    for args in ([f"--config.{field}=open"], start, [f"--config.{field}={second}", f"--config.{field}=OPEN"]):
         assert fields.leaves(parse(config, *args)[0])[field] is None
-    assert fields.leaves(parse(config, *start, f"--config.{field}=16")[0])[field] == 16
+    assert fields.leaves(parse(config, *start, f"--config.{field}={second}")[0])[field] == second
 
 
 @pytest.mark.parametrize(
@@ -301,7 +304,7 @@ def test_an_argument_that_is_no_method(argument):
 def test_every_field_of_base_is_described():
     described = [
         field
-        for heading, rows in help.field_comments((ROOT / "configs/base.py").read_text())
+        for heading, rows in help.descriptions((ROOT / "configs/base.py").read_text())
         for field, comment in rows
         if heading and comment
     ]
@@ -323,7 +326,7 @@ def test_a_comment_that_stands_alone_is_no_heading():
 
 
 def test_the_groups_of_a_config_have_headings_of_their_own():
-    found = help.field_comments((ROOT / "configs/base.py").read_text())
+    found = help.descriptions((ROOT / "configs/base.py").read_text())
     headings = {}
     for heading, rows in found:
         for field, _ in rows:

@@ -209,6 +209,18 @@ def test_scores_are_a_plain_loop(pictures):
     np.testing.assert_allclose(scores.sums["loss"], -np.log(probs[range(3), truth]).sum(), rtol=1e-5)
 
 
+def test_scores_do_not_depend_on_the_batch(pictures):
+    image, label = pictures
+    state, rows = start(small_learner()), jnp.arange(30)
+    training = Training(1, 8, sgd(0.1))
+    for batch in (1, 7, 30, 250):
+        learner = Learner(small_learner().model, training, training, PLAIN, evaluation_batch=batch)
+        scores = learner.evaluate(state, image, label, rows, jnp.int32(29))
+        expected = small_learner().evaluate(state, image, label, rows, jnp.int32(29))
+        assert (scores.top1, scores.top5, scores.samples) == (expected.top1, expected.top5, expected.samples)
+        np.testing.assert_allclose(scores.loss, expected.loss, rtol=1e-5)
+
+
 def test_predictions_beyond_the_size_are_not_computed(pictures):
     image, _ = pictures
     learner = small_learner()

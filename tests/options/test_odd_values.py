@@ -18,7 +18,7 @@ from configs import base, digits
 from scarlet_jax import build, counts, errors
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
-from scarlet_jax.options import fields
+from scarlet_jax.options import fields, rules
 from scarlet_jax.options.rules import validate, validate_quickly
 from scarlet_jax.options.unused import unused_options
 
@@ -88,7 +88,7 @@ def test_an_odd_value_is_accepted_or_refused_in_one_sentence(field):
 def test_an_odd_value_of_a_methods_own_field(method):
     config = digits.get_config()
     config.method.name, config.cache.duration = method, None
-    for field in build.method_fields(config):
+    for field in rules.method_rules(method):
         for name, value in ODD.items():
             config = config_of(field, value)
             config.method.name, config.cache.duration = method, None
