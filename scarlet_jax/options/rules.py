@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from scarlet_jax import counts, methods, models
-from scarlet_jax.data import PARTITIONERS
+from scarlet_jax import counts, data, methods, models
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.models import conv
 from scarlet_jax.options import fields
+from scarlet_jax.tables import REQUIRED, Parameter
 
 Values = dict[str, Any]  # leaf values by dotted name
 
 MAX_INT = 2**31 - 1  # rounds, stamps and indices are int32 on the device
 MAX_FLOAT = 1e38  # within float32, which models compute in
 LONGEST_TEXT = 1000
-DEFAULT_RATIO, DEFAULT_ON_EXPIRY, DEFAULT_CLASSES, DEFAULT_LABEL_BITS = 1.0, "drop", 2, 32  # as in configs/base.py
+DEFAULT_RATIO, DEFAULT_ON_EXPIRY, DEFAULT_LABEL_BITS = 1.0, "drop", 32  # as in configs/base.py
 
 
 class Rule(NamedTuple):
@@ -31,7 +31,6 @@ class Rule(NamedTuple):
 
     accepts: Callable[[Any], bool]
     allowed: str | Callable[[], str]  # completes "allowed is ..."
-    imports: bool = False  # whether asking imports jax, which takes seconds
 
     def words(self) -> str:
         """What is allowed."""
@@ -45,29 +44,11 @@ class Relation(NamedTuple):
     refusal: Callable[[Values], UserError]
 
 
-def validate(config: config_dict.ConfigDict) -> None:
-    """Refuse a config that cannot be run.
-
-    Raises:
-      UserError: names the field, its value and what is allowed; the first problem found.
-    """
-    _check(config, imports=True)
-
-
-def validate_quickly(config: config_dict.ConfigDict) -> None:
-    """The same, but for the rules that jax must be imported for. What is left is of the right type.
-
-    Raises:
-      UserError: as `validate`.
-    """
-    _check(config, imports=False)
-
-
 def may_be_open(field: str) -> bool:
     """Whether a field may be None, which leaves it to the method."""
     if field not in RULES:
         return field.startswith("method.")
-    return not RULES[field].imports and RULES[field].accepts(None)
+    return RULES[field].accepts(None)
 
 
 def method_rules(name: Any) -> dict[str, Rule]:
@@ -77,10 +58,15 @@ def method_rules(name: Any) -> dict[str, Rule]:
       UserError: as `methods.find`.
     """
     found = methods.find(name).parameters
-    return {f"method.{key}": _parameter(parameter) for key, parameter in found.items()}
+    return {f"method.{key}": _of_method(parameter) for key, parameter in found.items()}
 
 
-def _check(config: config_dict.ConfigDict, imports: bool) -> None:
+def validate(config: config_dict.ConfigDict) -> None:
+    """Refuse a config that cannot be run.
+
+    Raises:
+      UserError: names the field, its value and what is allowed; the first problem found.
+    """
     values = fields.leaves(fields.plain(config))
     name = values.get("method.name")
     own = method_rules(name) if RULES["method.name"].accepts(name) else {}
@@ -102,7 +88,7 @@ def _check(config: config_dict.ConfigDict, imports: bool) -> None:
         # A config written by hand may leave out what is open.
         if field not in values and field not in own:
             raise UserError(f"config.{field} is missing: start from get_config of configs/base.py.")
-        if (imports or not rule.imports) and not rule.accepts(values.get(field)):
+        if not rule.accepts(values.get(field)):
             raise bad_field(field, values.get(field), rule.words())
     _check_asked(values)
     for relation in RELATIONS:
@@ -144,19 +130,23 @@ def _open_or(rule: Rule) -> Rule:
     return Rule(lambda value: value is None or rule.accepts(value), f"open (None) or {rule.allowed}")
 
 
-def _parameter(parameter: methods.Parameter) -> Rule:
-    """The rule for a parameter of a method. One that has no default must be set."""
+def _parameter(parameter: Parameter) -> Rule:
+    """The rule for a parameter of a table's function."""
     least, most = parameter.least, parameter.most
     if parameter.choices:
-        rule = _one_of(*parameter.choices)
-    elif parameter.kind is int:
-        rule = _integer(int(max(least, -MAX_INT)), int(min(most, MAX_INT)))
-    elif parameter.kind is float:
+        return _one_of(*parameter.choices)
+    if parameter.kind is int:
+        return _integer(int(max(least, -MAX_INT)), int(min(most, MAX_INT)))
+    if parameter.kind is float:
         least, most = max(least, -MAX_FLOAT), min(most, MAX_FLOAT)
-        rule = _number(lambda value: least <= value <= most, f"from {least:g} to {most:g}")
-    else:
-        rule = {bool: _TRUTH, str: _TEXT}.get(parameter.kind, Rule(lambda value: value is not None, "a value"))
-    if parameter.default is methods.REQUIRED:
+        return _number(lambda value: least <= value <= most, f"from {least:g} to {most:g}")
+    return {bool: _TRUTH, str: _TEXT}.get(parameter.kind, Rule(lambda value: value is not None, "a value"))
+
+
+def _of_method(parameter: Parameter) -> Rule:
+    """The same for a method's, which may be open; one that has no default must be set."""
+    rule = _parameter(parameter)
+    if parameter.default is REQUIRED:
         return rule._replace(allowed=f"{rule.allowed} (the method has no default for it)")
     return _open_or(rule)
 
@@ -233,10 +223,8 @@ RULES: dict[str, Rule] = {
     "data.device_budget_mb": _NOT_NEGATIVE,
     "data.flip": _TRUTH,
     "data.crop": _TRUTH,
-    "partition.name": _named(lambda: PARTITIONERS),
-    "partition.alpha": _POSITIVE,
-    "partition.classes_per_client": _integer(1),
-    "partition.file": _TEXT,
+    "partition.name": _named(lambda: data.PARTITIONERS),
+    **{f"partition.{name}": _parameter(parameter) for name, parameter in data.parameters().items()},
     "partition.seed": _open_or(_integer(0)),
     "model.client": Rule(_client_models, _client_models_allowed),
     "model.server": _named(lambda: models.MODELS),
@@ -265,19 +253,25 @@ def _pool(values: Values) -> int:
     return counts.kept(values["public_size"], values["public_val_ratio"])
 
 
-def _of_partitioners(parameter: str, default: Any) -> Relation:
-    """A parameter that is left at its default unless the partitioner reads it."""
-    field = f"partition.{parameter}"
+def _of_another_partitioner(values: Values) -> str | None:
+    """A parameter that is set, and that the partitioner does not read.
 
-    def readers() -> list[str]:
-        return [name for name, own in PARTITIONERS.items() if parameter in own.parameters]
+    Those of the default partitioner do not count: cards set them, and a user who then names another partitioner need
+    not take them back.
+    """
+    reads = {values["partition.name"], next(iter(data.PARTITIONERS))}
+    for name, parameter in data.parameters().items():
+        if reads.isdisjoint(data.readers(name)) and values[f"partition.{name}"] != parameter.default:
+            return name
+    return None
 
-    def refusal(v: Values) -> UserError:
-        listed = " or ".join(readers())
-        why = f"but only config.partition.name = {listed} reads it, not {v['partition.name']}"
-        return bad_field(field, v[field], f"{default or 'nothing'}, or {listed}", why)
 
-    return Relation(lambda v: v["partition.name"] in readers() or v[field] == default, refusal)
+def _refused_parameter(values: Values) -> UserError:
+    name = _of_another_partitioner(values)
+    assert name is not None
+    field, readers = f"partition.{name}", " or ".join(data.readers(name))
+    why = f"but only config.partition.name = {readers} reads it, not {values['partition.name']}"
+    return bad_field(field, values[field], f"{data.parameters()[name].default or 'nothing'}, or {readers}", why)
 
 
 RELATIONS: tuple[Relation, ...] = (
@@ -318,8 +312,7 @@ RELATIONS: tuple[Relation, ...] = (
             "but config.cache.duration = 0 means no cache",
         ),
     ),
-    _of_partitioners("classes_per_client", DEFAULT_CLASSES),
-    _of_partitioners("file", ""),
+    Relation(lambda v: _of_another_partitioner(v) is None, lambda v: _refused_parameter(v)),
     Relation(
         lambda v: not (span := fields.span(v["profile_rounds"])) or span.start < v["rounds"],
         lambda v: bad_field(

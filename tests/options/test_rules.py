@@ -29,7 +29,6 @@ def test_defaults_that_relations_repeat_are_those_of_base():
     config = base.get_config()
     assert config.cache.ratio == rules.DEFAULT_RATIO
     assert config.cache.on_expiry == rules.DEFAULT_ON_EXPIRY
-    assert config.partition.classes_per_client == rules.DEFAULT_CLASSES
     assert config.comm.label_bits == rules.DEFAULT_LABEL_BITS
 
 

@@ -48,6 +48,7 @@ LONG: dict[str, tuple[str, ...]] = {
     "preview/test_memory.py": ("test_t", "test_s"),
     "report/test_report_pictures.py": ("test_a_report_says",),
     "runtime/test_predictor.py": ("test_top1",),
+    "test_metric_tables.py": ("test_every", "test_sums", "test_a_removed", "test_the"),
     "test_wheel.py": (),
 }  # fmt: skip
 
