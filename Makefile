@@ -22,8 +22,8 @@ STAMP := $(VENV)/.installed-$(EXTRAS)
 
 help:  ## list the targets
 	@echo "make run    train the embedded experiment (scikit-learn's digits, no download); again: resume or print the summary"
-	@echo "make test   run the tests but for those that take long, some minutes"
-	@echo "make test-all  run all tests (TFDS_DATA_DIR=DIR lets those that need CIFAR run)"
+	@echo "make test   run the tests but for those that take long, at most five minutes on two cores"
+	@echo "make test-all  run all tests, at most twenty minutes (TFDS_DATA_DIR=DIR lets those that need CIFAR run)"
 	@echo "make test-gpu-aot  compile the program for GPUs, without one, and look at the result (downloads 350 MB)"
 	@echo "make test-gpu      run the kernels, models, learner and methods on an NVIDIA GPU (EXTRAS=cuda12 or cuda13)"
 	@echo "make check  lint, formatting, types, and which way imports go"

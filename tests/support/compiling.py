@@ -44,14 +44,14 @@ _make_algorithm = build.make_algorithm
 def share_programs(patch: Any) -> None:
     """`build.make_algorithm` returns what it returned before for a config that computes the same."""
 
-    def make(config, data, num_classes, mesh):
+    def make(config, *arguments):
         fields = json.loads(config.to_json())
         for name in ("rounds", "checkpoint", "wandb", "eval_every", "profile_rounds"):
             del fields[name]
         del fields["data"]["device_budget_mb"]
-        key = json.dumps(fields, sort_keys=True)
+        key = json.dumps([fields, arguments[3:]], sort_keys=True)  # without the data, their classes and the mesh
         if key not in _PROGRAMS:
-            _PROGRAMS[key] = _make_algorithm(config, data, num_classes, mesh)
+            _PROGRAMS[key] = _make_algorithm(config, *arguments)
         return _PROGRAMS[key]
 
     patch.setattr(build, "make_algorithm", make)
