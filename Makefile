@@ -10,7 +10,8 @@ VENV := .venv
 TORCH := benchmarks/.venv-torch
 GPU_AOT := .gpu-aot
 ON_GPU := tests/models/test_norm.py tests/models/test_layers.py tests/models/test_models.py \
-  tests/models/test_golden_resnet20.py tests/models/conv/test_conv.py tests/methods tests/protocol \
+  tests/models/test_golden_resnet20.py tests/models/conv/test_conv.py tests/models/conv/test_implementations.py \
+  tests/methods tests/protocol \
   tests/engine/test_learner.py tests/engine/test_fleet.py tests/engine/test_evaluation.py
 NATIVE := scarlet_jax/models/conv/native
 BIN := $(VENV)/bin

@@ -1,14 +1,16 @@
 """Every hyperparameter with its default; other configs import this one and change what differs.
 
 The comment behind a field is what `launch.py --help` prints, under headings that begin with `##`; a comment with one
-`#` above a field is added to the field's own. Defaults are those of the reference implementation's main branch. A field
-that is "open" (None) takes the value named in its comment; `--config.FIELD=open` opens it again.
+`#` above a field is added to the field's own. Words in braces, and the fields of the methods, come from the table in
+scarlet_jax/methods. Defaults are those of the reference implementation's main branch. A field that is "open" (None)
+takes the value named in its comment; `--config.FIELD=open` opens it again.
 """
 
 from typing import Any
 
 from ml_collections import config_dict
 
+from scarlet_jax import methods
 from scarlet_jax.errors import UserError
 
 
@@ -18,7 +20,7 @@ def set_method(config: config_dict.ConfigDict, method: str, duration: int, **par
     Args:
       config: to change.
       method: a name of the table, or MODULE:FUNCTION of a method outside the package; `+cache` adds SCARLET's cache.
-      duration: rounds for which the cache keeps labels.
+      duration: rounds for which the cache keeps labels, if the method has a cache of its own or `+cache` adds one.
       **parameters: of the method, fields of config.method.
 
     Raises:
@@ -27,7 +29,8 @@ def set_method(config: config_dict.ConfigDict, method: str, duration: int, **par
     config.method.name, _, extra = method.partition("+")
     if extra not in ("", "cache") or method.endswith("+"):
         raise UserError(f"The config's argument is {method!r}; allowed is a method, or METHOD+cache.")
-    if extra or config.method.name == "scarlet":
+    own = methods.METHODS.get(config.method.name)
+    if extra or (own is not None and own.duration):
         config.cache.duration = duration
     with config.unlocked():
         config.method.update(parameters)
@@ -74,8 +77,8 @@ def get_config() -> config_dict.ConfigDict:
     config.data.cache_dir = ""  # decoded images; empty = $XDG_CACHE_HOME/scarlet_jax, else ~/.cache/scarlet_jax
     config.data.train_size = 0  # use a seeded random part of the private training images; 0 = all
     config.data.test_size = 0  # use a seeded random part of the test images; 0 = all
-    # Images that together take more stay on the host, and each block of clients is fed its own. The images that
-    # `centralized` trains on, and public ones held out for validation, are always on the devices.
+    # Images that together take more stay on the host, and each block of clients is fed its own. Always on the devices
+    # are the images of a method that trains on all of them at once, and public ones held out for validation.
     config.data.device_budget_mb = 0.0  # MB of images that may lie on each device; 0 = no bound
     config.data.flip = True  # augmentation: random horizontal flip
     config.data.crop = True  # augmentation: random crop after padding with black by an eighth of the side (4 at 32)
@@ -97,23 +100,13 @@ def get_config() -> config_dict.ConfigDict:
 
     ## Method; an open field takes the method's own default, a field the method does not have is refused
     config.method = config_dict.ConfigDict()
-    # One of scarlet, dsfl, cfd, comet, selective_fd, fedavg, feddf, individual, centralized.
-    config.method.name = "scarlet"  # which method of the comparison; see scarlet_jax/methods
-    config.method.beta = config_dict.placeholder(float)  # scarlet: Enhanced ERA exponent (open: 2.0)
-    config.method.temperature = config_dict.placeholder(float)  # dsfl: ERA temperature T (open: 0.1)
-    config.method.uplink_bits = config_dict.placeholder(int)  # cfd: 1 = arg-max, more = quantiser (open: 1)
-    config.method.downlink_bits = config_dict.placeholder(int)  # cfd: 8, 16 or 32 (open: comm.label_bits)
-    config.method.num_clusters = config_dict.placeholder(int)  # comet: centroids per sample (open: 2)
-    config.method.weight = config_dict.placeholder(float)  # comet: factor of the distillation loss (open: 1.0)
-    config.method.width = config_dict.placeholder(float)  # selective_fd: Gaussian kernel width (open: 5.0)
-    config.method.lambda_exponent = config_dict.placeholder(float)  # selective_fd: n_k ** this regularises (open: 0.5)
-    config.method.quantile = config_dict.placeholder(float)  # selective_fd: of a client's held-out images (open: 0.125)
-    config.method.threshold = config_dict.placeholder(float)  # selective_fd: L1 distance of the server (open: 2.0)
-    config.method.prox_mu = config_dict.placeholder(float)  # fedavg: FedProx's factor (open: 0, FedAvg)
+    config.method.name = "scarlet"  # which method of the comparison: {methods}
+    for name, parameter in methods.parameters().items():
+        config.method[name] = config_dict.placeholder(parameter.kind)
 
     ## Soft-label cache
     config.cache = config_dict.ConfigDict()
-    config.cache.duration = config_dict.placeholder(int)  # D, rounds; 0 = no cache (open: scarlet 50, others 0)
+    config.cache.duration = config_dict.placeholder(int)  # D, rounds; 0 = no cache (open: {durations})
     config.cache.on_expiry = "drop"  # drop: an expired entry is emptied (paper); refresh: replaced at once
     config.cache.ratio = 1.0  # share of a round's new labels that is stored
 

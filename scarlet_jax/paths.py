@@ -62,16 +62,49 @@ def not_private(path: Path) -> str | None:
     Raises:
       OSError: it cannot be looked at.
     """
-    for place in (path, *path.parents):
-        status = place.lstat()
-        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-        if status.st_uid not in (os.geteuid(), 0):
-            return f"{place} belongs to another user ({status.st_uid})"
-        if status.st_mode & stat.S_IWOTH and not sticky:
-            return f"everybody may write to {place}"
-        if status.st_mode & stat.S_IWGRP and status.st_gid != os.getegid() and not sticky:
-            return f"another group ({status.st_gid}) may write to {place}"
+    return next((why for place in (path, *path.parents) if (why := _open_to_others(place))), None)
+
+
+def _open_to_others(place: Path) -> str | None:
+    status = place.lstat()
+    sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    if status.st_uid not in (os.geteuid(), 0):
+        return f"{place} belongs to another user ({status.st_uid})"
+    if status.st_mode & stat.S_IWOTH and not sticky:
+        return f"everybody may write to {place}"
+    if status.st_mode & stat.S_IWGRP and status.st_gid != os.getegid() and not sticky:
+        return f"another group ({status.st_gid}) may write to {place}"
     return None
+
+
+def private_folder(folder: Path) -> Path:
+    """Make `folder` for this user alone, for files that this process executes or trusts unread.
+
+    Returns:
+      The folder, without symbolic links, which might be changed later.
+
+    Raises:
+      OSError: it cannot be made, others than this user and root may write there, or it holds a file that others can
+        have written. `reason` says which of these in a few words.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    resolved = folder.resolve(strict=True)
+    if why := not_private(resolved):
+        raise PermissionError(why)
+    for place, folders, files in os.walk(resolved):
+        for name in (*folders, *files):
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+                if why := _open_to_others(Path(place, name)):
+                    raise PermissionError(why)
+    if resolved.stat().st_uid == os.geteuid():
+        resolved.chmod(0o700)  # made with other permissions by an earlier version
+    return resolved
+
+
+def reason(error: OSError) -> str:
+    """Why the system refuses something, and of which file, in a few words."""
+    return f"{error.strerror}: {error.filename}" if error.strerror else str(error)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The text of --help: examples first, then the flags, then every field of the config with default and comment.
 
-The comments are those of `configs/base.py`, read from its source, so that there is one place to describe a field.
+The comments are those of `configs/base.py`, read from its source, and what the table of methods says, so that there is
+one place to describe a field.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_dict
 
+from scarlet_jax import methods
 from scarlet_jax.options import fields
 
 
@@ -50,7 +52,7 @@ def render(
     source = config_path or "configs/base.py"
     blocks.append(f"Fields, set as --config.FIELD=VALUE, with their values in {source}:")
     described: set[str] = set()
-    for heading, comments in field_comments(base_source):
+    for heading, comments in descriptions(base_source, values.get("method.name", "")):
         rows = [(field, _value(values[field]), comment) for field, comment in comments if field in values]
         described.update(field for field, _, _ in rows)
         if rows:
@@ -59,6 +61,35 @@ def render(
     if rows:
         blocks.append("Others\n" + _table(rows, width))
     return "\n\n".join(block for block in blocks if block)
+
+
+def descriptions(base_source: str, method: str = "") -> list[tuple[str, list[tuple[str, str]]]]:
+    """`field_comments`, completed from the table of methods; `method` may be one that the table does not have."""
+    table = methods.METHODS | ({method: methods.find(method)} if method else {})
+    filled = {"{methods}": ", ".join([*methods.METHODS, "or MODULE:FUNCTION"]), "{durations}": _durations()}
+    groups = []
+    for heading, comments in field_comments(base_source):
+        for word, text in filled.items():
+            comments = [(field, comment.replace(word, text)) for field, comment in comments]
+        if "method.name" in dict(comments):
+            comments += [(f"method.{name}", text) for name, text in _parameters(table).items()]
+        groups.append((heading, comments))
+    return groups
+
+
+def _durations() -> str:
+    own = [f"{name} {entry.duration}" for name, entry in methods.METHODS.items() if entry.duration]
+    return ", ".join([*own, "others 0"])
+
+
+def _parameters(table: dict[str, methods.Entry]) -> dict[str, str]:
+    """What each parameter is to the methods that have it."""
+    found: dict[str, list[str]] = {}
+    for method, entry in table.items():
+        for name, own in entry.parameters.items():
+            default = "" if own.default is methods.REQUIRED else f" (open: {own.shown or own.default})"
+            found.setdefault(name, []).append(f"{method}: {own.help}{default}")
+    return {name: ". ".join(texts) for name, texts in found.items()}
 
 
 def field_comments(source: str) -> list[tuple[str, list[tuple[str, str]]]]:

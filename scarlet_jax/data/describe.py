@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from scarlet_jax import names, types
+from scarlet_jax import names, texts, types
 from scarlet_jax import paths as folders
 from scarlet_jax.data.federation import Federation
 
@@ -74,12 +74,7 @@ def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
         marks = {"smallest": 0, "first quarter": 25, "median": 50, "third quarter": 75, "largest": 100}
         table = np.array([row[1:] for row in rows])
         rows = [[name, *(f"{x:g}" for x in np.percentile(table, share, axis=0))] for name, share in marks.items()]
-    cells = [head, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  " + "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in cells
-    ]
+    return texts.table(head, [[str(cell) for cell in row] for row in rows])
 
 
 def write_partition(federation: Federation, workdir: str | os.PathLike[str]) -> None:

@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from scarlet_jax.models import build_model
-from scarlet_jax.models.conv import winograd
-from scarlet_jax.models.conv.api import conv, resolve_conv, shape_name
+from scarlet_jax.models.conv.api import conv, resolve_conv, shape_name, timed
 from scarlet_jax.models.conv.forms import Geometry, Shape
 from scarlet_jax.models.layers import Conv
 
@@ -59,15 +58,6 @@ def shapes(model: nn.Module, image_shape: tuple[int, ...], batch_size: int) -> l
     with nn.intercept_methods(listen):
         jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, *image_shape)))
     return list(found.values())
-
-
-def candidates(shape: ConvShape) -> list[str]:
-    """The implementations that are tried for this shape on the backend in use, the default first."""
-    default = resolve_conv("auto")
-    others = ["cpu", "gemm"] if jax.default_backend() == "cpu" else ["gemm"]
-    if winograd.applies(*shape):
-        others.append("winograd")
-    return [default, *(name for name in others if name != default)]
 
 
 def seconds(name: str, shape: ConvShape, clients: int, dtype: str) -> float:
@@ -121,7 +111,7 @@ def choose(
             key = shape_name(*shape)
             if key in chosen:
                 continue
-            taken = {name: measure(name, shape, clients, dtype) for name in candidates(shape)}
+            taken = {name: measure(name, shape, clients, dtype) for name in timed(*shape)}
             best = min(taken, key=taken.__getitem__)
             chosen[key] = best if taken[best] < _GAIN * taken[default] else default
             times = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in taken.items())

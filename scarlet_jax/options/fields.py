@@ -47,8 +47,6 @@ SYNONYMS = {
     "backbone": "model.client", "clientmodel": "model.client", "servermodel": "model.server",
     "globalmodel": "model.server", "precision": "model.dtype", "bf16": "model.dtype", "amp": "model.dtype",
     "algorithm": "method.name", "algo": "method.name", "strategy": "method.name", "aggregation": "method.name",
-    "sharpening": "method.beta", "tau": "method.temperature", "mu": "method.prox_mu", "proxmu": "method.prox_mu",
-    "proximalmu": "method.prox_mu", "nclusters": "method.num_clusters", "clusters": "method.num_clusters",
     "cacheduration": "cache.duration", "d": "cache.duration", "ttl": "cache.duration", "expiry": "cache.on_expiry",
     "cacheratio": "cache.ratio", "bits": "comm.label_bits", "quantization": "comm.label_bits",
     "augment": "private_augment", "augmentation": "private_augment", "dataaugmentation": "private_augment",
@@ -57,6 +55,7 @@ SYNONYMS = {
     "maxtokeep": "checkpoint.keep", "gradientcheckpointing": "remat", "rematerialize": "remat",
     "checkpointing": "remat", "usewandb": "wandb.mode", "profile": "profile_rounds",
 }  # fmt: skip
+SYNONYMS |= {word: f"method.{name}" for name, own in methods.parameters().items() for word in own.synonyms}
 
 
 def leaves(config: config_dict.ConfigDict) -> dict[str, Any]:
@@ -156,17 +155,27 @@ def _walk(config: config_dict.ConfigDict, prefix: str) -> Iterator[tuple[str, co
 
 
 def add_method_parameters(config: config_dict.ConfigDict, name: str) -> None:
-    """Make the parameters of a method from outside the package open fields under config.method.
+    """Make the parameters of a method open fields under config.method, which has those of the table already.
+
+    A parameter of the same name and another type, of another method, gives way unless the config sets it.
 
     Raises:
-      UserError: the method cannot be loaded.
+      UserError: there is no such method, or it cannot be loaded.
     """
-    if ":" not in name:
-        return
-    with config.unlocked():
-        for parameter, kind in methods.parameters(name).items():
-            if parameter not in config.method:
-                config.method[parameter] = config_dict.placeholder(kind)
+    kinds, group = types(config), config.method
+    with group.unlocked():
+        for key, parameter in methods.find(name).parameters.items():
+            if kinds.get(f"method.{key}", parameter.kind) is not parameter.kind and group[key] is None:
+                del group[key]
+            if key not in group:
+                group[key] = config_dict.placeholder(parameter.kind)
+
+
+def method_parameters(config: config_dict.ConfigDict) -> dict[str, Any]:
+    """Every parameter of the config's method: what the config sets, or the method's own default."""
+    found = methods.find(config.method.name).parameters
+    given = {key: config.method.get(key) for key in found}
+    return {key: found[key].default if value is None else value for key, value in given.items()}
 
 
 def durations(config: config_dict.ConfigDict) -> dict[str, int]:

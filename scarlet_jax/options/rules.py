@@ -1,19 +1,21 @@
 """What a config may say: every rule that can be decided from the config alone, before any compute.
 
-One table of rules per field, one table of rules between fields. What depends on the data is checked where data are
-loaded; whether the method exists and has the fields that were set is checked in `registry.py`.
+One table of rules per field, one table of rules between fields; what is said of the method is in the table of methods.
+What depends on the data is checked where data are loaded.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from scarlet_jax import counts
+from scarlet_jax import counts, methods, models
+from scarlet_jax.data import PARTITIONERS
 from scarlet_jax.errors import UserError, bad_field
+from scarlet_jax.models import conv
 from scarlet_jax.options import fields
 
 Values = dict[str, Any]  # leaf values by dotted name
@@ -63,30 +65,62 @@ def validate_quickly(config: config_dict.ConfigDict) -> None:
 
 def may_be_open(field: str) -> bool:
     """Whether a field may be None, which leaves it to the method."""
-    return field in RULES and not RULES[field].imports and RULES[field].accepts(None)
+    if field not in RULES:
+        return field.startswith("method.")
+    return not RULES[field].imports and RULES[field].accepts(None)
+
+
+def method_rules(name: Any) -> dict[str, Rule]:
+    """The rules for the parameters of a method, by field.
+
+    Raises:
+      UserError: as `methods.find`.
+    """
+    found = methods.find(name).parameters
+    return {f"method.{key}": _parameter(parameter) for key, parameter in found.items()}
 
 
 def _check(config: config_dict.ConfigDict, imports: bool) -> None:
     values = fields.leaves(fields.plain(config))
+    name = values.get("method.name")
+    own = method_rules(name) if RULES["method.name"].accepts(name) else {}
+    rules = RULES | own
     for field, value in values.items():
-        above = next((known for known, rule in RULES.items() if field.startswith(f"{known}.")), None)
+        above = next((known for known in rules if field.startswith(f"{known}.")), None)
         if above is not None:
-            raise bad_field(above, fields.shown_group(config, above), RULES[above].words())
-        # Fields of a method that this module does not know are the registry's to judge.
-        if field not in RULES and not field.startswith("method.") and not fields.is_group(value):
-            near = fields.nearest(field, list(RULES))
+            raise bad_field(above, fields.shown_group(config, above), rules[above].words())
+        if field in rules or fields.is_group(value):
+            continue
+        if not field.startswith("method."):
+            near = fields.nearest(field, list(rules))
             hint = f" (did you mean config.{near}?)" if near else ""
             raise UserError(f"The config has a field that nothing reads, config.{field}{hint}.")
-    for field, rule in RULES.items():
-        if field not in values:
-            if field in OPTIONAL:
-                continue
+        if value is not None:
+            has = ", ".join(own) or "no field of its own"
+            raise bad_field(field, value, "open", f"but method {name} does not have it ({name} has {has})")
+    for field, rule in rules.items():
+        # A config written by hand may leave out what is open.
+        if field not in values and field not in own:
             raise UserError(f"config.{field} is missing: start from get_config of configs/base.py.")
-        if (imports or not rule.imports) and not rule.accepts(values[field]):
-            raise bad_field(field, values[field], rule.words())
+        if (imports or not rule.imports) and not rule.accepts(values.get(field)):
+            raise bad_field(field, values.get(field), rule.words())
+    _check_asked(values)
     for relation in RELATIONS:
         if not relation.holds(values):
             raise relation.refusal(values)
+
+
+def _check_asked(values: Values) -> None:
+    """Refuse what the method does not allow in other fields."""
+    name = values["method.name"]
+    entry = methods.find(name)
+    for field, ask in entry.asks.items():
+        if not ask.least <= values[field] <= ask.most:
+            allowed = f"{ask.least:g}" if ask.least == ask.most else f"at least {ask.least:g}"
+            raise bad_field(field, values[field], allowed, ask.why)
+    if values["cache.duration"] and not entry.distils:
+        why = f"but method {name} sends no soft labels to cache"
+        raise bad_field("cache.duration", values["cache.duration"], "open, or 0", why)
 
 
 def _integer(least: int, most: int = MAX_INT) -> Rule:
@@ -110,6 +144,23 @@ def _open_or(rule: Rule) -> Rule:
     return Rule(lambda value: value is None or rule.accepts(value), f"open (None) or {rule.allowed}")
 
 
+def _parameter(parameter: methods.Parameter) -> Rule:
+    """The rule for a parameter of a method. One that has no default must be set."""
+    least, most = parameter.least, parameter.most
+    if parameter.choices:
+        rule = _one_of(*parameter.choices)
+    elif parameter.kind is int:
+        rule = _integer(int(max(least, -MAX_INT)), int(min(most, MAX_INT)))
+    elif parameter.kind is float:
+        least, most = max(least, -MAX_FLOAT), min(most, MAX_FLOAT)
+        rule = _number(lambda value: least <= value <= most, f"from {least:g} to {most:g}")
+    else:
+        rule = {bool: _TRUTH, str: _TEXT}.get(parameter.kind, Rule(lambda value: value is not None, "a value"))
+    if parameter.default is methods.REQUIRED:
+        return rule._replace(allowed=f"{rule.allowed} (the method has no default for it)")
+    return _open_or(rule)
+
+
 def _one_of(*choices: Any) -> Rule:
     return Rule(
         lambda value: any(type(value) is type(choice) and value == choice for choice in choices),
@@ -117,27 +168,17 @@ def _one_of(*choices: Any) -> Rule:
     )
 
 
-def _one_of_models(constant: str) -> Rule:
-    """One of the names in a constant of `scarlet_jax.models`; imported when asked, because it imports jax."""
-
-    def names() -> tuple[str, ...]:
-        from scarlet_jax import models
-
-        return getattr(models, constant)
-
-    return Rule(lambda value: isinstance(value, str) and value in names(), lambda: "one of " + ", ".join(names()), True)
+def _named(names: Callable[[], Iterable[str]]) -> Rule:
+    """One of the names of a table, which may have got others."""
+    return Rule(lambda value: isinstance(value, str) and value in names(), lambda: "one of " + ", ".join(names()))
 
 
 def _client_models(value: Any) -> bool:
-    """A model, or groups of them; `registry.model_groups` checks the counts."""
-    from scarlet_jax import models
-
+    """A model, or groups of them; `build.model_groups` checks the counts."""
     return isinstance(value, str) and all(part.split(":")[0].strip() in models.MODELS for part in value.split(","))
 
 
 def _client_models_allowed() -> str:
-    from scarlet_jax import models
-
     return "one of " + ", ".join(models.MODELS) + ", or groups such as resnet20:60,cnn:40"
 
 
@@ -154,7 +195,6 @@ def _is_text(value: Any) -> bool:
 _TRUTH = Rule(lambda value: isinstance(value, bool), "true or false")
 _TEXT = Rule(_is_text, f"one line of at most {LONGEST_TEXT} characters, or nothing")
 _NAME = Rule(lambda value: _is_text(value) and bool(value.strip()), f"a name of at most {LONGEST_TEXT} characters")
-_FINITE = _number(lambda x: True, f"from {-MAX_FLOAT:g} to {MAX_FLOAT:g}")
 _POSITIVE = _number(lambda x: x > 0, f"above 0 and at most {MAX_FLOAT:g}")
 _NOT_NEGATIVE = _number(lambda x: x >= 0, f"from 0 to {MAX_FLOAT:g}")
 _SHARE = _number(lambda x: 0 < x <= 1, "above 0 and at most 1")
@@ -193,28 +233,16 @@ RULES: dict[str, Rule] = {
     "data.device_budget_mb": _NOT_NEGATIVE,
     "data.flip": _TRUTH,
     "data.crop": _TRUTH,
-    "partition.name": _one_of("dirichlet", "label_dirichlet", "iid", "shards", "given"),
+    "partition.name": _named(lambda: PARTITIONERS),
     "partition.alpha": _POSITIVE,
     "partition.classes_per_client": _integer(1),
     "partition.file": _TEXT,
     "partition.seed": _open_or(_integer(0)),
-    "model.client": Rule(_client_models, _client_models_allowed, True),
-    "model.server": _one_of_models("MODELS"),
-    "model.conv": _one_of_models("CONV_NAMES"),
-    "model.dtype": _one_of_models("DTYPES"),
+    "model.client": Rule(_client_models, _client_models_allowed),
+    "model.server": _named(lambda: models.MODELS),
+    "model.conv": _named(conv.names),
+    "model.dtype": _one_of(*models.DTYPES),
     "method.name": _NAME,
-    # Whether the method has the field, and its range there, is the method's to say.
-    "method.beta": _open_or(_FINITE),
-    "method.temperature": _open_or(_FINITE),
-    "method.uplink_bits": _open_or(_integer(1)),
-    "method.downlink_bits": _open_or(_integer(1)),
-    "method.num_clusters": _open_or(_integer(1)),
-    "method.weight": _open_or(_FINITE),
-    "method.width": _open_or(_FINITE),
-    "method.lambda_exponent": _open_or(_FINITE),
-    "method.quantile": _open_or(_FINITE),
-    "method.threshold": _open_or(_FINITE),
-    "method.prox_mu": _open_or(_NOT_NEGATIVE),
     "cache.duration": _open_or(_integer(0)),
     "cache.on_expiry": _one_of("drop", "refresh"),
     "cache.ratio": _SHARE,
@@ -231,13 +259,25 @@ RULES: dict[str, Rule] = {
     "wandb.project": _NAME,
 }
 
-# A config written by hand may leave these out; a config that starts from base.py has them all.
-OPTIONAL = frozenset(field for field in RULES if field.startswith("method.") and field != "method.name")
-
 
 def _pool(values: Values) -> int:
     """Public images left for drawing."""
     return counts.kept(values["public_size"], values["public_val_ratio"])
+
+
+def _of_partitioners(parameter: str, default: Any) -> Relation:
+    """A parameter that is left at its default unless the partitioner reads it."""
+    field = f"partition.{parameter}"
+
+    def readers() -> list[str]:
+        return [name for name, own in PARTITIONERS.items() if parameter in own.parameters]
+
+    def refusal(v: Values) -> UserError:
+        listed = " or ".join(readers())
+        why = f"but only config.partition.name = {listed} reads it, not {v['partition.name']}"
+        return bad_field(field, v[field], f"{default or 'nothing'}, or {listed}", why)
+
+    return Relation(lambda v: v["partition.name"] in readers() or v[field] == default, refusal)
 
 
 RELATIONS: tuple[Relation, ...] = (
@@ -278,24 +318,8 @@ RELATIONS: tuple[Relation, ...] = (
             "but config.cache.duration = 0 means no cache",
         ),
     ),
-    Relation(
-        lambda v: v["partition.name"] == "shards" or v["partition.classes_per_client"] == DEFAULT_CLASSES,
-        lambda v: bad_field(
-            "partition.classes_per_client",
-            v["partition.classes_per_client"],
-            f"{DEFAULT_CLASSES}, or shards",
-            f"but only config.partition.name = shards reads it, not {v['partition.name']}",
-        ),
-    ),
-    Relation(
-        lambda v: v["partition.name"] == "given" or not v["partition.file"],
-        lambda v: bad_field(
-            "partition.file",
-            v["partition.file"],
-            "nothing, or given",
-            f"but only config.partition.name = given reads it, not {v['partition.name']}",
-        ),
-    ),
+    _of_partitioners("classes_per_client", DEFAULT_CLASSES),
+    _of_partitioners("file", ""),
     Relation(
         lambda v: not (span := fields.span(v["profile_rounds"])) or span.start < v["rounds"],
         lambda v: bad_field(

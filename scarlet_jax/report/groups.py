@@ -10,6 +10,7 @@ import numpy as np
 
 from scarlet_jax.errors import UserError
 from scarlet_jax.report.runs import Run
+from scarlet_jax.row_files import flat
 
 TITLES = {
     "scarlet": "SCARLET", "dsfl": "DS-FL", "cfd": "CFD", "comet": "COMET", "selective_fd": "Selective-FD",
@@ -173,11 +174,11 @@ def _title(run: Run) -> str:
 def _fields(run: Run) -> dict[str, Any]:
     """The fields of a run's config that decide what it computes, its seed aside."""
     # A run of a program that evaluated participants alone has no such field.
-    flat = {"eval_clients": "participants"} | _flat(run.config) | {"cache.duration": run.duration}
+    own = {"eval_clients": "participants"} | flat(run.config) | {"cache.duration": run.duration}
     if run.duration == 0:
-        flat = {f: v for f, v in flat.items() if not f.startswith("cache.") or f == "cache.duration"}
+        own = {f: v for f, v in own.items() if not f.startswith("cache.") or f == "cache.duration"}
     # An open field and one that an older program did not have are the same.
-    return {f: v for f, v in flat.items() if f != "seed" and f not in EXECUTION_FIELDS and v is not None}
+    return {f: v for f, v in own.items() if f != "seed" and f not in EXECUTION_FIELDS and v is not None}
 
 
 def _differs(field: str, fields: dict[str, Any], by_config: list[tuple[dict[str, Any], list[Run]]]) -> bool:
@@ -197,10 +198,3 @@ def _differs(field: str, fields: dict[str, Any], by_config: list[tuple[dict[str,
 def _setting(field: str, value: Any) -> str:
     text = "default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
     return f"{_SHORT.get(field, field.removeprefix('method.').removeprefix('cache.'))}={text}"
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

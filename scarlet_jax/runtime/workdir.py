@@ -25,6 +25,7 @@ import jax
 from ml_collections import config_dict
 
 from scarlet_jax.errors import UserError
+from scarlet_jax.row_files import flat
 from scarlet_jax.runtime import checkpoint_record
 from scarlet_jax.system_errors import refusing
 
@@ -197,7 +198,7 @@ def check_config(workdir: Path, config: config_dict.ConfigDict) -> None:
     old = read_config(workdir)
     if old is None:
         return
-    before, now = _flat(old), _flat(json.loads(config.to_json()))
+    before, now = flat(old), flat(json.loads(config.to_json()))
     changed = [f for f in sorted(before | now) if f not in FREE_FIELDS and before.get(f) != now.get(f)]
     if changed:
         listing = ", ".join(f"{f} was {before.get(f)!r} and is now {now.get(f)!r}" for f in changed)
@@ -290,10 +291,3 @@ def _commit() -> str | None:
         return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return os.environ.get("SCARLET_COMMIT") or None
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

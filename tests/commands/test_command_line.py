@@ -12,6 +12,7 @@ from absl import flags
 from configs import base
 from scarlet_jax.commands import command_line as cli
 from scarlet_jax.errors import UserError
+from scarlet_jax.methods import METHODS
 from scarlet_jax.options import fields
 from tests.support.harness import launch
 
@@ -129,15 +130,17 @@ def test_what_is_wrong_is_one_sentence(args, parts):
 @pytest.mark.parametrize("field", [f for f, v in fields.leaves(base.get_config()).items() if v is None])
 def test_an_open_field_can_be_opened_again(field, tmp_path):
     path = tmp_path / "closed.py"
+    first, second = {"method.downlink_bits": (8, 16), "method.quantile": (1, 0)}.get(field, (1, 2))
+    method = next((name for name, e in METHODS.items() if field.removeprefix("method.") in e.parameters), "scarlet")
     path.write_text(
-        "from configs import base\n"
-        f"def get_config():\n  config = base.get_config()\n  config.{field} = 8\n  return config\n"
+        f"from configs import base\ndef get_config():\n  config = base.get_config()\n"
+        f"  config.method.name, config.{field} = {method!r}, {first}\n  return config\n"
     )
     config, start = f"--config={path}", [f"--config.{field}", "open"]
-    assert fields.leaves(parse(config)[0])[field] == 8
-    for args in ([f"--config.{field}=open"], start, [f"--config.{field}=16", f"--config.{field}=OPEN"]):
+    assert fields.leaves(parse(config)[0])[field] == first
+    for args in ([f"--config.{field}=open"], start, [f"--config.{field}={second}", f"--config.{field}=OPEN"]):
         assert fields.leaves(parse(config, *args)[0])[field] is None
-    assert fields.leaves(parse(config, *start, f"--config.{field}=16")[0])[field] == 16
+    assert fields.leaves(parse(config, *start, f"--config.{field}={second}")[0])[field] == second
 
 
 @pytest.mark.parametrize(

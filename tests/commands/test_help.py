@@ -10,7 +10,7 @@ from tests.support.harness import ROOT, launch
 def test_every_field_of_base_is_described():
     described = [
         field
-        for heading, rows in help.field_comments((ROOT / "configs/base.py").read_text())
+        for heading, rows in help.descriptions((ROOT / "configs/base.py").read_text())
         for field, comment in rows
         if heading and comment
     ]
@@ -32,7 +32,7 @@ def test_a_comment_that_stands_alone_is_no_heading():
 
 
 def test_the_groups_of_a_config_have_headings_of_their_own():
-    found = help.field_comments((ROOT / "configs/base.py").read_text())
+    found = help.descriptions((ROOT / "configs/base.py").read_text())
     headings = {}
     for heading, rows in found:
         for field, _ in rows:

@@ -10,6 +10,7 @@ from configs import digits
 from scarlet_jax import build
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
+from scarlet_jax.options.rules import validate
 from scarlet_jax.runtime import run
 from tests.support.compiling import compilations
 from tests.support.harness import assert_same_run, rows, tiny
@@ -103,6 +104,7 @@ def refused(name, **fields):
         {"method.name": name} | {key.replace("__", "."): value for key, value in fields.items()}
     )
     with pytest.raises(UserError) as error:
+        validate(config)
         build.check(config)
     return str(error.value)
 

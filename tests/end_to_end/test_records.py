@@ -12,7 +12,8 @@ import pytest
 
 import scarlet_jax
 from scarlet_jax import build
-from scarlet_jax.runtime import metrics, run, workdir
+from scarlet_jax.data import federation as federation_data
+from scarlet_jax.runtime import metrics, workdir
 from tests.support.compiling import with_round
 from tests.support.harness import rows, scalars, tiny
 
@@ -33,7 +34,7 @@ def test_the_workdir_holds_what_was_promised(finished):
 
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(run.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(federation_data, "load", lambda _: pytest.fail("data were loaded"))
     (tmp_path / "metrics.csv").write_text("mine")
     with pytest.raises(scarlet_jax.UserError, match=r"is not the directory of a run, and holds metrics\.csv, which"):
         scarlet_jax.run(tiny(), tmp_path)
@@ -99,19 +100,8 @@ def test_the_environment_is_recorded_once_per_start(again):
     for start in environment["starts"]:
         assert set(start) == {"python", "platform", "cpus", "versions", "devices", "xla_flags", "choices", "commit"}
         assert {"jax", "jaxlib", "flax", "orbax-checkpoint"} <= set(start["versions"])
-        assert start["choices"]["conv"] != "auto" and start["choices"]["clients_per_chunk"] > 0 and start["devices"]
-
-
-def test_choices_are_kept_unless_the_user_asks_otherwise(again):
-    path = again / "environment.json"
-    environment = json.loads(path.read_text())
-    environment["starts"][-1]["choices"] |= {"conv": "winograd", "clients_per_chunk": 3}
-    path.write_text(json.dumps(environment))
-    kept = []
-    for config in (tiny(rounds=5), tiny(rounds=6, clients_per_chunk=4)):
-        scarlet_jax.run(config, again)
-        kept.append(json.loads(path.read_text())["starts"][-1]["choices"])
-    assert [(own["conv"], own["clients_per_chunk"]) for own in kept] == [("winograd", 3), ("winograd", 4)]
+        assert start["choices"] == {"conv": "xla", "clients_per_chunk": {"mlp": 1}, "cache": {"duration": 2, "own": 50}}
+        assert start["devices"]
 
 
 def test_the_bytes_are_those_of_the_plan(finished):
@@ -151,7 +141,7 @@ def test_evaluation_every_other_round_and_in_the_last(tmp_path, finished):
         assert {int(x["round"]) for x in csv.DictReader(file)} == {1, 2}
 
 
-EVALUATED = metrics.SUMMARISED
+EVALUATED = metrics.summarised()
 
 
 def _spoilt(monkeypatch, spoil, at):
@@ -179,12 +169,14 @@ def _spoilt(monkeypatch, spoil, at):
         (
             "target_entropy",
             (),
-            r"round 2: the server's target entropy is not finite; .* another config\.method\.beta",
+            r"round 2: the entropy of the teacher is not finite; .* another config\.method\.beta",
         ),
     ],
 )
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, finished, field, index, message):
     def spoil(state, report):
+        if field in report.metrics:
+            return state, report._replace(metrics=report.metrics | {field: np.float32(np.nan)})
         return state, report._replace(**{field: getattr(report, field).at[index].set(np.nan)})
 
     _spoilt(monkeypatch, spoil, at=2)
@@ -247,7 +239,7 @@ def test_wandb_mirrors_the_rows_and_a_resumed_run_keeps_its_id(tmp_path, monkeyp
     "classes,first,other", [(99, "top-1 0.1250", "0.5000"), (100, "top-5 0.5000", "no such score")]
 )
 def test_top5_is_named_first_where_classes_are_many(classes, first, other):
-    row = dict.fromkeys(metrics.SUMMARISED, 0.5) | {"round": 0, "server_top1": 0.125, "client_top1": 0.25}
+    row = dict.fromkeys(metrics.summarised(), 0.5) | {"round": 0, "server_top1": 0.125, "client_top1": 0.25}
     summary = metrics.summarise(metrics.no_summary(), row, metrics.no_totals())
     lines = metrics.summary_text(summary | {"headline": metrics.headline(classes)}).splitlines()
     assert f"1 round: server {first}" in lines[0] and other not in lines[0]

@@ -29,7 +29,11 @@ def scores(params, images, labels):
 
 
 def assert_scores(ours, expected):
-    np.testing.assert_allclose(sums(ours), expected, rtol=1e-5, atol=1e-6)
+    own = {"top1": 0, "top5": 1, "loss": 2}
+    names = [name for name in own if name in ours.sums]
+    assert "top1" in names and "loss" in names
+    columns = [*(own[name] for name in names), 3]
+    np.testing.assert_allclose(sums(ours, *names), np.asarray(expected)[..., columns], rtol=1e-5, atol=1e-6)
 
 
 def part(split, k):

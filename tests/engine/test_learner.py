@@ -219,12 +219,25 @@ def test_scores_are_a_plain_loop(pictures):
     learner = small_learner()
     state = start(learner)
     rows = jnp.array([4, 9, 2, 2, 0, 0])
-    scores = learner.evaluate(state, image, label, rows, jnp.int32(3))
+    scores = learner.evaluate(state, image, label, rows, jnp.int32(3), "client")
     probs = np.asarray(learner.predict(state, image, rows[:3]))
     truth = label[np.asarray(rows[:3])]
-    assert float(scores.top1) == sum(probs[i].argmax() == truth[i] for i in range(3))
-    assert float(scores.top5) == float(scores.samples) == 3
-    np.testing.assert_allclose(scores.loss, -np.log(probs[range(3), truth]).sum(), rtol=1e-5)
+    assert float(scores.sums["top1"]) == sum(probs[i].argmax() == truth[i] for i in range(3))
+    assert float(scores.sums["top5"]) == float(scores.samples) == 3
+    np.testing.assert_allclose(scores.sums["loss"], -np.log(probs[range(3), truth]).sum(), rtol=1e-5)
+
+
+def test_scores_do_not_depend_on_the_batch(pictures):
+    image, label = pictures
+    state, rows = start(small_learner()), jnp.arange(30)
+    training = Training(1, 8, sgd(0.1))
+    for batch in (1, 7, 30, 250):
+        learner = Learner(small_learner().model, training, training, PLAIN, evaluation_batch=batch)
+        scores = learner.evaluate(state, image, label, rows, jnp.int32(29), "server")
+        expected = small_learner().evaluate(state, image, label, rows, jnp.int32(29), "server")
+        assert scores.samples == expected.samples
+        assert all(scores.sums[name] == expected.sums[name] for name in ("top1", "top5"))
+        np.testing.assert_allclose(scores.sums["loss"], expected.sums["loss"], rtol=1e-5)
 
 
 def test_predictions_beyond_the_size_are_not_computed(pictures):
@@ -250,8 +263,8 @@ def test_constant_or_nan_logits_score_no_better_than_chance(pictures):
     everyone = jnp.arange(30)
     for value, right in ((0.0, int(np.sum(label == 0))), (np.nan, 0)):
         constant = state._replace(params=jax.tree.map(lambda a, v=value: jnp.full_like(a, v), state.params))
-        scores = learner.evaluate(constant, image, label, everyone, jnp.int32(30))
-        assert int(scores.top1) == right
+        scores = learner.evaluate(constant, image, label, everyone, jnp.int32(30), "server")
+        assert int(scores.sums["top1"]) == right
 
 
 def test_kl_divergence_with_zeros_in_the_target():

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import digits
-from scarlet_jax.methods import METHODS, load
+from scarlet_jax import methods
+from scarlet_jax.methods import METHODS
+from scarlet_jax.tables import load
 from tests.support.federations import same_bits
 from tests.support.uploads import some_rows, uploads
 
@@ -46,7 +47,12 @@ def test_rows_that_were_not_sent_are_not_seen(name):
     same_bits(seen, other)
 
 
-def test_every_method_says_what_its_fields_are():
-    """The table in configs/base.py holds exactly the parameters of the builders."""
-    known = {p for entry in METHODS.values() for p in inspect.signature(load(entry.builder)).parameters}
-    assert known == set(digits.get_config().method) - {"name"}
+@pytest.mark.parametrize("name", METHODS)
+def test_the_table_repeats_the_parameters_of_the_builder(name):
+    entry = METHODS[name]
+    for reference in (entry.builder, *([entry.gradient[1]] if entry.gradient else [])):
+        found = inspect.signature(load(reference)).parameters
+        assert list(found) == list(entry.parameters)
+    for key, own in methods.signature(load(entry.builder)).items():
+        assert (own.default, own.kind) == (entry.parameters[key].default, entry.parameters[key].kind)
+        assert not entry.parameters[key].traced or own.kind is float

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +9,9 @@ import pytest
 
 import scarlet_jax
 from scarlet_jax.errors import UserError
-from scarlet_jax.models import MODELS, build_model, conv_timing, resolve_conv, resolve_conv_for
-from scarlet_jax.models.conv.api import conv
+from scarlet_jax.models import MODELS, build_model, conv_timing, resolve_conv_for
+from scarlet_jax.models.conv.api import conv, resolve_conv
+from scarlet_jax.models.conv.native import build as native
 from scarlet_jax.models.conv_timing import choose, seconds, shapes, wanted
 from scarlet_jax.runtime import workdir
 from tests.support import harness
@@ -114,8 +113,7 @@ def test_a_run_records_its_choice_and_keeps_it(tmp_path, monkeypatch):
 
 def test_a_run_without_a_convolution_looks_for_none(monkeypatch):
     """What has one is asked of the modules themselves."""
-    module = importlib.import_module("scarlet_jax.models.conv.api")  # the package has a function of this name
-    monkeypatch.setattr(module, "native_works", lambda: pytest.fail("looked for the native convolution"))
+    monkeypatch.setattr(native, "problem", lambda: pytest.fail("looked for the native convolution"))
     sizes = {"resnet18": 64, "resnet18_64": 64}
     without = [m for m in MODELS if not shapes(build_model(m, 10, "xla"), (sizes.get(m, 32),) * 2 + (3,), 2)]
     assert without == ["mlp"]

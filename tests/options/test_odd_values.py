@@ -18,7 +18,7 @@ from configs import base, digits
 from scarlet_jax import build
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
-from scarlet_jax.options import fields
+from scarlet_jax.options import fields, rules
 from scarlet_jax.options.rules import validate, validate_quickly
 from scarlet_jax.options.unused import unused_options
 
@@ -88,7 +88,7 @@ def test_an_odd_value_is_accepted_or_refused_in_one_sentence(field):
 def test_an_odd_value_of_a_methods_own_field(method):
     config = digits.get_config()
     config.method.name, config.cache.duration = method, None
-    for field in build.method_fields(config):
+    for field in rules.method_rules(method):
         for name, value in ODD.items():
             config = config_of(field, value)
             config.method.name, config.cache.duration = method, None
@@ -142,22 +142,6 @@ def test_the_least_share_that_a_refusal_names_is_accepted():
         least = re.search(r"a number from (\S+) to 1", refusal(config))[1]
         config.participation = float(least)
         assert refusal(config) is None
-
-
-def test_a_chunk_is_at_most_a_groups_clients_on_any_number_of_devices():
-    from types import SimpleNamespace
-
-    device = SimpleNamespace(platform="gpu")
-    for size in (1, 2, 8):
-        mesh = SimpleNamespace(size=size, devices=np.array([device] * size))
-        config = digits.get_config()
-        config.clients_per_chunk = 1_000_000
-        assert build.choose_chunk(config, mesh) == 10
-        config.model.client = "mlp:7,cnn:3"
-        assert build.choose_chunk(config, mesh) == 7
-        assert build.bounded_chunk(1_000_000, build.model_groups(config)[1:]) == 3
-        config.clients_per_chunk = 2
-        assert build.choose_chunk(config, mesh, before=5) == 2
 
 
 @pytest.mark.parametrize("fields_", [{"rounds": 2**31 - 1}, {"num_clients": 2**31 - 1, "participation": 0.5}], ids=str)

@@ -21,7 +21,8 @@ def test_our_configs_are_valid(module):
 
 
 def test_every_leaf_field_has_a_rule():
-    assert set(fields.leaves(base.get_config())) == set(rules.RULES)
+    found = set(rules.RULES).union(*(rules.method_rules(name) for name in METHODS))
+    assert set(fields.leaves(base.get_config())) == found
 
 
 def test_defaults_that_relations_repeat_are_those_of_base():
@@ -80,8 +81,8 @@ REFUSED = [
     ("model.server", ""),
     ("model.conv", "fast"),
     ("method.name", ""),
-    ("method.prox_mu", -0.5),
     ("method.beta", math.nan),
+    ("method.beta", -1.0),
     ("cache.duration", -1),
     ("cache.on_expiry", "keep"),
     ("cache.ratio", 0.0),
@@ -129,7 +130,6 @@ def test_a_bad_value_is_refused_by_name_value_and_what_is_allowed(field, value):
         ("partition.name", "shards"),
         ("wandb.mode", "offline"),
         ("data.dir", "/data"),
-        ("method.name", "a method the registry judges"),
     ],
 )
 def test_values_at_the_bounds_are_accepted(field, value):
@@ -172,11 +172,15 @@ def test_a_field_that_nothing_reads_is_refused_with_the_nearest_name():
         rules.validate(config)
 
 
-def test_fields_of_a_method_are_left_to_the_registry():
+def test_a_config_may_leave_out_the_fields_of_its_method_and_have_no_others():
     config = base.get_config().unlock()
-    config.method.sharpness = 3
     del config.method.beta
     rules.validate(config)
+    config.method.sharpness = 3
+    with pytest.raises(
+        UserError, match=r"sharpness is 3, but method scarlet does not have it \(.* method\.beta\); .* open"
+    ):
+        rules.validate(config)
 
 
 def test_participation_must_give_a_client():

@@ -9,9 +9,10 @@ import pytest
 
 from scarlet_jax import report
 from scarlet_jax.engine.evaluation import Evaluation
-from scarlet_jax.engine.learner import Scores
+from scarlet_jax.engine.scores import Scores
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
+from scarlet_jax.metric_tables import client_columns, scored
 from scarlet_jax.protocol import ledger as comm
 from scarlet_jax.report import groups, runs
 from scarlet_jax.runtime import metrics, workdir
@@ -19,7 +20,6 @@ from tests.support.report_runs import write_run
 
 
 def test_names_repeated_here_are_the_programs_own():
-    assert runs.LEDGERS == comm.LEDGERS
     own = {name: entry.duration for name, entry in METHODS.items() if entry.distils}
     assert {name: d for name, d in own.items() if d} == runs.OWN_DURATION
     assert set(METHODS) == set(groups.TITLES)
@@ -28,14 +28,14 @@ def test_names_repeated_here_are_the_programs_own():
 
 def test_load_reads_what_the_program_writes(tmp_path):
     path = write_run(tmp_path / "run")
-    scores = Scores(*(np.array([3.0, 6.0]) for _ in range(3)), np.array([10.0, 10.0]))
-    server = Scores(*(np.float32(5) for _ in range(3)), np.float32(10))
+    scores = Scores(dict.fromkeys(scored("client"), np.array([3.0, 6.0])), np.array([10.0, 10.0]))
+    server = Scores(dict.fromkeys(scored("server"), np.float32(5)), np.float32(10))
     evaluation = Evaluation(
         **dict.fromkeys(Evaluation._fields) | {"server": server, "clients": scores, "ids": np.array([0, 1])}
     )
     counts = SimpleNamespace(requested=4, hit=2, stale=1, caught_up=np.array([3, 0]))
     each = dict.fromkeys(("fit_loss", "fit_accuracy", "kd_loss"), np.ones(2))
-    rest = dict.fromkeys(("server_kd_loss", "target_entropy", "disagreement"), 1.0)
+    rest = {"server_kd_loss": 1.0, "metrics": {"target_entropy": 1.0, "disagreement": 1.0}}
     round_report = SimpleNamespace(participants=np.array([0, 1]), counts=counts, **each, **rest)
     billed = {ledger: comm.Bytes(uplink=7 * 10**9, downlink=11) for ledger in comm.LEDGERS}
     row, totals = metrics.make_row(0, round_report, evaluation, billed, metrics.no_totals(), 1.5, {})
@@ -43,7 +43,7 @@ def test_load_reads_what_the_program_writes(tmp_path):
     (path / "metrics.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(second) + "\n" + '{"round": 2, "ser')
     rows = metrics.client_rows(0, evaluation)
     with open(path / "clients.csv", "w") as file:
-        writer = csv.DictWriter(file, metrics.CLIENT_FIELDS)
+        writer = csv.DictWriter(file, client_columns(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scarlet_jax.engine.evaluation import Evaluation, PublicValidation
-from scarlet_jax.engine.learner import Scores
+from scarlet_jax.engine.scores import Scores
 from scarlet_jax.methods.base import RoundReport
 from scarlet_jax.protocol.ledger import LEDGERS, Bytes, Counts
 from scarlet_jax.runtime import metrics
@@ -18,7 +18,8 @@ IDS = [1, 4, 6]
 
 
 def scores(top1, top5, loss, samples):
-    return Scores(*(np.array(x, np.float32) for x in (top1, top5, loss, samples)))
+    sums = {"top1": top1, "top5": top5, "loss": loss}
+    return Scores({name: np.array(x, np.float32) for name, x in sums.items()}, np.array(samples, np.float32))
 
 
 def evaluation(**fields):
@@ -47,13 +48,16 @@ def row_of(round_=3, report_=None, evaluation_=None, billed=BILLED, totals=None,
 
 
 def test_a_row_by_hand():
-    row, _ = row_of(evaluation_=evaluation(public_val=PublicValidation(np.float32(0.25), np.float32(0.5))))
+    round_report = report(metrics={"target_entropy": np.float32(1.5)})
+    row, _ = row_of(
+        report_=round_report, evaluation_=evaluation(public_val=PublicValidation(np.float32(0.25), np.float32(0.5)))
+    )
     expected = {
         "round": 3, "participants": 3, "server_top1": 8 / 20, "server_top5": 16 / 20, "server_loss": 5 / 20,
         "client_top1": (3 / 5 + 1 / 4) / 2, "client_top5": (4 / 5 + 2 / 4) / 2, "client_loss": (2.5 / 5 + 6 / 4) / 2,
         "clients_evaluated": 2, "private_val_top1": None, "private_val_loss": None, "public_val_loss": 0.25,
         "public_val_agreement": 0.5, "fit_loss": 3.0, "fit_accuracy": 0.25, "kd_loss": 1.0, "server_kd_loss": 0.5,
-        "target_entropy": None, "disagreement": None, "requested": 6, "hit": 2, "stale": 1, "caught_up": 3,
+        "target_entropy": 1.5, "disagreement": None, "requested": 6, "hit": 2, "stale": 1, "caught_up": 3,
         "uplink_bytes_reference": 100, "downlink_bytes_reference": 300, "uplink_bytes_wire": 7,
         "downlink_bytes_wire": 2**40, "seconds": 1.234568,
     }  # fmt: skip
@@ -64,7 +68,7 @@ def test_a_row_by_hand():
 
 def test_a_round_without_evaluation_has_no_scores():
     row, _ = row_of()
-    scored = [*metrics.SUMMARISED, "private_val_top1", "private_val_loss", "public_val_loss", "public_val_agreement"]
+    scored = [*metrics.summarised(), "private_val_top1", "private_val_loss", "public_val_loss", "public_val_agreement"]
     assert {row[name] for name in scored} == {None} and row["fit_loss"] == 3
 
 
@@ -112,14 +116,14 @@ NAN = float("nan")
         ({}, {}, None),
         ({"fit_loss": np.array([1, NAN, np.inf])}, {}, "the training loss of client 4, 6 is not finite"),
         ({"kd_loss": np.array([1, 1, NAN])}, {}, "the distillation loss of client 6 is not finite"),
-        ({"disagreement": NAN}, {}, "the clients' disagreement is not finite"),
-        ({"target_entropy": NAN}, {}, "the server's target entropy is not finite"),
+        ({"metrics": {"disagreement": NAN}}, {}, "the disagreement among clients is not finite"),
+        ({"metrics": {"target_entropy": NAN}}, {}, "the entropy of the teacher is not finite"),
         ({"server_kd_loss": NAN}, {}, "the server's distillation loss is not finite"),
         ({}, {"clients": scores([0] * 3, [0] * 3, [1, NAN, 1], [1] * 3)}, "the test loss of client 4 is not finite"),
         ({}, {"server": scores(0, 0, NAN, 1)}, "the server's test loss is not finite"),
         # What a round computes first is named: a client's distillation before its training, clients before the server.
         ({"kd_loss": np.array([NAN] * 3), "fit_loss": np.array([NAN] * 3), "server_kd_loss": NAN}, {}, "distillation"),
-        ({"fit_loss": np.array([1, 1, NAN]), "target_entropy": NAN}, {}, "the training loss of client 6"),
+        ({"fit_loss": np.array([1, 1, NAN]), "metrics": {"target_entropy": NAN}}, {}, "the training loss of client 6"),
     ],
 )
 def test_the_first_number_that_is_not_finite_is_named(fields, scores_, words):
@@ -143,10 +147,11 @@ def test_many_clients_are_cut_and_the_checkpoint_is_told():
 
 def test_cures_name_the_fields_that_are_in_effect():
     config = tiny(lr=0.1, momentum=0.9, weight_decay=0.0, kd_lr=0.1, kd_momentum=0.0, kd_weight_decay=0.1)
-    found = metrics.cures(config, ["method.beta"])
+    found = metrics.cures(config)
     assert found == ("a lower config.lr or config.momentum", "a lower config.kd_lr or config.kd_weight_decay",
                      "another config.method.beta")  # fmt: skip
-    assert metrics.cures(config, []).method == "a lower config.lr"
+    config.method.name = "individual"  # which has no parameters
+    assert metrics.cures(config).method == "a lower config.lr"
 
 
 class State(NamedTuple):
@@ -177,9 +182,9 @@ def test_a_state_that_is_not_finite_names_its_clients():
 
 def test_the_summary_keeps_the_latest_evaluation():
     totals = metrics.no_totals() | {"drawn": 4, "hit": 1, "uplink_bytes_wire": 5}
-    row = dict.fromkeys(metrics.SUMMARISED, 0.5) | {"round": 0}
+    row = dict.fromkeys(metrics.summarised(), 0.5) | {"round": 0}
     summary = metrics.summarise(metrics.no_summary(), row, totals)
-    later = metrics.summarise(summary, dict.fromkeys(metrics.SUMMARISED) | {"round": 1}, totals)
+    later = metrics.summarise(summary, dict.fromkeys(metrics.summarised()) | {"round": 1}, totals)
     assert later["server_top1"] == 0.5 and later["rounds"] == 2 and later["cache_share"] == 0.25
     assert later["uplink_bytes"] == {"reference": 0, "wire": 5} and not later["complete"]
     assert set(metrics.no_summary()) == set(later) and metrics.no_summary()["cache_share"] is None

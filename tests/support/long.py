@@ -6,6 +6,11 @@ tests/test_repository.py checks that every name here is the beginning of a test'
 
 from __future__ import annotations
 
+from scarlet_jax.models.conv import CONVS
+
+# The first of `ConvLaws.shapes`, of each convolution.
+_FIRST_SHAPE = tuple(f"Test_{name}::test_value_and_gradients[(2, 8, 6" for name in CONVS)
+
 # Files whose tests are long -> beginnings of the names of those that are short all the same.
 LONG: dict[str, tuple[str, ...]] = {
     "commands/test_plan.py": ("test_the_number", "test_an_invalid", "test_help", "test_shares"),
@@ -42,7 +47,8 @@ LONG: dict[str, tuple[str, ...]] = {
     "models/test_golden_resnet20.py": ("test_logits_and_loss[float32]",),
     "models/test_least_image.py": ("test_the_least_image_is_exact[cnn", "test_a_server_model"),
     "models/test_models.py": ("test_unknown", "test_small_models", "test_padding_is_never_seen[cnn"),
-    "models/conv/test_conv.py": ("test_vmap_over_clients[both-cpu", "test_r"),
+    "models/conv/test_conv.py": ("test_r", "test_choice", "test_cpu_maps"),
+    "models/conv/test_implementations.py": ("test_a_new", "test_what", *_FIRST_SHAPE),
     "preview/test_memory.py": ("test_the_sentence", "test_the_chunk_size"),
     "protocol/test_planner.py": ("test_counts_are_those_of_a_plain_loop[drop",),
     "report/test_figures.py": ("test_entropy",),
@@ -59,7 +65,7 @@ LONG_IN: dict[str, tuple[str, ...]] = {
     "data/test_picture.py": ("test_one_image", "test_what_is_held_is_seen_of_many[1000-1000",
                              "test_what_is_held_is_seen_of_many[2500"),
     "data/test_prepared.py": ("test_decoding_needs",),
-    "end_to_end/test_records.py": ("test_choices_are_kept", "test_a_learning_rate"),
+    "end_to_end/test_records.py": ("test_a_learning_rate",),
     "methods/test_selective_fd.py": ("test_rounds_in_which_nothing_passes_a_selector[+cache",),
     "models/test_fused.py": ("test_a_model_is_that_of_the_reference_form[resnet", "test_bfloat16"),
     "models/conv/test_native.py": ("test_processes",),

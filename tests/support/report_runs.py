@@ -6,8 +6,8 @@ import numpy as np
 
 from configs import base
 from scarlet_jax import report
+from scarlet_jax.metric_tables import client_columns
 from scarlet_jax.report import figures, style
-from scarlet_jax.runtime import metrics
 
 FIGURES = ("overview", "accuracy_rounds", "accuracy_bytes", "bytes_rounds", "cache_hits", "client_spread")
 
@@ -28,7 +28,7 @@ def write_run(path, method="scarlet", *, seed=0, server=(0.2, 0.3, 0.4), up=100,
     (path / "config.json").write_text(json.dumps(config))
     (path / "summary.json").write_text(json.dumps({"complete": rounds is None, "rounds": len(server)}))
     cached = (config["cache"]["duration"] or 0) > 0 or method == "scarlet"
-    lines, rows = [], [",".join(metrics.CLIENT_FIELDS)]
+    lines, rows = [], [",".join(client_columns())]
     for r, top1 in enumerate(server):
         own = [c + 0.1 * r for c in clients]
         row = {"round": r, "participants": 2, "server_top1": top1, "client_top1": float(np.mean(own)) if own else None}
