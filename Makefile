@@ -10,9 +10,9 @@ VENV := .venv
 TORCH := benchmarks/.venv-torch
 GPU_AOT := .gpu-aot
 ON_GPU := tests/models/test_norm.py tests/models/test_layers.py tests/models/test_models.py \
-  tests/models/test_golden_resnet20.py tests/models/conv/test_conv.py tests/models/conv/test_implementations.py \
-  tests/methods tests/protocol \
-  tests/engine/test_learner.py tests/engine/test_fleet.py tests/engine/test_evaluation.py
+  tests/models/test_golden_resnet20.py tests/models/conv/test_conv.py \
+  tests/models/conv/test_implementations.py tests/methods tests/protocol tests/engine/test_learner.py \
+  tests/engine/test_fleet.py tests/engine/test_evaluation.py
 NATIVE := scarlet_jax/models/conv/native
 BIN := $(VENV)/bin
 comma := ,
@@ -23,8 +23,8 @@ STAMP := $(VENV)/.installed-$(EXTRAS)
 
 help:  ## list the targets
 	@echo "make run    train the embedded experiment (scikit-learn's digits, no download); again: resume or print the summary"
-	@echo "make test   run the tests but for those that take long, at most five minutes on two cores"
-	@echo "make test-all  run all tests, at most twenty minutes (TFDS_DATA_DIR=DIR lets those that need CIFAR run)"
+	@echo "make test   run the tests but for those that take long, some minutes"
+	@echo "make test-all  run all tests (TFDS_DATA_DIR=DIR lets those that need CIFAR run)"
 	@echo "make test-gpu-aot  compile the program for GPUs, without one, and look at the result (downloads 350 MB)"
 	@echo "make test-gpu      run the kernels, models, learner and methods on an NVIDIA GPU (EXTRAS=cuda12 or cuda13)"
 	@echo "make check  lint, formatting, types, and which way imports go"

@@ -39,11 +39,11 @@ from scarlet_jax.models.conv.triton import primitive
 from scarlet_jax.preview import cards, compiled, dry_run
 
 TARGETS = ("H100", "A100", "H100x8")
-FORMS = (  # convolution, computed in, blocks computed again for the gradient
-    ("grouped", "float32", False), ("grouped", "float32", True),
+FORMS = (  # convolution, precision, blocks computed again for the gradient
+    ("grouped", "tf32", False), ("grouped", "tf32", True),
     ("grouped", "bfloat16", False), ("grouped", "bfloat16", True),
-    ("triton", "float32", False), ("triton", "bfloat16", False),
-    ("xla", "float32", False), ("gemm", "float32", False), ("winograd", "float32", False),
+    ("triton", "tf32", False), ("triton", "bfloat16", False),
+    ("xla", "tf32", False), ("gemm", "tf32", False), ("winograd", "tf32", False),
 )  # fmt: skip
 CHUNKS = {"H100": (8, 32), "H100x8": (5, 13), "A100": (8, 32)}  # clients of a device; 13 are all it has of 100 on 8
 ALL_CLIENTS = 100  # together on one H100, as benchmarks/gpu.py measures them

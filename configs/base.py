@@ -95,8 +95,12 @@ def get_config() -> config_dict.ConfigDict:
     config.model = config_dict.ConfigDict()
     config.model.client = "resnet20"  # client architecture, or groups: resnet20:60,cnn:40
     config.model.server = "resnet20"  # server architecture
-    config.model.conv = "auto"  # auto: on CPU the fastest known, on GPU timed at the first start; or a name of conv.py
-    config.model.dtype = "float32"  # float32 or bfloat16: what models compute in; what is trained stays float32
+    # auto: native on CPU; on GPU grouped or triton, whichever takes less time for a training step. timed: the fastest
+    # for each shape. Both are measured once and kept. Or one of native, cpu, xla, grouped, gemm, winograd, triton.
+    config.model.conv = "auto"  # implementation of the convolution
+    # float32: exact on every device. tf32: stored in float32, multiplied in TF32 (10 bits) by NVIDIA GPUs, exactly by
+    # others. bfloat16: images and activations are stored and multiplied in bfloat16. What is trained stays float32.
+    config.model.precision = config_dict.placeholder(str)  # float32, tf32, bfloat16 (open: tf32 on GPUs, else float32)
 
     ## Method; an open field takes the method's own default, a field the method does not have is refused
     config.method = config_dict.ConfigDict()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -54,7 +54,7 @@ def check(config: config_dict.ConfigDict) -> None:
     if methods.find(name).distils:
         _build(config)
     groups = model_groups(config)
-    if methods.find(name).one_architecture:
+    if not methods.find(name).own_models:
         names = {group.name for group in groups} | {config.model.server}
         if len(names) > 1:
             raise bad_field(
@@ -91,8 +91,8 @@ def make_method(config: config_dict.ConfigDict) -> Method:
       UserError: not a distillation method.
     """
     if not methods.find(config.method.name).distils:
-        listed = _listed(name for name, entry in METHODS.items() if entry.distils)
-        raise bad_field("method.name", config.method.name, listed, "which sends no soft labels")
+        listed = ", ".join(name for name, entry in METHODS.items() if entry.distils)
+        raise bad_field("method.name", config.method.name, f"one of {listed}", "which sends no soft labels")
     return _build(config)
 
 
@@ -318,7 +318,7 @@ def _make_learner(
     epochs, batch_size, kd_epochs, kd_batch_size = (
         config[field] for field in ("epochs", "batch_size", "kd_epochs", "kd_batch_size")
     )
-    model = build_model(name, num_classes, conv, config.model.dtype, config.remat)
+    model = build_model(name, num_classes, conv, config.model.precision, config.remat)
     gradient = _gradient(config)
 
     def make(numbers: Numbers) -> Learner:
@@ -342,7 +342,3 @@ def _gradient(config: config_dict.ConfigDict) -> Callable[[Numbers], Any]:
 def _build(config: config_dict.ConfigDict) -> Any:
     """What the method's builder makes of the method's parameters."""
     return load(methods.find(config.method.name).builder)(**fields.method_parameters(config))
-
-
-def _listed(names: Iterable[str]) -> str:
-    return f"one of {', '.join(names)}"

@@ -50,10 +50,10 @@ def read_metrics(workdir: Path) -> Metrics:
 
 
 def read_clients(workdir: Path) -> Parsed:
-    """The intact lines of clients.csv by round, without line ends, each client once.
+    """clients.csv: the intact lines of each round, without their ends, each client once.
 
-    The columns are those of the file, which a program with other metrics may have written; those of this program if the
-    header is damaged.
+    The columns are those of the file, which a program with other metrics may have written; those of this program where
+    the header is damaged.
     """
     lines, tail = _lines(workdir / "clients.csv")
     columns = next((own for own in (tuple(line.split(",")) for line in lines) if set(_COUNTS) <= set(own)), None)
@@ -112,12 +112,12 @@ def _parse_csv(path: Path, columns: list[tuple[str, ...]]) -> Parsed:
 
 
 def _lines(path: Path) -> tuple[list[str], bool]:
-    """The whole lines of a text file, and whether a part of one follows them; none where there is no file."""
+    """The whole lines of a text file, without their ends, and whether a part of one follows; none without a file."""
     try:
         *lines, rest = path.read_bytes().decode(errors="replace").split("\n")
     except FileNotFoundError:
         return [], False
-    return lines, bool(rest)
+    return [line.removesuffix("\r") for line in lines], bool(rest)  # as csv and other programs end lines
 
 
 def _take(value: Any, number: int, rows: dict[int, Row], bad: list[int]) -> None:

@@ -26,7 +26,7 @@ from ml_collections import config_dict, config_flags
 from scarlet_jax.commands import boundary, cards, help
 from scarlet_jax.errors import UserError, bad_field, first_line, shown
 from scarlet_jax.options import fields as config_fields
-from scarlet_jax.options.rules import RULES, may_be_open, method_rules, validate_quickly
+from scarlet_jax.options.rules import RULES, may_be_open, method_rules, validate
 from scarlet_jax.runtime import streams
 
 _HELP = re.compile(r"--?(h|help|helpshort|helpfull)$")
@@ -121,7 +121,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
             raise UserError(f"--{name} is empty: give it a value, or leave it out.")
     for field in opened:
         config_fields.set_open(flag_values.config, field)
-    validate_quickly(flag_values.config)
+    validate(flag_values.config)
     return flag_values.config, path
 
 
@@ -310,7 +310,7 @@ def _wrong_type(
     for field, value in overrides(args):
         if str(error).startswith(f"flag --config.{field}={value}:"):
             expected = _TYPE_NAMES.get(fields[field], f"a {fields[field].__name__}")
-            allowed = rules[field].words() if field in rules and not rules[field].imports else expected
+            allowed = rules[field].words() if field in rules else expected
             return str(bad_field(field, value, allowed))
     return f"A flag has a value that it does not take: {first_line(error)}."
 

@@ -65,31 +65,19 @@ def render(
 
 def descriptions(base_source: str, method: str = "") -> list[tuple[str, list[tuple[str, str]]]]:
     """`field_comments`, completed from the table of methods; `method` may be one that the table does not have."""
-    table = methods.METHODS | ({method: methods.find(method)} if method else {})
-    filled = {"{methods}": ", ".join([*methods.METHODS, "or MODULE:FUNCTION"]), "{durations}": _durations()}
-    groups = []
-    for heading, comments in field_comments(base_source):
-        for word, text in filled.items():
-            comments = [(field, comment.replace(word, text)) for field, comment in comments]
+    own: dict[str, list[str]] = {}
+    for name, entry in (methods.METHODS | ({method: methods.find(method)} if method else {})).items():
+        for key, parameter in entry.parameters.items():
+            default = parameter.shown or parameter.default
+            shown = "needs a value" if default is methods.REQUIRED else f"(open: {default})"
+            own.setdefault(f"method.{key}", []).append(" ".join(filter(None, (f"{name}:", parameter.help, shown))))
+    durations = [f"{name} {entry.duration}" for name, entry in methods.METHODS.items() if entry.duration]
+    source = base_source.replace("{methods}", ", ".join([*methods.METHODS, "or MODULE:FUNCTION"]))
+    groups = field_comments(source.replace("{durations}", ", ".join([*durations, "others 0"])))
+    for _, comments in groups:
         if "method.name" in dict(comments):
-            comments += [(f"method.{name}", text) for name, text in _parameters(table).items()]
-        groups.append((heading, comments))
+            comments += [(field, ". ".join(texts)) for field, texts in own.items()]
     return groups
-
-
-def _durations() -> str:
-    own = [f"{name} {entry.duration}" for name, entry in methods.METHODS.items() if entry.duration]
-    return ", ".join([*own, "others 0"])
-
-
-def _parameters(table: dict[str, methods.Entry]) -> dict[str, str]:
-    """What each parameter is to the methods that have it."""
-    found: dict[str, list[str]] = {}
-    for method, entry in table.items():
-        for name, own in entry.parameters.items():
-            default = "" if own.default is methods.REQUIRED else f" (open: {own.shown or own.default})"
-            found.setdefault(name, []).append(f"{method}: {own.help}{default}")
-    return {name: ". ".join(texts) for name, texts in found.items()}
 
 
 def field_comments(source: str) -> list[tuple[str, list[tuple[str, str]]]]:

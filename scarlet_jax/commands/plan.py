@@ -193,13 +193,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "inlier_share",
         1.0,
-        "selective_fd: assumed share of the requests that each participant answers",
+        "of a method whose clients select: assumed share of the requests that each participant answers",
         flag_values=flag_values,
     )
     flags.DEFINE_float(
         "kept_share",
         1.0,
-        "selective_fd: assumed share of the requested samples that the server keeps",
+        "of a method that selects samples: assumed share of the requested ones that the server keeps",
         flag_values=flag_values,
     )
     flags.DEFINE_boolean(

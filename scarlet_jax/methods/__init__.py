@@ -52,8 +52,8 @@ class Entry(NamedTuple):
     distils: bool = True  # whether the builder returns a `base.Method`; otherwise it returns a `base.Make`
     duration: int = 0  # the method's own D, used if the config leaves cache.duration open
     server: bool = True  # whether there is a server model
-    own_models: bool = True  # whether clients keep their own models; otherwise the server's is evaluated for them
-    one_architecture: bool = False  # whether clients and server must have one architecture
+    # Whether clients keep their own models; otherwise the server's, of the same architecture, is evaluated for them.
+    own_models: bool = True
     one_model: bool = False  # whether a round trains a single model, for which one device is enough
     server_distils: bool = True  # whether a model learns from soft labels: then kd_lr may be why a loss diverges
     # A parameter and "module:function" with the builder's parameters: unless that parameter is 0, the function returns
@@ -65,78 +65,39 @@ _HERE = "scarlet_jax.methods"
 
 # A new method is added at the end: the order is that of --help, and of the colours and markers in reports.
 METHODS: dict[str, Entry] = {
-    "scarlet": Entry(
-        f"{_HERE}.scarlet:scarlet",
-        "SCARLET",
-        {
-            "beta": Parameter(
-                2.0, "Enhanced ERA exponent, 1 leaves the mean as it is", 0, traced=True, synonyms=("sharpening",)
-            )
-        },
-        duration=50,
-    ),
-    "dsfl": Entry(
-        f"{_HERE}.dsfl:dsfl",
-        "DS-FL",
-        # The quotients of a smaller temperature are infinite in float32.
-        {"temperature": Parameter(0.1, "ERA temperature T", 1e-30, traced=True, synonyms=("tau",))},
-    ),
-    "cfd": Entry(
-        f"{_HERE}.cfd:cfd",
-        "CFD",
-        {
-            "uplink_bits": Parameter(1, "1 = arg-max, more = quantiser", 1, 32, kind=int),
-            "downlink_bits": Parameter(None, "8, 16 or 32", choices=(8, 16, 32), kind=int, shown="comm.label_bits"),
-        },
-        {"kd_epochs": Ask("but cfd broadcasts predictions recorded during distillation", 1)},
-    ),
-    "comet": Entry(
-        f"{_HERE}.comet:comet",
-        "COMET",
-        {
-            "num_clusters": Parameter(2, "centroids per sample", 1, 255, kind=int, synonyms=("nclusters", "clusters")),
-            "weight": Parameter(1.0, "factor of the distillation loss", 0, traced=True),
-        },
-    ),
-    "selective_fd": Entry(
-        f"{_HERE}.selective_fd:selective_fd",
-        "Selective-FD",
-        {
-            "width": Parameter(5.0, "Gaussian kernel width", 1e-100),  # its square is a float64
-            "lambda_exponent": Parameter(0.5, "n_k ** this regularises", -10, 10),
-            "quantile": Parameter(0.125, "of a client's held-out images", 0, 1),
-            "threshold": Parameter(2.0, "L1 distance of the server", 1e-30, traced=True),
-        },
-    ),
-    "fedavg": Entry(
-        f"{_HERE}.fedavg:fedavg",
-        "FedAvg",
-        {
-            "prox_mu": Parameter(
-                0.0, "FedProx's factor", 0, traced=True, shown="0, FedAvg", synonyms=("mu", "proxmu", "proximalmu")
-            )
-        },
-        distils=False,
-        own_models=False,
-        one_architecture=True,
-        server_distils=False,
-        gradient=("prox_mu", f"{_HERE}.fedavg:proximal"),
-    ),
-    "feddf": Entry(f"{_HERE}.feddf:feddf", "FedDF", distils=False, own_models=False, one_architecture=True),
+    "scarlet": Entry(f"{_HERE}.scarlet:scarlet", "SCARLET", {
+        "beta": Parameter(2.0, "Enhanced ERA exponent (1: no change)", 0, traced=True, synonyms=("sharpening",)),
+    }, duration=50),
+    "dsfl": Entry(f"{_HERE}.dsfl:dsfl", "DS-FL", {
+        "temperature": Parameter(0.1, "ERA temperature T", 1e-30, traced=True, synonyms=("tau",)),  # a divisor
+    }),
+    "cfd": Entry(f"{_HERE}.cfd:cfd", "CFD", {
+        "uplink_bits": Parameter(1, "1 = arg-max, more = quantiser", 1, 32, kind=int),
+        "downlink_bits": Parameter(None, "8, 16 or 32", choices=(8, 16, 32), kind=int, shown="comm.label_bits"),
+    }, {"kd_epochs": Ask("but cfd broadcasts predictions recorded during distillation", 1)}),
+    "comet": Entry(f"{_HERE}.comet:comet", "COMET", {
+        "num_clusters": Parameter(2, "centroids per sample", 1, 255, kind=int, synonyms=("nclusters", "clusters")),
+        "weight": Parameter(1.0, "factor of the distillation loss", 0, traced=True),
+    }),
+    "selective_fd": Entry(f"{_HERE}.selective_fd:selective_fd", "Selective-FD", {
+        "width": Parameter(5.0, "Gaussian kernel width", 1e-100),  # its square is a float64
+        "lambda_exponent": Parameter(0.5, "n_k ** this regularises", -10, 10),
+        "quantile": Parameter(0.125, "of a client's held-out images", 0, 1),
+        "threshold": Parameter(2.0, "L1 distance of the server", 1e-30, traced=True),
+    }),
+    "fedavg": Entry(f"{_HERE}.fedavg:fedavg", "FedAvg", {
+        "prox_mu": Parameter(0.0, "FedProx's factor", 0, traced=True, synonyms=("mu", "proxmu", "proximalmu")),
+    }, distils=False, own_models=False, server_distils=False, gradient=("prox_mu", f"{_HERE}.fedavg:proximal")),
+    "feddf": Entry(f"{_HERE}.feddf:feddf", "FedDF", distils=False, own_models=False),
     "individual": Entry(
         f"{_HERE}.individual:individual", "Individual", distils=False, server=False, server_distils=False
     ),
     "centralized": Entry(
-        f"{_HERE}.centralized:centralized",
-        "Centralized",
+        f"{_HERE}.centralized:centralized", "Centralized",
         asks={"participation": Ask("but centralized trains on the images of all", 1, 1)},
-        distils=False,
-        own_models=False,
-        one_architecture=True,
-        one_model=True,
-        server_distils=False,
+        distils=False, own_models=False, one_model=True, server_distils=False,
     ),
-}
+}  # fmt: skip
 
 
 def find(name: str) -> Entry:
@@ -154,12 +115,14 @@ def find(name: str) -> Entry:
     raise bad_field("method.name", name, f"one of {', '.join(METHODS)}, or MODULE:FUNCTION", why)
 
 
+def title(name: str) -> str:
+    """The name of a method in reports. Nothing is loaded: a method outside the table has its own name."""
+    return METHODS[name].title or name if name in METHODS else name
+
+
 def parameters() -> dict[str, Parameter]:
-    """The parameters of all methods of the table, by name; of those of one name, the first."""
-    found: dict[str, Parameter] = {}
-    for entry in METHODS.values():
-        found |= {name: parameter for name, parameter in entry.parameters.items() if name not in found}
-    return found
+    """The parameters of all methods of the table, by name; of those of one name, the last."""
+    return {name: own for entry in METHODS.values() for name, own in entry.parameters.items()}
 
 
 def register(name: str, builder: Callable[..., Any], **facts: Any) -> None:

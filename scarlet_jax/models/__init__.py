@@ -13,15 +13,15 @@ from scarlet_jax.tables import load
 if TYPE_CHECKING:
     import flax.linen as nn
 
-DTYPES = ("float32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16")  # what `model.precision` may be, see precision.py
 
 
 class Entry(NamedTuple):
     """A row of the table of models."""
 
     # "module:function" or "module:class": makes the module, which has the attribute `num_classes`. It takes
-    # `num_classes`, the arguments below and, as far as it has parameters of these names, `conv`, `dtype` and `remat` of
-    # `build_model`. A model without `conv` has no convolution.
+    # `num_classes`, the arguments below and, as far as it has parameters of these names, `conv`, `precision` and
+    # `remat` of `build_model`. A model without `conv` has no convolution.
     build: str
     least: int  # pixels of the shorter side of the smallest image that it can take
     arguments: Mapping[str, Any] = {}
@@ -45,7 +45,7 @@ MODELS: dict[str, Entry] = {
 
 
 def build_model(
-    name: str, num_classes: int, conv: str = "auto", dtype: str = "float32", remat: bool = False
+    name: str, num_classes: int, conv: str = "auto", precision: str | None = None, remat: bool = False
 ) -> nn.Module:
     """Build a model by its name.
 
@@ -59,8 +59,9 @@ def build_model(
             64x64; cnn and mlp for small ones. The table has the smallest image of each.
         num_classes: length of a row of logits.
         conv: one of `conv.names()`; "auto" is replaced by the implementation for the backend in use.
-        dtype: one of `DTYPES`. bfloat16 rounds images, activations and the weights that they are multiplied by; the
-            weights that are trained, all statistics and the logits stay float32. float32 computes in the images' type.
+        precision: one of `PRECISIONS`, or None for what JAX's options say; see `precision.py`. bfloat16 rounds images,
+            activations and the weights that they are multiplied by; the weights that are trained, all statistics and
+            the logits stay float32.
         remat: while training, keep only the inputs of residual blocks, and compute the rest again for the gradient. On
             a GPU this takes less than half the memory and a fifth more traffic (benchmarks/gpu_aot.py). cnn and mlp
             have no such blocks.
@@ -73,7 +74,7 @@ def build_model(
     from scarlet_jax.models.conv.api import resolve_conv
 
     options = _options(name)
-    how = {"conv": conv, "dtype": None if dtype == "float32" else dtype, "remat": remat}
+    how = {"conv": conv, "precision": precision, "remat": remat}
     if "conv" in options:
         how["conv"] = resolve_conv(conv)
     given = {key: value for key, value in how.items() if key in options}
@@ -93,7 +94,7 @@ def resolve_conv_for(names: Iterable[str], conv: str, platform: str | None = Non
 
 
 def _options(name: str) -> frozenset[str]:
-    """What a model's builder takes of `conv`, `dtype` and `remat`."""
+    """What a model's builder takes of `conv`, `precision` and `remat`."""
     parameters = inspect.signature(load(MODELS[name].build)).parameters
     everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    return frozenset(key for key in ("conv", "dtype", "remat") if everything or key in parameters)
+    return frozenset(key for key in ("conv", "precision", "remat") if everything or key in parameters)

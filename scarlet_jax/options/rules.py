@@ -1,7 +1,7 @@
 """What a config may say: every rule that can be decided from the config alone, before any compute.
 
-One table of rules per field, one table of rules between fields; what is said of the method is in the table of methods.
-What depends on the data is checked where data are loaded.
+One table of rules per field, and rules made from the table of methods for a method's parameters; `relations` has those
+between fields. What depends on the data is checked where data are loaded.
 """
 
 from __future__ import annotations
@@ -12,18 +12,15 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from scarlet_jax import counts, methods, models
+from scarlet_jax import methods, models
 from scarlet_jax.data import PARTITIONERS
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.models import conv
-from scarlet_jax.options import fields
-
-Values = dict[str, Any]  # leaf values by dotted name
+from scarlet_jax.options import fields, relations
 
 MAX_INT = 2**31 - 1  # rounds, stamps and indices are int32 on the device
 MAX_FLOAT = 1e38  # within float32, which models compute in
 LONGEST_TEXT = 1000
-DEFAULT_RATIO, DEFAULT_ON_EXPIRY, DEFAULT_CLASSES, DEFAULT_LABEL_BITS = 1.0, "drop", 2, 32  # as in configs/base.py
 
 
 class Rule(NamedTuple):
@@ -31,56 +28,18 @@ class Rule(NamedTuple):
 
     accepts: Callable[[Any], bool]
     allowed: str | Callable[[], str]  # completes "allowed is ..."
-    imports: bool = False  # whether asking imports jax, which takes seconds
 
     def words(self) -> str:
         """What is allowed."""
         return self.allowed if isinstance(self.allowed, str) else self.allowed()
 
 
-class Relation(NamedTuple):
-    """What must hold between fields."""
-
-    holds: Callable[[Values], bool]
-    refusal: Callable[[Values], UserError]
-
-
 def validate(config: config_dict.ConfigDict) -> None:
-    """Refuse a config that cannot be run.
+    """Refuse a config that cannot be run. What is left is of the right type.
 
     Raises:
       UserError: names the field, its value and what is allowed; the first problem found.
     """
-    _check(config, imports=True)
-
-
-def validate_quickly(config: config_dict.ConfigDict) -> None:
-    """The same, but for the rules that jax must be imported for. What is left is of the right type.
-
-    Raises:
-      UserError: as `validate`.
-    """
-    _check(config, imports=False)
-
-
-def may_be_open(field: str) -> bool:
-    """Whether a field may be None, which leaves it to the method."""
-    if field not in RULES:
-        return field.startswith("method.")
-    return not RULES[field].imports and RULES[field].accepts(None)
-
-
-def method_rules(name: Any) -> dict[str, Rule]:
-    """The rules for the parameters of a method, by field.
-
-    Raises:
-      UserError: as `methods.find`.
-    """
-    found = methods.find(name).parameters
-    return {f"method.{key}": _parameter(parameter) for key, parameter in found.items()}
-
-
-def _check(config: config_dict.ConfigDict, imports: bool) -> None:
     values = fields.leaves(fields.plain(config))
     name = values.get("method.name")
     own = method_rules(name) if RULES["method.name"].accepts(name) else {}
@@ -102,25 +61,24 @@ def _check(config: config_dict.ConfigDict, imports: bool) -> None:
         # A config written by hand may leave out what is open.
         if field not in values and field not in own:
             raise UserError(f"config.{field} is missing: start from get_config of configs/base.py.")
-        if (imports or not rule.imports) and not rule.accepts(values.get(field)):
+        if not rule.accepts(values.get(field)):
             raise bad_field(field, values.get(field), rule.words())
-    _check_asked(values)
-    for relation in RELATIONS:
-        if not relation.holds(values):
-            raise relation.refusal(values)
+    relations.check(values)
 
 
-def _check_asked(values: Values) -> None:
-    """Refuse what the method does not allow in other fields."""
-    name = values["method.name"]
-    entry = methods.find(name)
-    for field, ask in entry.asks.items():
-        if not ask.least <= values[field] <= ask.most:
-            allowed = f"{ask.least:g}" if ask.least == ask.most else f"at least {ask.least:g}"
-            raise bad_field(field, values[field], allowed, ask.why)
-    if values["cache.duration"] and not entry.distils:
-        why = f"but method {name} sends no soft labels to cache"
-        raise bad_field("cache.duration", values["cache.duration"], "open, or 0", why)
+def may_be_open(field: str) -> bool:
+    """Whether a field may be None, which leaves it to the method."""
+    return RULES[field].accepts(None) if field in RULES else field.startswith("method.")
+
+
+def method_rules(name: Any) -> dict[str, Rule]:
+    """The rules for the parameters of a method, by field.
+
+    Raises:
+      UserError: as `methods.find`.
+    """
+    found = methods.find(name).parameters
+    return {f"method.{key}": _parameter(parameter) for key, parameter in found.items()}
 
 
 def _integer(least: int, most: int = MAX_INT) -> Rule:
@@ -146,13 +104,13 @@ def _open_or(rule: Rule) -> Rule:
 
 def _parameter(parameter: methods.Parameter) -> Rule:
     """The rule for a parameter of a method. One that has no default must be set."""
-    least, most = parameter.least, parameter.most
+    bound = MAX_INT if parameter.kind is int else MAX_FLOAT
+    least, most = max(parameter.least, -bound), min(parameter.most, bound)
     if parameter.choices:
         rule = _one_of(*parameter.choices)
     elif parameter.kind is int:
-        rule = _integer(int(max(least, -MAX_INT)), int(min(most, MAX_INT)))
+        rule = _integer(int(least), int(most))
     elif parameter.kind is float:
-        least, most = max(least, -MAX_FLOAT), min(most, MAX_FLOAT)
         rule = _number(lambda value: least <= value <= most, f"from {least:g} to {most:g}")
     else:
         rule = {bool: _TRUTH, str: _TEXT}.get(parameter.kind, Rule(lambda value: value is not None, "a value"))
@@ -241,7 +199,7 @@ RULES: dict[str, Rule] = {
     "model.client": Rule(_client_models, _client_models_allowed),
     "model.server": _named(lambda: models.MODELS),
     "model.conv": _named(conv.names),
-    "model.dtype": _one_of(*models.DTYPES),
+    "model.precision": _open_or(_one_of(*models.PRECISIONS)),
     "method.name": _NAME,
     "cache.duration": _open_or(_integer(0)),
     "cache.on_expiry": _one_of("drop", "refresh"),
@@ -258,75 +216,3 @@ RULES: dict[str, Rule] = {
     "wandb.mode": _one_of("off", "offline", "online"),
     "wandb.project": _NAME,
 }
-
-
-def _pool(values: Values) -> int:
-    """Public images left for drawing."""
-    return counts.kept(values["public_size"], values["public_val_ratio"])
-
-
-def _of_partitioners(parameter: str, default: Any) -> Relation:
-    """A parameter that is left at its default unless the partitioner reads it."""
-    field = f"partition.{parameter}"
-
-    def readers() -> list[str]:
-        return [name for name, own in PARTITIONERS.items() if parameter in own.parameters]
-
-    def refusal(v: Values) -> UserError:
-        listed = " or ".join(readers())
-        why = f"but only config.partition.name = {listed} reads it, not {v['partition.name']}"
-        return bad_field(field, v[field], f"{default or 'nothing'}, or {listed}", why)
-
-    return Relation(lambda v: v["partition.name"] in readers() or v[field] == default, refusal)
-
-
-RELATIONS: tuple[Relation, ...] = (
-    Relation(
-        lambda v: counts.participants(v["num_clients"], v["participation"]) >= 1,
-        lambda v: bad_field(
-            "participation",
-            v["participation"],
-            f"a number from {1 / v['num_clients']!r} to 1",
-            f"which gives no client of config.num_clients = {v['num_clients']}",
-        ),
-    ),
-    Relation(
-        lambda v: v["public_per_round"] <= _pool(v),
-        lambda v: bad_field(
-            "public_per_round",
-            v["public_per_round"],
-            f"a whole number from 1 to {_pool(v)}",
-            f"but config.public_size = {v['public_size']} with config.public_val_ratio = {v['public_val_ratio']!r} "
-            f"leaves {_pool(v)} public images",
-        ),
-    ),
-    Relation(
-        lambda v: v["cache.duration"] != 0 or v["cache.ratio"] == DEFAULT_RATIO,
-        lambda v: bad_field(
-            "cache.ratio",
-            v["cache.ratio"],
-            f"{DEFAULT_RATIO}, or a duration of at least 1",
-            "but config.cache.duration = 0 means no cache",
-        ),
-    ),
-    Relation(
-        lambda v: v["cache.duration"] != 0 or v["cache.on_expiry"] == DEFAULT_ON_EXPIRY,
-        lambda v: bad_field(
-            "cache.on_expiry",
-            v["cache.on_expiry"],
-            f"{DEFAULT_ON_EXPIRY!r}, or a duration of at least 1",
-            "but config.cache.duration = 0 means no cache",
-        ),
-    ),
-    _of_partitioners("classes_per_client", DEFAULT_CLASSES),
-    _of_partitioners("file", ""),
-    Relation(
-        lambda v: not (span := fields.span(v["profile_rounds"])) or span.start < v["rounds"],
-        lambda v: bad_field(
-            "profile_rounds",
-            v["profile_rounds"],
-            f"FIRST:END with a FIRST of at most {v['rounds'] - 1}",
-            f"but config.rounds = {v['rounds']}, counted from 0, end with round {v['rounds'] - 1}",
-        ),
-    ),
-)

@@ -10,7 +10,8 @@ from ml_collections import config_dict
 
 from scarlet_jax import build
 from scarlet_jax.build import Chosen
-from scarlet_jax.models import conv_timing
+from scarlet_jax.models import conv_choice
+from scarlet_jax.models.precision import resolved
 from scarlet_jax.options import fields
 
 
@@ -34,7 +35,7 @@ def begin(config: config_dict.ConfigDict, mesh: Mesh, before: Mapping[str, Any])
 
 def times_convolutions(config: config_dict.ConfigDict, chosen: Chosen, before: Mapping[str, Any]) -> bool:
     """Whether the run times its convolutions: if it was asked to, has any, and has not done so at an earlier start."""
-    return "conv" not in before and chosen.conv != "xla" and conv_timing.wanted(config.model.conv)
+    return "conv" not in before and chosen.conv != "xla" and conv_choice.wanted(config.model.conv)
 
 
 def chunks_of(record: Mapping[str, Any], config: config_dict.ConfigDict) -> tuple[int, ...]:
@@ -52,4 +53,5 @@ def to_record(config: config_dict.ConfigDict, chosen: Chosen) -> dict[str, Any]:
         "conv": chosen.conv,
         "clients_per_chunk": dict(zip(names, chosen.chunks, strict=True)),
         "cache": fields.durations(config) | {"duration": chosen.duration},
+        "precision": resolved(config.model.precision),
     }

@@ -29,7 +29,7 @@ class Cures(NamedTuple):
     """What may help where a number is not finite, by its cause; each completes "... may help"."""
 
     fit: str = "a lower config.lr"  # private training
-    kd: str = "a lower config.kd_lr"  # distillation
+    kd: str = "a lower config.kd_lr"  # distillation; empty where no model distils
     method: str = "a lower config.lr"  # what the server makes of finite soft labels
 
 
@@ -40,9 +40,11 @@ def cures(config: Any) -> Cures:
         in_effect = [f"config.{name}" for name in names if config[name] > 0]
         return f"a lower {' or '.join(in_effect)}"
 
-    own = [f"config.method.{name}" for name in methods.find(config.method.name).parameters]
+    entry = methods.find(config.method.name)
+    own = [f"config.method.{name}" for name in entry.parameters]
     another = f"another {' or '.join(own)}" if own else Cures().method
-    return Cures(lower("lr", "momentum", "weight_decay"), lower("kd_lr", "kd_momentum", "kd_weight_decay"), another)
+    kd = lower("kd_lr", "kd_momentum", "kd_weight_decay") if entry.server_distils else ""
+    return Cures(lower("lr", "momentum", "weight_decay"), kd, another)
 
 
 class NonFiniteError(UserError):
@@ -96,7 +98,7 @@ def check_finite(
             raise _not_finite(round_, what, own, saved)
 
 
-def check_state(round_: int, state: Any, saved: int = 0, may_help: Cures | None = None, distils: bool = True) -> None:
+def check_state(round_: int, state: Any, saved: int = 0, may_help: Cures | None = None) -> None:
     """Stop before a state that is not finite is saved: the last update may spoil a model whose losses were still fine.
 
     Args:
@@ -104,7 +106,6 @@ def check_state(round_: int, state: Any, saved: int = 0, may_help: Cures | None 
       state: exactly K clients, stacked per group under `clients`. Waits for the devices.
       saved: rounds that the newest checkpoint holds.
       may_help: of the config.
-      distils: whether any model distils.
 
     Raises:
       NonFiniteError: names the round and the clients.
@@ -121,8 +122,7 @@ def check_state(round_: int, state: Any, saved: int = 0, may_help: Cures | None 
     if bad or not rest:
         who = f"the model of client {listing(sorted(bad))}" if bad else "the server's model"
         own = may_help or Cures()
-        cure = f"{own.fit}{', or ' + own.kd if distils else ''}"
-        raise _not_finite(round_, who, cure, saved, " after its last step")
+        raise _not_finite(round_, who, ", or ".join(filter(None, (own.fit, own.kd))), saved, " after its last step")
 
 
 def _not_finite(round_: int, what: str, cure: str, saved: int, after: str = "") -> NonFiniteError:

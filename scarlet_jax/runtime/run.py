@@ -20,6 +20,7 @@ from scarlet_jax.engine.feed import Feed
 from scarlet_jax.engine.layout import REPLICATED
 from scarlet_jax.engine.phases import shapes
 from scarlet_jax.methods.base import Algorithm
+from scarlet_jax.models.precision import note
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
 from scarlet_jax.options.unused import unused_options
@@ -53,7 +54,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
         "the processes were given different configs or workdirs; use the same.",
     )
     say = _silent if quiet else _say
-    for sentence in unused_options(config):
+    for sentence in filter(None, [*unused_options(config), note(config.model.precision)]):
         say(sentence)
     with _sentences(path), contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))
@@ -246,8 +247,7 @@ class _Session:
 
     def _save(self, state: Any, rounds: int) -> None:
         """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
-        distils = methods.find(self.config.method.name).server_distils
-        metrics.check_state(rounds - 1, state, self.done, self._may_help, distils)
+        metrics.check_state(rounds - 1, state, self.done, self._may_help)
         self._check_place()
         own = {"run": self.ready.run_id, "config": json.loads(self.config.to_json())}
         own |= {"choices": self.ready.choices, "facts": self.ready.facts}

@@ -17,7 +17,8 @@ from scarlet_jax.data.describe import partition_written, write_partition
 from scarlet_jax.data.federation import Federation
 from scarlet_jax.engine.feed import Feed, outline
 from scarlet_jax.methods.base import Algorithm
-from scarlet_jax.models import conv_timing
+from scarlet_jax.models import conv_choice
+from scarlet_jax.models.form_timing import Setting, Work
 from scarlet_jax.preview import choices, compiled, memory
 from scarlet_jax.runtime import checkpoint, hosts, metrics, opening, signals, writers
 from scarlet_jax.runtime import workdir as workdirs
@@ -104,20 +105,22 @@ class Start:
         return federation, Chosen(conv, tuple(chunks), duration), facts
 
     def _timed(self, federation: Federation, chosen: Chosen) -> Chosen:
-        """What was chosen, with the convolutions that are fastest here for each shape of the run's models."""
+        """What was chosen, with the convolutions that are fastest here: measured now, or kept from an earlier run."""
         config = self.config
         if not choices.times_convolutions(config, chosen, self.opened.choices):
             return chosen
-
-        def measure() -> str:
-            groups = zip(build.model_groups(config), chosen.chunks, strict=True)
-            models = [(group.name, chunk) for group, chunk in groups] + [(config.model.server, 1)]
-            how = federation.image_shape, config.batch_size, config.model.dtype
-            return conv_timing.choose(models, *how, conv_timing.seconds)
-
-        with self.stages("timing the convolutions, once for this run"):
-            conv = hosts.from_first(measure)
-        self.say(f"convolution: {conv}")
+        works = []
+        for group, chunk in zip(build.model_groups(config), chosen.chunks, strict=True):
+            works.append(Work(group.name, chunk, -(-group.participants // (chunk * self.mesh.size))))
+        if config.model.conv == "timed":
+            works.append(Work(config.model.server, 1))
+        shape, classes = tuple(federation.image_shape), federation.num_classes
+        setting = Setting(shape, classes, config.batch_size, config.model.precision, config.remat)
+        with self.stages("choosing the convolutions"):
+            conv, why = hosts.from_first(
+                lambda: conv_choice.choose(config.model.conv, works, setting, config.deterministic)
+            )
+        self.say(f"convolution: {conv}{why}")
         return chosen._replace(conv=conv)
 
     def _compile(self, federation: Federation, chosen: Chosen) -> Algorithm:

@@ -180,13 +180,22 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
     except UserError as error:
         config, damage = None, error
     if isinstance(config, dict) and config.keys() >= _OURS:
-        return config
+        return _renamed(config)
     records = [found.record for found in checkpoint_record.survey(workdir) if found.record]
     if records and "config" in records[0]:
-        return records[0]["config"]
+        return _renamed(records[0]["config"])
     if damage is not None:
         raise damage
     return None
+
+
+def _renamed(config: dict[str, Any]) -> dict[str, Any]:
+    """A config of an earlier version, which had `model.dtype`, with `model.precision` in its place."""
+    model = config.get("model")
+    if not isinstance(model, dict) or "dtype" not in model:
+        return config
+    kept = {name: value for name, value in model.items() if name != "dtype"}
+    return config | {"model": kept | {"precision": "bfloat16" if model["dtype"] == "bfloat16" else None}}
 
 
 def check_config(workdir: Path, config: config_dict.ConfigDict) -> None:

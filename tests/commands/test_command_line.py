@@ -297,7 +297,8 @@ def test_neither_help_nor_refusals_import_jax(tmp_path):
         "try:\n  entry.start('run', 'scarlet run')\n"
         "finally:\n  print('jax' in sys.modules, file=sys.stderr)\n"
     )
-    for args, status in ((["--help"], 0), ([DIGITS, "--config.round=3"], 1)):
+    refused = ("round=3", "method.beta=-1", "method.prox_mu=1", "method.name=scarlt", "cache.ratio=2")
+    for args, status in ((["--help"], 0), *(([DIGITS, f"--config.{field}"], 1) for field in refused)):
         done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == status
         assert done.stderr.splitlines()[-1] == "False"

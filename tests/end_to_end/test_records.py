@@ -100,7 +100,8 @@ def test_the_environment_is_recorded_once_per_start(again):
     for start in environment["starts"]:
         assert set(start) == {"python", "platform", "cpus", "versions", "devices", "xla_flags", "choices", "commit"}
         assert {"jax", "jaxlib", "flax", "orbax-checkpoint"} <= set(start["versions"])
-        assert start["choices"] == {"conv": "xla", "clients_per_chunk": {"mlp": 1}, "cache": {"duration": 2, "own": 50}}
+        choices = {"conv": "xla", "clients_per_chunk": {"mlp": 1}, "precision": "float32"}
+        assert start["choices"] == choices | {"cache": {"duration": 2, "own": 50}}
         assert start["devices"]
 
 

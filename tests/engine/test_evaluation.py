@@ -7,7 +7,7 @@ import pytest
 
 from scarlet_jax.engine import evaluation, feed
 from scarlet_jax.protocol.draws import Draws, GroupSize
-from tests.support.populations import client, linear_learner, noise, population, started, sums
+from tests.support.populations import client, linear_learner, noise, population, started
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 GROUPS, PARTICIPANTS = ((5, 3), (3, 2)), [0, 2, 4, 5, 7]
@@ -22,18 +22,19 @@ def softmax(params, images):
 
 
 def scores(params, images, labels):
-    """Sums of hits among the best and the best five, of losses, and the number of images. There are four classes."""
+    """Sums of hits, of hits among the best five of four classes and of losses, and the number of images."""
     probs = softmax(params, images) if len(images) else np.zeros((0, 4))
     own = probs[np.arange(len(labels)), labels]
     return (probs.argmax(1) == labels).sum(), len(labels), -np.log(own).sum(), len(labels)
 
 
-def assert_scores(ours, expected):
-    own = {"top1": 0, "top5": 1, "loss": 2}
-    names = [name for name in own if name in ours.sums]
-    assert "top1" in names and "loss" in names
-    columns = [*(own[name] for name in names), 3]
-    np.testing.assert_allclose(sums(ours, *names), np.asarray(expected)[..., columns], rtol=1e-5, atol=1e-6)
+def assert_scores(ours, expected, top5=True):
+    """Against the four numbers of `scores`, of one model or of each. Validation images have no top-5."""
+    expected = dict(zip(("top1", "top5", "loss", "samples"), np.asarray(expected, float).T, strict=True))
+    found = ours.sums | {"samples": ours.samples}
+    assert set(found) == set(expected) - (set() if top5 else {"top5"})
+    for name, values in found.items():
+        np.testing.assert_allclose(values, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def part(split, k):
@@ -47,7 +48,7 @@ def check(found, params, server, ids):
     test = [scores(p, DATA.test_image[part(DATA.test, k)], DATA.test_label[part(DATA.test, k)]) for p, k in pairs]
     val = [scores(p, DATA.private_image[part(DATA.val, k)], DATA.private_label[part(DATA.val, k)]) for p, k in pairs]
     assert_scores(found.clients, test)
-    assert_scores(found.client_val, val)
+    assert_scores(found.client_val, val, top5=False)
     if server is None:
         assert found.server is None and found.public_val is None
         return

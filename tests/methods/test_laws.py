@@ -1,13 +1,10 @@
 """What must hold of methods whatever they compute."""
 
-import inspect
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scarlet_jax import methods
 from scarlet_jax.methods import METHODS
 from scarlet_jax.tables import load
 from tests.support.federations import same_bits
@@ -45,14 +42,3 @@ def test_rows_that_were_not_sent_are_not_seen(name):
     seen = aggregated(name, probs, sent)
     other = aggregated(name, jnp.where(sent[:, :, None], probs, 0.25), sent)
     same_bits(seen, other)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_the_table_repeats_the_parameters_of_the_builder(name):
-    entry = METHODS[name]
-    for reference in (entry.builder, *([entry.gradient[1]] if entry.gradient else [])):
-        found = inspect.signature(load(reference)).parameters
-        assert list(found) == list(entry.parameters)
-    for key, own in methods.signature(load(entry.builder)).items():
-        assert (own.default, own.kind) == (entry.parameters[key].default, entry.parameters[key].kind)
-        assert not entry.parameters[key].traced or own.kind is float

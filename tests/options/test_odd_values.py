@@ -19,7 +19,7 @@ from scarlet_jax import build
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
 from scarlet_jax.options import fields, rules
-from scarlet_jax.options.rules import validate, validate_quickly
+from scarlet_jax.options.rules import validate
 from scarlet_jax.options.unused import unused_options
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -61,7 +61,6 @@ def config_of(field: str, value) -> config_dict.ConfigDict:
 def refusal(config: config_dict.ConfigDict) -> str | None:
     """What a start does with a config before it loads data; None: it goes on."""
     try:
-        validate_quickly(config)
         config = fields.plain(config)
         validate(config)
         build.check(config)

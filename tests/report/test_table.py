@@ -16,9 +16,9 @@ def test_table_by_hand(many):
     assert list(rows) == ["SCARLET", "DS-FL", "DS-FL + cache", "Individual", "Centralized"]
     scarlet, dsfl, cached, individual, centralized = rows.values()
     assert scarlet.seeds == (0, 1) and scarlet.names == ("b", "a")
+    assert scarlet.measured["top1"].scores["server", "final"] == pytest.approx((0.5, 0.2 / np.sqrt(2)))
+    assert scarlet.measured["top1"].scores["client", "final"] == pytest.approx((0.7, 0))
     top1 = scarlet.measured["top1"]
-    assert top1.scores["server", "final"] == pytest.approx((0.5, 0.2 / np.sqrt(2)))
-    assert top1.scores["client", "final"] == pytest.approx((0.7, 0))
     assert top1.client_std == pytest.approx((0.1, 0)) and top1.client_worst == pytest.approx((0.6, 0))
     assert scarlet.total == (1200, 0) and scarlet.uplink == (300, 0) and scarlet.ratio == 0.5
     # Both reach 0.3 in round 1, only one reaches 0.5.

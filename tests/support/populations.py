@@ -11,21 +11,20 @@ import numpy as np
 from scarlet_jax.engine.layout import make_layout, make_mesh
 from scarlet_jax.engine.learner import Augmentation, Learner, Training, sgd
 from scarlet_jax.engine.population import Group, Population
-from scarlet_jax.types import Data, ModelState, Numbers, Rates, Split
+from scarlet_jax.types import Data, ModelState, Split
 
 CLASSES, SIDE = 4, 3
-RATES = Rates(np.float32(0.5))
 
 
 class Linear(nn.Module):
     """z = W x + b of the pixels."""
 
-    num_classes: int = CLASSES
+    classes: int = CLASSES
 
     @nn.compact
     def __call__(self, x, train, mask=None):
         del train, mask
-        return nn.Dense(self.num_classes, name="linear")(x.reshape(x.shape[0], -1))
+        return nn.Dense(self.classes, name="linear")(x.reshape(x.shape[0], -1))
 
 
 def linear_learner(epochs=1, batch_size=4, lr=0.5, kd_lr=0.5) -> Learner:
@@ -44,19 +43,14 @@ def population(groups=((5, 3), (3, 2)), chunk=1, server=True, learner=None, **op
       learner: of all models; by default a new one for each.
       **options: of `Population`.
     """
-
-    def maker():
-        own = learner or linear_learner()
-        return lambda numbers: own
-
     mesh, first, made = make_mesh(jax.devices()[:1]), 0, []
     for number, (clients, participants) in enumerate(groups):
         layout = make_layout(mesh, clients, participants, chunk, first)
-        made.append(Group(f"kind{number}", maker(), layout))
+        made.append(Group(f"kind{number}", learner or linear_learner(), layout))
         first += clients
     options = {"same_init": False} | options
-    own, numbers = maker() if server else None, Numbers(np.uint32(1), RATES, RATES, None, {})
-    return Population(numbers, made, own, image_shape=(SIDE, SIDE, 1), mesh=mesh, **options)
+    own = (learner or linear_learner()) if server else None
+    return Population(seed=1, groups=made, server=own, image_shape=(SIDE, SIDE, 1), mesh=mesh, **options)
 
 
 class Start(NamedTuple):
@@ -106,8 +100,3 @@ def noise(sizes, test_sizes, public=20, public_val=6, val_sizes=None, seed=0) ->
 def client(stacked, number):
     """The model of one client, from stacked ones."""
     return jax.tree.map(lambda a: np.asarray(a)[number], stacked)
-
-
-def sums(scores, *names) -> np.ndarray:
-    """Sums [..., len(names) + 1] of the metrics of these names, and the numbers of images."""
-    return np.stack([np.asarray(x) for x in (*(scores.sums[name] for name in names), scores.samples)], -1)

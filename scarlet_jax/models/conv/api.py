@@ -60,7 +60,7 @@ def _obstacle(name: str, platform: str) -> str | None:
     """Why an implementation cannot be used on a platform; None if it can."""
     own = CONVS[name]
     if own.only_on and platform not in own.only_on:
-        return f"it runs on {' and '.join(own.only_on).upper()} only"
+        return f"it runs on {' and '.join(name.upper() for name in own.only_on)} only"
     return load(own.needs)() if platform in own.needed_on else None
 
 

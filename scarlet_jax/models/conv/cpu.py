@@ -12,6 +12,7 @@ from jax.custom_batching import custom_vmap
 
 from scarlet_jax.models.conv import forms, winograd
 from scarlet_jax.models.conv.forms import Form, Geometry, Shape
+from scarlet_jax.models.precision import products, within
 
 # With fewer input channels than this, a vector register is not filled; a row of the window is gathered first.
 _FEW_CHANNELS = 8
@@ -21,12 +22,12 @@ _WINOGRAD_CHANNELS = 32
 
 def conv(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
     """The convolution in the form that `form_for` chooses."""
-    return _one_by_one(form_for(x.shape, w.shape, geometry), geometry)(x, w)
+    return _one_by_one(form_for(x.shape, w.shape, geometry), geometry, products())(x, w)
 
 
 def winograd_conv(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
     """The convolution in Winograd's form, for shapes that it applies to."""
-    return _one_by_one(winograd.FORM, geometry)(x, w)
+    return _one_by_one(winograd.FORM, geometry, products())(x, w)
 
 
 def winograd_covers(x: Any, w: Any, geometry: Geometry) -> bool:
@@ -51,11 +52,11 @@ def form_for(x_shape: Shape, w_shape: Shape, geometry: Geometry) -> Form:
 
 
 @functools.cache
-def _one_by_one(form: Form, geometry: Geometry) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def _one_by_one(form: Form, geometry: Geometry, precision: str | None) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Make a differentiable function of a form, which runs stacked clients one after another."""
-    forward = _map_over_clients(lambda x, w: form.forward(x, w, geometry)[0])
-    forward_saving = _map_over_clients(lambda x, w: form.forward(x, w, geometry))
-    backward = _map_over_clients(lambda saved, dy: form.backward(saved, dy, geometry))
+    forward = _map_over_clients(within(precision, lambda x, w: form.forward(x, w, geometry)[0]))
+    forward_saving = _map_over_clients(within(precision, lambda x, w: form.forward(x, w, geometry)))
+    backward = _map_over_clients(within(precision, lambda saved, dy: form.backward(saved, dy, geometry)))
     function = jax.custom_vjp(forward)
     function.defvjp(forward_saving, backward)
     return function

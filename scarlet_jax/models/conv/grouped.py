@@ -13,17 +13,17 @@ from jax.custom_batching import custom_vmap
 
 from scarlet_jax.models.conv import forms
 from scarlet_jax.models.conv.forms import Geometry
+from scarlet_jax.models.precision import products, within
 
 
 def conv(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
     """The convolution of one client; under `vmap` a grouped one."""
-    return _made(geometry)(x, w)
+    return _made(geometry, products())(x, w)
 
 
 @functools.cache
-def _made(geometry: Geometry) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    def plain(x: jax.Array, w: jax.Array) -> jax.Array:
-        return forms.plain(x, w, geometry)
+def _made(geometry: Geometry, precision: str | None) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    plain = within(precision, lambda x, w: forms.plain(x, w, geometry))
 
     def backward(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jax.vjp(plain, x, w)[1](dy)

@@ -15,13 +15,15 @@ from scarlet_jax.errors import UserError
 from scarlet_jax.models import build_model, conv_timing
 from scarlet_jax.models.conv import CONVS, Implementation, api, names
 from scarlet_jax.models.conv.native import build
+from scarlet_jax.models.form_timing import Setting, Work
 from scarlet_jax.options.rules import RULES
 from tests.support.convolutions import ConvLaws, bound, draw, exact, value_and_gradients
 
 for _name, _entry in CONVS.items():
     # `native` runs on CPU only, and without a C++ compiler not at all; the program then computes with pure JAX.
     if not _entry.only_on or (jax.default_backend() in _entry.only_on and build.find_compiler()):
-        globals()[f"Test_{_name}"] = type(f"Test_{_name}", (ConvLaws,), {"implementation": _name})
+        _own = {"implementation": _name, "checked": _name != "native"}
+        globals()[f"Test_{_name}"] = type(f"Test_{_name}", (ConvLaws,), _own)
 
 
 def own(x, w, geometry):
@@ -68,10 +70,10 @@ def test_a_new_implementation_is_one_entry(toy):
     assert "toy" in api.timed((2, 5, 6, 3), (1, 1, 3, 4), geometry)
     assert "toy" not in api.timed((2, 5, 6, 3), (3, 3, 3, 4), geometry)
 
-    def measure(name, shape, clients, dtype):
+    def measure(name, shape, clients, precision):
         return 1.0 if name == "toy" else 2.0
 
-    chosen = conv_timing.choose([("resnet18_64", 1)], (64, 64, 3), 2, "float32", measure)
+    chosen = conv_timing.choose([Work("resnet18_64", 1)], Setting((64, 64, 3), 10, 2, None, False), measure)
     assert chosen.count("=toy") == 3 and "64x64x64-1x1x128-2-0=toy" in chosen  # its three projections
 
 

@@ -19,6 +19,7 @@ from jax.custom_batching import custom_vmap
 
 from scarlet_jax.models.conv.triton import launches, primitive
 from scarlet_jax.models.conv.triton.launches import Problem
+from scarlet_jax.models.precision import products, within
 
 
 class Convolved(NamedTuple):
@@ -72,7 +73,7 @@ def fused_conv(x: jax.Array | Pending, w: jax.Array, stride: int, keep: bool) ->
         The result, and z (`activated(x)`) or None.
     """
     record = x if isinstance(x, Pending) else (x, None, None, None, None)
-    out, sums, z = _fused(stride, keep)(*record, w)
+    out, sums, z = _fused(stride, keep, products())(*record, w)
     return Convolved(out, sums), z
 
 
@@ -97,12 +98,14 @@ def _activation(y: jax.Array, factor: Any, offset: Any, shortcut: Any, mask: Any
 
 
 @functools.cache
-def _fused(stride: int, keep: bool) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array | None]]:
+def _fused(
+    stride: int, keep: bool, precision: str | None
+) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array | None]]:
     """`y, factor, offset, shortcut, mask, w -> out, sums, z` of one client; without a factor, z is y."""
 
     def forward(y, factor, offset, shortcut, mask, w):
         z = _activation(y, factor, offset, shortcut, mask)
-        out, sums = _stacked("forward", stride)(z, w)
+        out, sums = _stacked("forward", stride, precision)(z, w)
         return (out, sums, z if keep else None), (y, z, factor, offset, shortcut is not None, mask, w, out)
 
     def backward(saved, cotangents):
@@ -110,12 +113,12 @@ def _fused(stride: int, keep: bool) -> Callable[..., tuple[jax.Array, jax.Array,
         d_out, d_sums, extra = cotangents
         total = d_out.astype(jnp.float32) + d_sums[0] + 2 * d_sums[1] * out.astype(jnp.float32)
         total = _rows(mask, total).astype(out.dtype)  # what reaches out, by itself and through its sums
-        dw = _stacked("weight_gradient", stride)(z, total, w)
+        dw = _stacked("weight_gradient", stride, precision)(z, total, w)
         if factor is None:
-            gradient, _ = _stacked("input_gradient", stride)(total, w, z, None, None, extra, None, None)
+            gradient, _ = _stacked("input_gradient", stride, precision)(total, w, z, None, None, extra, None, None)
             return gradient, None, None, None, None, dw
         shown = z if added or keep else None
-        gradient, sums = _stacked("input_gradient", stride)(total, w, z, y, shown, extra, factor, offset)
+        gradient, sums = _stacked("input_gradient", stride, precision)(total, w, z, y, shown, extra, factor, offset)
         dy = (gradient.astype(jnp.float32) * factor).astype(y.dtype)
         return dy, sums[0], sums[1], gradient if added else None, None, dw
 
@@ -125,14 +128,14 @@ def _fused(stride: int, keep: bool) -> Callable[..., tuple[jax.Array, jax.Array,
 
 
 @functools.cache
-def _stacked(kind: str, stride: int) -> Callable[..., Any]:
+def _stacked(kind: str, stride: int, precision: str | None) -> Callable[..., Any]:
     """A kernel as a function of one client's arrays, for which `vmap` means more clients in one call."""
     operations: dict[str, Callable[..., Any]] = {
         "forward": _forward,
         "input_gradient": _input_gradient,
         "weight_gradient": _weight_gradient,
     }
-    mapped = custom_vmap(functools.partial(operations[kind], stride))
+    mapped = custom_vmap(within(precision, functools.partial(operations[kind], stride)))
 
     @mapped.def_vmap
     def rule(size, batched, *arrays):  # type: ignore[no-untyped-def]
