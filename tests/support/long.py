@@ -39,7 +39,7 @@ LONG: dict[str, tuple[str, ...]] = {
     "engine/test_phases.py": ("test_every_phase_of_every_method_lowers_for_cuda[scarlet", "test_r", "test_a_p"),
     "data/test_hostile.py": ("test_an_npz", "test_what"),
     "methods/test_distillation.py": ("test_a_federation_is", "test_every"),
-    "methods/test_table.py": ("test_e", "test_h", "test_a_n", "test_a_f", "test_a_card"),
+    "methods/test_table.py": ("test_e", "test_h", "test_an", "test_a_n", "test_a_f", "test_a_card"),
     "models/test_conv_timing.py": ("test_t", "test_w", "test_n"),
     "models/test_golden_resnet20.py": ("test_logits_and_loss[float32",),
     "models/test_least_image.py": ("test_the_least_image_is_exact[cnn", "test_a"),
