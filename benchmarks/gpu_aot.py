@@ -93,7 +93,7 @@ def phase_rows(target: str) -> list[dict[str, Any]]:
     """Lines of the second table."""
     plan = dry_run.prepare(cifar10.get_config(), target)
     rows = []
-    for call in plan.calls:
+    for call in plan.shapes.calls:
         if call.name not in PHASES:
             continue
         program = compiled.compile_phase(call)
@@ -105,7 +105,7 @@ def phase_rows(target: str) -> list[dict[str, Any]]:
                 "largest_window": max(program.windows, default="-"),
                 "arguments_mb": round(program.arguments / 1e6, 1),
                 "temporary_mb": round(program.temporary / 1e6, 1),
-                "peak_mb": round(compiled.peak(plan.resident, [program])[0] / 1e6, 1),
+                "peak_mb": round(compiled.peak(plan.shapes.resident, [program])[0] / 1e6, 1),
             }
         )
     return rows

@@ -19,7 +19,7 @@ from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.methods import METHODS, distillation
 from scarlet_jax.methods.base import Algorithm, Method
-from scarlet_jax.models import MODELS, build_model
+from scarlet_jax.models import MODELS, build_model, resolve_conv_for
 from scarlet_jax.options import fields
 from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.protocol.planner import Planner, Shares
@@ -34,6 +34,14 @@ class ModelGroup(NamedTuple):
     name: str
     clients: int
     participants: int
+
+
+class Chosen(NamedTuple):
+    """What a run has chosen for the fields of its config that leave the choice to the run. The config never changes."""
+
+    conv: str  # for `model.conv`: the name of an implementation, or a mixture of them
+    chunks: tuple[int, ...]  # for `clients_per_chunk`, of each group: clients trained together on a device
+    duration: int  # for `cache.duration`: D
 
 
 def check(config: config_dict.ConfigDict) -> None:
@@ -98,11 +106,11 @@ def make_method(config: config_dict.ConfigDict) -> Method:
     return build()
 
 
-def settings(config: config_dict.ConfigDict, num_classes: int) -> Settings:
-    """The protocol's numbers."""
+def settings(config: config_dict.ConfigDict, num_classes: int, duration: int) -> Settings:
+    """The protocol's numbers, with the cache duration D that was chosen."""
     return Settings(
         num_classes=num_classes,
-        duration=fields.durations(config)["duration"],
+        duration=duration,
         on_expiry=config.cache.on_expiry,
         cache_ratio=config.cache.ratio,
         label_bits=config.comm.label_bits,
@@ -132,7 +140,8 @@ def make_planner(
     """
     method = make_method(config)
     how = method.uplink, method.downlink, method.answers is not None
-    return Planner(config.rounds, draws(config), settings(config, num_classes), *how, shares, memory)
+    numbers = settings(config, num_classes, fields.durations(config)["duration"])
+    return Planner(config.rounds, draws(config), numbers, *how, shares, memory)
 
 
 def num_participants(config: config_dict.ConfigDict) -> int:
@@ -198,15 +207,25 @@ def model_names(config: config_dict.ConfigDict) -> set[str]:
     return own | {config.model.server} if methods.find(config.method.name).server else own
 
 
-def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int, mesh: Mesh) -> Algorithm:
-    """Everything a run computes, for a validated config and NumPy data (or, to record its phases, their shapes)."""
+def make_algorithm(
+    config: config_dict.ConfigDict, data: Data, num_classes: int, mesh: Mesh, chosen: Chosen | None = None
+) -> Algorithm:
+    """Everything a run computes, for a validated config and NumPy data (or, to record its phases, their shapes).
+
+    Args:
+      config: of configs/base.py's fields.
+      data: of the federation.
+      num_classes: C.
+      mesh: of the run's devices.
+      chosen: for the fields that the config leaves open; None: `choose(config, mesh)`.
+    """
+    chosen = chosen or choose(config, mesh)
     entry = methods.find(config.method.name)
     made = _builder(config)()
     loss = (made.kd_loss if entry.distils else None) or kl_divergence
-    learner = functools.partial(_learner, config, num_classes, _gradient(config))
+    learner = functools.partial(_learner, config, chosen.conv, num_classes, _gradient(config))
     groups, first = [], 0
-    for group in model_groups(config):
-        chunk = bounded_chunk(config.clients_per_chunk or default_chunk(group.clients, mesh), [group])
+    for group, chunk in zip(model_groups(config), chosen.chunks, strict=True):
         layout = make_layout(mesh, group.clients, group.participants, chunk, first)
         groups.append(Group(group.name, learner(group.name, loss), layout))
         first += group.clients
@@ -220,35 +239,46 @@ def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int,
         entry.own_models,
         config.eval_clients == "all",
     )
-    arguments = population, draws(config), settings(config, num_classes), data
+    arguments = population, draws(config), settings(config, num_classes, chosen.duration), data
     return distillation.make(made, *arguments) if entry.distils else made(*arguments)
 
 
-def choose_chunk(config: config_dict.ConfigDict, mesh: Mesh, before: int = 0) -> int:
-    """Clients trained together on a device: the config's number, else that of an earlier start, else the default."""
-    wanted = config.clients_per_chunk or before or default_chunk(config.num_clients, mesh)
-    return bounded_chunk(wanted, model_groups(config))
+def choose(config: config_dict.ConfigDict, mesh: Mesh) -> Chosen:
+    """What a run chooses without compiling or timing anything.
+
+    Raises:
+      UserError: `model.conv` names a convolution that cannot be used on these devices.
+    """
+    conv = resolve_conv_for(model_names(config), config.model.conv, mesh.devices.flat[0].platform)
+    return Chosen(conv, choose_chunks(config, mesh), fields.durations(config)["duration"])
 
 
-def bounded_chunk(chunk: int, groups: Sequence[ModelGroup]) -> int:
-    """At most the clients of a group: more are places in which nothing is trained. Devices do not count."""
-    return min(chunk, max(group.clients for group in groups))
+def choose_chunks(config: config_dict.ConfigDict, mesh: Mesh, before: Sequence[int] = ()) -> tuple[int, ...]:
+    """Clients trained together on a device, of each group: the config's number, else that of an earlier start, else the
+    default.
+
+    One client on a CPU, where batching clients only spreads the working set; on an accelerator all of them.
+
+    Args:
+      config: of configs/base.py's fields.
+      mesh: of the run's devices.
+      before: what an earlier start of the run chose; empty: nothing.
+
+    Returns:
+      For each group at least 1, and at most the participants that a device has: more would be places without a client.
+    """
+    groups = model_groups(config)
+    whole = [-(-group.participants // mesh.size) for group in groups]
+    default = [1] * len(groups) if mesh.devices.flat[0].platform == "cpu" else whole
+    wanted = [config.clients_per_chunk] * len(groups) if config.clients_per_chunk else before or default
+    return tuple(min(chunk, own) for chunk, own in zip(wanted, whole, strict=True))
 
 
-def default_chunk(num_clients: int, mesh: Mesh) -> int:
-    """Clients trained together on a device: one on a CPU, where batching clients only spreads the working set; on an
-    accelerator up to 32, in chunks of equal size."""
-    if mesh.devices.flat[0].platform == "cpu":
-        return 1
-    own = -(-num_clients // mesh.size)
-    return -(-own // -(-own // 32))
-
-
-def _learner(config, num_classes: int, gradient, name: str, kd_loss) -> Learner:
+def _learner(config, conv: str, num_classes: int, gradient, name: str, kd_loss) -> Learner:
     augmentation = Augmentation(config.private_augment, config.public_augment, config.data.flip, config.data.crop)
     fit = Training(config.epochs, config.batch_size, sgd(config.lr, config.momentum, config.weight_decay))
     kd = Training(config.kd_epochs, config.kd_batch_size, sgd(config.kd_lr, config.kd_momentum, config.kd_weight_decay))
-    model = build_model(name, num_classes, config.model.conv, config.model.precision, config.remat)
+    model = build_model(name, num_classes, conv, config.model.precision, config.remat)
     learner = Learner(model, fit, kd, augmentation, kd_loss)
     return learner if gradient is None else learner.with_gradient(gradient)
 

@@ -10,7 +10,9 @@ from ml_collections import config_dict
 
 from scarlet_jax.commands import command_line as cli
 from scarlet_jax.errors import UserError
+from scarlet_jax.options.rules import validate
 from scarlet_jax.runtime import backend, hosts
+from scarlet_jax.runtime.stages import Stages
 
 EXAMPLES = (
     ("--config=digits", "a minute on a laptop, no download"),
@@ -49,20 +51,24 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     if flag_values.target and not flag_values.dry_run:
         raise UserError(f"--target is {flag_values.target}, which only --dry_run can compile for: add --dry_run.")
     cluster = hosts.find_cluster(flag_values.coordinator, flag_values.num_processes, flag_values.process_id, os.environ)
-    backend.prepare(os.environ, config.deterministic)
     if flag_values.dry_run:
         if cluster is not None:
             raise UserError(f"--dry_run is for one process, and a coordinator is named ({cluster.coordinator}).")
+        backend.prepare(os.environ, config.deterministic)
         backend.find_devices()
         from scarlet_jax.preview import dry_run
 
         dry_run.run(config, flag_values.target)
         return
     workdir = flag_values.workdir or cli.default_workdir(config_path, config)
-    from scarlet_jax.runtime import run  # imports jax, which takes seconds: not before the flags are known to be right
+    validate(config)  # a refusal needs no jax, whose import takes seconds
+    waiting = "" if cluster is None else f", waiting for all {cluster.num_processes} processes"
+    with Stages(quiet=not hosts.will_be_first(cluster, os.environ))(f"starting JAX{waiting}"):
+        backend.prepare(os.environ, config.deterministic)
+        from scarlet_jax.runtime import run
 
-    hosts.connect(cluster)
-    backend.find_devices()
+        hosts.connect(cluster)
+        backend.find_devices()
     run.run(config, workdir)
 
 

@@ -1,6 +1,6 @@
 """A run looked at before it is begun: shapes, parameters, memory, division of the work, bytes. Nothing is trained.
 
-`python launch.py --config=... --dry_run`, for this machine's devices; `--target=H100x8` for others (`targets`).
+`python launch.py --config=... --dry_run`, for this machine's devices; `--target=H100x8` for others (`cards`).
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from ml_collections import config_dict
 
 from scarlet_jax import build, counts, methods, texts
 from scarlet_jax.data import federation
-from scarlet_jax.engine import phases
 from scarlet_jax.engine.feed import Feed, image_bytes, outline
 from scarlet_jax.engine.layout import device_bytes
 from scarlet_jax.methods.base import Algorithm, RoundReport
-from scarlet_jax.models import resolve_conv_for
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
 from scarlet_jax.preview import cards
 from scarlet_jax.preview import compiled as programs
-from scarlet_jax.types import Data, PyTree, Split
+from scarlet_jax.types import Data, Split
 
 
 class Known(NamedTuple):
@@ -42,19 +40,14 @@ KNOWN = {"cifar10": Known(50_000, 10_000, (32, 32, 3), 10), "cifar100": Known(50
 class Prepared(NamedTuple):
     """A run before anything is computed. Trees are of shapes with shardings."""
 
-    config: config_dict.ConfigDict  # with every choice made
+    config: config_dict.ConfigDict
+    chosen: build.Chosen
     mesh: Mesh
     num_classes: int
     algorithm: Algorithm
-    state: PyTree
     data: Data  # all images, wherever they will lie
     feed: Feed
-    calls: list[phases.Call]
-
-    @property
-    def resident(self) -> int:
-        """Bytes of state and data on a device."""
-        return device_bytes(self.state) + self.feed.device_bytes
+    shapes: programs.Outline
 
 
 def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepared:
@@ -62,7 +55,7 @@ def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepar
 
     Args:
       config: of configs/base.py's fields; it is not changed.
-      target: cards as in `targets.target_mesh`; None: the devices that are here.
+      target: cards as in `cards.target_mesh`; None: the devices that are here.
 
     Raises:
       UserError: the config cannot be run, the data set is unknown or missing, no such target; one sentence.
@@ -70,17 +63,14 @@ def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepar
     config = fields.plain(config)
     validate(config)
     build.check(config)
+    config = config_dict.FrozenConfigDict(config)
     mesh = cards.target_mesh(target) if target else build.make_mesh(config)
     data, num_classes = data_shapes(config)
     build.check_images(config, data.private_image.shape[1:])
-    platform = mesh.devices.flat[0].platform
-    config.model.conv = resolve_conv_for(build.model_names(config), config.model.conv, platform)
-    config.clients_per_chunk = build.choose_chunk(config, mesh)
-    algorithm = build.make_algorithm(config, data, num_classes, mesh)
+    chosen = build.choose(config, mesh)
+    algorithm = build.make_algorithm(config, data, num_classes, mesh, chosen)
     feed = Feed(data, algorithm.schedule, config.data.device_budget_mb, mesh)
-    calls = programs.record(algorithm, feed.training(0), feed.evaluation(0))
-    state = calls[0].traced.out_info
-    return Prepared(config, mesh, num_classes, algorithm, state, data, feed, calls)
+    return Prepared(config, chosen, mesh, num_classes, algorithm, data, feed, programs.outline(algorithm, feed))
 
 
 def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
@@ -128,7 +118,7 @@ def run(config: config_dict.ConfigDict, target: str | None = None) -> None:
     print("\n".join([*_head(plan, target), "", *_work(plan), "", *_traffic(plan), ""]), flush=True)
     print(_line("MB per device, by phase", "arguments", "results", "temporary"), flush=True)
     compiled = []
-    for call in plan.calls:
+    for call in plan.shapes.calls:
         program = programs.compile_phase(call, cards.OPTIONS if target else None)
         compiled.append(program)
         cells = (program.arguments, program.results, program.temporary)
@@ -149,7 +139,7 @@ def _head(plan: Prepared, target: str | None) -> list[str]:
 
 
 def _work(plan: Prepared) -> list[str]:
-    config, state = plan.config, plan.state
+    config, state = plan.config, plan.shapes.state
     lines = [_line("model", "clients", "parameters", "stored", "MB / device")]
     for group, models in zip(plan.algorithm.population.groups, state.clients, strict=False):
         stored = jax.tree.leaves(models)[0].shape[0]
@@ -167,10 +157,17 @@ def _work(plan: Prepared) -> list[str]:
             f"{config.data.device_budget_mb:g}); each block of clients is fed its own"
         )
     lines.append(
-        f"{config.clients_per_chunk} clients are trained together on a device (clients_per_chunk); "
-        f"{plan.algorithm.population.blocks} dispatches a round; convolution {config.model.conv}"
+        f"{_chunks(plan)} clients are trained together on a device (clients_per_chunk); "
+        f"{plan.algorithm.population.blocks} dispatches a round; convolution {plan.chosen.conv}"
     )
     return lines
+
+
+def _chunks(plan: Prepared) -> str:
+    """The chunk size; that of each group where they differ."""
+    chunks = {group.name: group.layout.chunk for group in plan.algorithm.population.groups}
+    several = len(set(chunks.values())) > 1
+    return ", ".join(f"{name} {chunk}" for name, chunk in chunks.items()) if several else str(min(chunks.values()))
 
 
 def _row(name: str, clients: int, parameters: int, stored: int, size: int) -> str:
@@ -202,7 +199,7 @@ def _traffic(plan: Prepared) -> list[str]:
 
 
 def _verdict(plan: Prepared, target: str | None, compiled: Sequence[programs.Program]) -> str:
-    most, name = programs.peak(plan.resident, compiled)
+    most, name = programs.peak(plan.shapes.resident, compiled)
     sentence = f"most at once on a device: {most / 1e9:,.2f} GB, in phase {name!r}"
     if target is None:
         return sentence

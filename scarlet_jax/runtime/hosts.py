@@ -112,6 +112,13 @@ def _give_up(where: str) -> None:
     os._exit(1)  # the main thread is inside a call that does not return
 
 
+def will_be_first(cluster: Cluster | None, environment: Mapping[str, str]) -> bool:
+    """What `is_first` will say once the processes have joined."""
+    if cluster is not None:
+        return cluster.process_id == 0
+    return environment.get("SLURM_PROCID", "0") == "0"
+
+
 def is_first() -> bool:
     """Whether this process is the one that writes."""
     import jax

@@ -90,6 +90,8 @@ class Progress:
             total, at = rounds * self._blocks, done * self._blocks
             self._task = self._live.add_task("", total=total, completed=at, shown=done, rounds=rounds, text="")
             self._live.start()
+        elif not quiet and done < rounds:
+            say(f"round {done + 1}/{rounds} ...")  # the row of the round says when it has ended
 
     def dispatched(self, done: Any) -> None:
         """A block was sent to the devices; the jax.Array `done` is ready when it has run."""

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,22 +16,19 @@ from jax.sharding import NamedSharding
 from ml_collections import config_dict
 
 from scarlet_jax import build, methods
-from scarlet_jax.data import federation as federation_data
-from scarlet_jax.data.describe import partition_written, write_partition
 from scarlet_jax.engine.feed import Feed
 from scarlet_jax.engine.layout import REPLICATED
 from scarlet_jax.engine.phases import shapes
 from scarlet_jax.methods.base import Algorithm
-from scarlet_jax.models import conv_choice, resolve_conv_for
-from scarlet_jax.models.form_timing import Setting, Work
-from scarlet_jax.models.precision import note, resolved
+from scarlet_jax.models.precision import note
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
 from scarlet_jax.options.unused import unused_options
-from scarlet_jax.preview import memory
 from scarlet_jax.runtime import backend, checkpoint, hosts, metrics, opening, signals, writers
 from scarlet_jax.runtime import workdir as workdirs
 from scarlet_jax.runtime.progress import Progress, RoundClock
+from scarlet_jax.runtime.stages import Stages
+from scarlet_jax.runtime.start import Ready, Start
 from scarlet_jax.runtime.streams import say
 from scarlet_jax.runtime.trace import Profile
 from scarlet_jax.system_errors import refusing
@@ -67,7 +63,8 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
         if opened.summary is not None:
             say(f"this run is finished\n{metrics.summary_text(opened.summary)}")
             return opened.summary
-        session = _Session(config, path, stop, opened, say)
+        frozen = config_dict.FrozenConfigDict(config)
+        session = _Session(frozen, path, stop, opened, say, Stages(quiet or not hosts.is_first()))
         try:
             summary = signals.run_watched(session.run, session.poll, stop)
         except signals.Stopped:
@@ -123,13 +120,22 @@ class _Pending(NamedTuple):
 
 
 class _Session:
-    """One start of a run: set-up, the loop, and what the loop writes."""
+    """One start of a run: the loop over rounds, and what it writes."""
+
+    ready: Ready
+    checkpoints: checkpoint.Checkpoints
 
     def __init__(
-        self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop, opened: opening.Opened, say: Say
+        self,
+        config: config_dict.ConfigDict,
+        path: Path,
+        stop: signals.Stop,
+        opened: opening.Opened,
+        say: Say,
+        stages: Stages,
     ):
-        self.config, self.path, self.stop, self.opened, self.say = config, path, stop, opened, say
-        self.asked = json.loads(config.to_json())  # as in config.json, before anything is chosen
+        self.config, self.path, self.stop, self.opened = config, path, stop, opened
+        self.say, self.stages = say, stages
         self.mesh = build.make_mesh(config)
         self.progress: Progress | None = None
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
@@ -153,17 +159,19 @@ class _Session:
 
     def _run(self) -> metrics.Row:
         config = self.config
-        algorithm, feed = self._set_up()
+        start = Start(config, self.path, self.mesh, self.opened, self.stop, self.say, self.stages)
+        self.ready = start.set_up()
+        algorithm, feed = self.ready.algorithm, self.ready.feed
         self.checkpoints = checkpoint.Checkpoints(self.path, config.checkpoint.keep)
         with contextlib.closing(self.checkpoints):
             state = self._start(algorithm, feed)
             self.stop.check()
             with contextlib.ExitStack() as stack:
                 if hosts.is_first():
-                    writer = writers.Writer(self.path, self.done, config.wandb, self.run_id)
+                    writer = writers.Writer(self.path, self.done, config.wandb, self.ready.run_id)
                     self.writer = stack.enter_context(contextlib.closing(writer))
-                quiet = self.writer is None or self.say is _silent
-                self.progress = progress = Progress(config.rounds, self.done, algorithm.population.blocks, quiet)
+                blocks = algorithm.population.blocks
+                self.progress = progress = Progress(config.rounds, self.done, blocks, self.stages.quiet)
                 traced = fields.span(config.profile_rounds) if hosts.is_first() else None
                 profile = Profile(traced or range(0), self.path / "profile", self.say)
                 try:
@@ -173,73 +181,6 @@ class _Session:
                     progress.stop()
         hosts.largest(0)  # the others wait here for the one that writes, which may take long to close
         return self.summary
-
-    def _set_up(self) -> tuple[Algorithm, Feed]:
-        """Load the data, build the algorithm, put the data in place, describe this start in the workdir."""
-        config = self.config
-        mesh = self.mesh
-        with ThreadPoolExecutor(1) as pool:  # a compiler may build the native convolution while images are decoded
-            choosing = pool.submit(self._choices)
-            federation = hosts.together(lambda: federation_data.load(config))
-            hosts.together(lambda: build.check_images(config, federation.image_shape))
-            choices = hosts.from_first(choosing.result)
-        config.clients_per_chunk = choices["clients_per_chunk"]
-        self.stop.check()
-        if choices["conv"] == "timed":
-            choices["conv"] = hosts.from_first(
-                lambda: self._choose_convolution(federation.image_shape, federation.num_classes)
-            )
-        config.model.conv = choices["conv"]
-        data_sum = checkpoint.checksum(federation.data)
-        hosts.check_same(data_sum, "the processes found different data; give all of them the same files.")
-        algorithm = build.make_algorithm(config, federation.data, federation.num_classes, mesh)
-        hosts.together(lambda: memory.check(config, algorithm, federation.data, federation.num_classes, mesh))
-        self.stop.check()
-        self.headline = metrics.headline(federation.num_classes)
-        self.facts = {
-            "num_classes": federation.num_classes,
-            "image_shape": list(federation.image_shape),
-            "class_names": list(federation.class_names),
-            "data": data_sum,  # a run goes on with the data it began with
-        }
-
-        def describe() -> str:
-            writers.check_place(self.path)
-            if not self.opened.begun or not partition_written(self.path):
-                write_partition(federation, self.path)
-            recorded = choices | {"cache": fields.durations(config), "precision": resolved(config.model.precision)}
-            return workdirs.record_environment(self.path, recorded, self.opened.run)
-
-        self.run_id, self.choices = hosts.from_first(describe), choices
-        self.stop.check()
-        feed = Feed(federation.data, algorithm.schedule, config.data.device_budget_mb, mesh)
-        if feed.on_host:
-            self.say("the images stay on the host (data.device_budget_mb); each block of clients is fed its own")
-        return algorithm, feed
-
-    def _choices(self) -> dict[str, Any]:
-        """What "auto" means in this run; kept when it resumes, unless the user now asks for something else."""
-        config, before = self.config, self.opened.choices
-        names = build.model_names(config)
-        named = resolve_conv_for(names, config.model.conv)  # refuses what cannot be used here
-        timed = conv_choice.wanted(config.model.conv) and named != "xla"  # "xla": there is no convolution to time
-        return {
-            "conv": before.get("conv") or ("timed" if timed else named),
-            "clients_per_chunk": build.choose_chunk(config, self.mesh, before.get("clients_per_chunk", 0)),
-        }
-
-    def _choose_convolution(self, image_shape: tuple[int, ...], num_classes: int) -> str:
-        """What is fastest here for the run's models: measured, or kept from an earlier run."""
-        config, works = self.config, []
-        for group in build.model_groups(config):
-            together = min(group.clients, config.clients_per_chunk)
-            works.append(Work(group.name, together, -(-group.participants // (together * self.mesh.size))))
-        if config.model.conv == "timed":
-            works.append(Work(config.model.server, 1))
-        setting = Setting(tuple(image_shape), num_classes, config.batch_size, config.model.precision, config.remat)
-        chosen = conv_choice.choose(config.model.conv, works, setting, config.deterministic, self.say)
-        self.say(f"convolution: {chosen.conv}{chosen.why}")
-        return chosen.conv
 
     def _start(self, algorithm: Algorithm, feed: Feed) -> Any:
         """The state to go on from; `done`, `totals` and `summary` go with it."""
@@ -251,11 +192,12 @@ class _Session:
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=replicated),
             jax.eval_shape(algorithm.population.strip, padded),
         )
-        found = self.checkpoints.restore(self.opened.found, abstract, self.facts)
-        if found is None:
-            if self.opened.begun:
-                self.say("no checkpoint to resume from: starting with round 1")
-            return algorithm.init(data)
+        if not self.opened.found and self.opened.begun:
+            self.say("no checkpoint to resume from: starting with round 1")
+        with self.stages("reading the checkpoint" if self.opened.found else "making the models"):
+            found = self.checkpoints.restore(self.opened.found, abstract, self.ready.facts)
+            if found is None:
+                return jax.block_until_ready(algorithm.init(data))
         self.done, self.totals, self.summary = found.rounds, found.record["totals"], found.record["summary"]
         self.say(f"resuming after {found.rounds} rounds")
         self._write_summary()  # with more rounds to do it is not complete; with none left it is
@@ -308,7 +250,8 @@ class _Session:
         distils = methods.find(self.config.method.name).server_distils
         metrics.check_state(rounds - 1, state, self.done, self._may_help, distils)
         self._check_place()
-        own = {"run": self.run_id, "config": self.asked, "choices": self.choices, "facts": self.facts}
+        own = {"run": self.ready.run_id, "config": json.loads(self.config.to_json())}
+        own |= {"choices": self.ready.choices, "facts": self.ready.facts}
         record = own | {"totals": self.totals, "summary": self.summary}
         self.checkpoints.save(rounds, state, record)
         if not self.done or rounds == self.config.rounds:
@@ -331,6 +274,6 @@ class _Session:
         )
         complete = self.done == config.rounds
         # A new one: Orbax may still be writing the record that holds the old one.
-        self.summary = self.summary | {"complete": complete, "headline": self.headline, "client_mean_over": over}
+        self.summary = self.summary | {"complete": complete, "headline": self.ready.headline, "client_mean_over": over}
         if hosts.is_first():
             workdirs.write_json(self.path / "summary.json", self.summary)

@@ -16,16 +16,16 @@ _make_algorithm = build.make_algorithm
 
 
 def _share(patch):
-    """`registry.make_algorithm` returns what it returned before for a config that computes the same."""
+    """`build.make_algorithm` returns what it returned before for a config and choices that compute the same."""
 
-    def make(config, data, num_classes, mesh):
+    def make(config, data, num_classes, mesh, chosen):
         fields = json.loads(config.to_json())
         for name in ("rounds", "checkpoint", "wandb", "eval_every", "profile_rounds"):
             del fields[name]
         del fields["data"]["device_budget_mb"]
-        key = json.dumps(fields, sort_keys=True)
+        key = json.dumps([fields, chosen], sort_keys=True)
         if key not in _PROGRAMS:
-            _PROGRAMS[key] = _make_algorithm(config, data, num_classes, mesh)
+            _PROGRAMS[key] = _make_algorithm(config, data, num_classes, mesh, chosen)
         return _PROGRAMS[key]
 
     patch.setattr(build, "make_algorithm", make)

@@ -11,7 +11,8 @@ import pytest
 
 import scarlet_jax
 from scarlet_jax import build
-from scarlet_jax.runtime import checkpoint, checkpoint_record, run, writers
+from scarlet_jax.data import federation as federation_data
+from scarlet_jax.runtime import checkpoint, checkpoint_record, writers
 from tests.support import harness
 from tests.support.harness import assert_same_run, command, rows, tiny, with_round
 
@@ -81,7 +82,7 @@ def test_one_garbage_line_costs_nothing(unfinished, finished, name):
 
 
 def test_a_finished_run_restores_its_rows_without_loading_data(again, finished, monkeypatch):
-    monkeypatch.setattr(run.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(federation_data, "load", lambda _: pytest.fail("data were loaded"))
     (again / "metrics.jsonl").write_text("garbage\n")
     scarlet_jax.run(tiny(), again)
     assert_same_run(again, finished)
@@ -137,10 +138,10 @@ def test_choices_of_the_checkpoint_are_used_where_the_environment_is_gone(unfini
     (place / "record" / "metadata").write_text(json.dumps(checkpoint_record.seal(record)))
     (unfinished / "environment.json").unlink()
     chosen = []
-    monkeypatch.setattr(build, "make_algorithm", lambda config, *_: chosen.append(config) or pytest.skip())
+    monkeypatch.setattr(build, "make_algorithm", lambda *arguments: chosen.append(arguments[-1]) or pytest.skip())
     with pytest.raises(pytest.skip.Exception):
         scarlet_jax.run(tiny(), unfinished)
-    assert (chosen[0].model.conv, chosen[0].clients_per_chunk) == ("winograd", 3)
+    assert chosen == [build.Chosen("winograd", (3,), 2)]
 
 
 @pytest.mark.parametrize("content", [None, "", '{"lr": 0.1}'])
@@ -318,8 +319,8 @@ def test_a_run_stops_where_its_workdir_is_taken_away(tmp_path, monkeypatch, how,
 
 
 def test_a_workdir_taken_away_while_data_are_loaded_is_not_made_again(tmp_path, monkeypatch):
-    path, load = tmp_path / "run", run.federation_data.load
-    monkeypatch.setattr(run.federation_data, "load", lambda config: shutil.rmtree(path) or load(config))
+    path, load = tmp_path / "run", federation_data.load
+    monkeypatch.setattr(federation_data, "load", lambda config: shutil.rmtree(path) or load(config))
     with pytest.raises(scarlet_jax.UserError, match=r"was deleted, moved or changed .* \(\.lock, config\.json\)"):
         scarlet_jax.run(tiny(), path)
     assert not path.exists()

@@ -12,7 +12,8 @@ import pytest
 
 import scarlet_jax
 from scarlet_jax import build
-from scarlet_jax.runtime import metrics, opening, run, signals, workdir
+from scarlet_jax.data import federation as federation_data
+from scarlet_jax.runtime import metrics, workdir
 from tests.support.harness import rows, scalars, tiny, with_round
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -32,7 +33,7 @@ def test_the_workdir_holds_what_was_promised(finished):
 
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(run.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(federation_data, "load", lambda _: pytest.fail("data were loaded"))
     (tmp_path / "metrics.csv").write_text("mine")
     with pytest.raises(scarlet_jax.UserError, match=r"is not the directory of a run, and holds metrics\.csv, which"):
         scarlet_jax.run(tiny(), tmp_path)
@@ -98,7 +99,8 @@ def test_the_environment_is_recorded_once_per_start(again):
     for start in environment["starts"]:
         assert set(start) == {"python", "platform", "cpus", "versions", "devices", "xla_flags", "choices", "commit"}
         assert {"jax", "jaxlib", "flax", "orbax-checkpoint"} <= set(start["versions"])
-        assert start["choices"]["conv"] != "auto" and start["choices"]["clients_per_chunk"] > 0 and start["devices"]
+        assert start["choices"] == {"conv": "xla", "clients_per_chunk": {"mlp": 1}, "cache": {"duration": 2, "own": 50}}
+        assert start["devices"]
 
 
 def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
@@ -106,17 +108,6 @@ def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
     for value, recorded in (("0123abc", "0123abc"), ("", None)):
         monkeypatch.setenv("SCARLET_COMMIT", value)
         assert workdir._commit() == recorded
-
-
-def test_choices_are_kept_unless_the_user_asks_otherwise(again):
-    def choices(before, **fields):
-        opened = opening.Opened(bool(before), None, None, before, [])
-        return run._Session(tiny(**fields), again, signals.Stop(), opened, print)._choices()
-
-    recorded = {"conv": "winograd", "clients_per_chunk": 3}
-    assert choices(recorded) == recorded
-    assert choices(recorded, clients_per_chunk=4) == {"conv": "winograd", "clients_per_chunk": 4}
-    assert choices({})["conv"] != "winograd" and choices({})["clients_per_chunk"] == 1
 
 
 def test_tensorboard_shows_the_rows(finished):

@@ -25,10 +25,34 @@ def shown(arguments, cache, **variables):
 def test_a_run_without_a_convolution_builds_none_and_writes_nothing_to_stderr(tmp_path):
     code, out, err = shown(command(tmp_path / "run", rounds=2), tmp_path / "cache")
     assert (code, err) == (0, [])
-    assert out[0] == f"workdir: {tmp_path / 'run'}"
-    assert [line.split("  ")[0] for line in out[1:4]] == ["round 1/2", "round 2/2", out[3]]
+    assert out[:3] == ["starting JAX ...", out[1], f"workdir: {tmp_path / 'run'}"]
+    rounds = [line.split("  ")[0] for line in out if line.startswith("round ")]
+    assert rounds == ["round 1/2 ...", "round 1/2", "round 2/2"]
     assert len(out) == len(set(out)), "no line twice"
     assert not list((tmp_path / "cache").rglob("native"))
+    assert_stages(out)
+
+
+def assert_stages(out):
+    """Every stage up to the first round has a line at its start, and one with its seconds at its end."""
+    begun = [line.removesuffix(" ...") for line in out if line.endswith(" ...")]
+    for stage in begun:
+        start = out.index(f"{stage} ...")
+        ends = [line for line in out[start + 1 :] if re.fullmatch(re.escape(stage) + r".* \(\d+\.\d s\)", line)]
+        assert len(ends) == 1, stage
+    ended = [line for line in out if re.search(r" \(\d+\.\d s\)$", line) and not line.startswith("round ")]
+    assert len(ended) == len(begun) - 1, "the last stage is the first round"
+    compiled = [re.fullmatch(r"compiling (.+) \((\d+) of (\d+)\)", stage) for stage in begun]
+    numbers = [(int(match[2]), int(match[3])) for match in compiled if match]
+    assert numbers == [(n, len(numbers)) for n in range(1, len(numbers) + 1)]
+    names = [match[1] for match in compiled if match]
+    assert {"plan", "train mlp", "server", "evaluate server"} <= set(names) and len(names) == len(set(names))
+    others = [stage for stage, match in zip(begun, compiled, strict=True) if match is None]
+    assert others == [
+        "starting JAX", "loading the data", "building the programs", "checking the memory", "writing the partition",
+        "moving the data to the devices", "making the models", others[-1],
+    ]  # fmt: skip
+    assert re.fullmatch(r"round 1/\d+", others[-1])
 
 
 def test_a_message_has_no_prefix_and_comes_once(tmp_path):
@@ -49,7 +73,9 @@ def test_a_message_has_no_prefix_and_comes_once(tmp_path):
 @pytest.mark.parametrize("fields", [{"rounds": 0}, {"method.beta": 1, "method.name": "dsfl"}])
 def test_a_workdir_that_is_not_used_is_not_shown(tmp_path, fields):
     code, out, err = shown(command(tmp_path / "run", **fields), tmp_path / "cache")
-    assert (code, out, len(err)) == (1, [], 1)
+    # What needs no jax is refused before it starts.
+    assert (code, len(err)) == (1, 1) and not any(str(tmp_path) in line for line in out)
+    assert out == [] or "method.name" in fields and len(out) == 2
     assert not (tmp_path / "run").exists()
 
 

@@ -45,13 +45,13 @@ def test_without_the_compiler_the_extra_is_named(monkeypatch):
 )
 def test_phases_compile_for_a_card(target, phases):
     plan = dry_run.prepare(cifar10.get_config(), target)
-    calls = {call.name: call for call in plan.calls}
+    calls = {call.name: call for call in plan.shapes.calls}
     for name in phases:
         program = compile_phase(calls[name])
         assert program.calls and all(call.startswith(("__cudnn$", "__cublas$")) for call in program.calls), name
         assert set(program.windows) <= {"3x3"}, "no weight gradient with the image as its window"
         assert program.collectives == (COLLECTIVES[name] if target == "H100x8" else {}), name
-        most, _ = compiled.peak(plan.resident, [program])
+        most, _ = compiled.peak(plan.shapes.resident, [program])
         assert most < cards.CARDS[cards.parse(target)[0]].memory, name
 
 

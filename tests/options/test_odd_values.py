@@ -160,22 +160,6 @@ class TestCount:
             assert refusal(config) is None
 
 
-def test_a_chunk_is_at_most_a_groups_clients_on_any_number_of_devices():
-    from types import SimpleNamespace
-
-    device = SimpleNamespace(platform="gpu")
-    for size in (1, 2, 8):
-        mesh = SimpleNamespace(size=size, devices=np.array([device] * size))
-        config = digits.get_config()
-        config.clients_per_chunk = 1_000_000
-        assert build.choose_chunk(config, mesh) == 10
-        config.model.client = "mlp:7,cnn:3"
-        assert build.choose_chunk(config, mesh) == 7
-        assert build.bounded_chunk(1_000_000, build.model_groups(config)[1:]) == 3
-        config.clients_per_chunk = 2
-        assert build.choose_chunk(config, mesh, before=5) == 2
-
-
 @pytest.mark.parametrize("fields_", [{"rounds": 2**31 - 1}, {"num_clients": 2**31 - 1, "participation": 0.5}], ids=str)
 def test_a_plan_that_no_memory_holds_is_refused(fields_):
     config = digits.get_config()

@@ -25,16 +25,16 @@ def plan():
 
 def test_shapes_and_bytes_are_those_of_the_real_thing(plan):
     loaded = federation.load(plan.config)
-    algorithm = build.make_algorithm(plan.config, loaded.data, loaded.num_classes, plan.mesh)
+    algorithm = build.make_algorithm(plan.config, loaded.data, loaded.num_classes, plan.mesh, plan.chosen)
     state = algorithm.init(loaded.data)
-    for shape, array in zip(jax.tree.leaves(plan.state), jax.tree.leaves(state), strict=True):
+    for shape, array in zip(jax.tree.leaves(plan.shapes.state), jax.tree.leaves(state), strict=True):
         assert (shape.shape, shape.dtype, shape.sharding) == (array.shape, array.dtype, array.sharding)
     arrays = jax.tree.leaves((state, loaded.data))
-    assert plan.resident == sum(np.asarray(a).nbytes for a in arrays)
+    assert plan.shapes.resident == sum(np.asarray(a).nbytes for a in arrays)
 
 
 def test_a_round_on_shapes_runs_the_phases_of_a_round_on_arrays(plan):
-    names = [call.name for call in plan.calls]
+    names = [call.name for call in plan.shapes.calls]
     assert names == [
         "init", "plan", "train mlp: gather", "train mlp: outputs", "train mlp", "train mlp: scatter", "server",
         "participants", "evaluate mlp: gather", "evaluate mlp: outputs", "evaluate mlp", "evaluate server",
@@ -43,19 +43,19 @@ def test_a_round_on_shapes_runs_the_phases_of_a_round_on_arrays(plan):
 
 def test_of_images_that_stay_on_the_host_it_counts_what_is_sent(plan):
     fed = dry_run.prepare(tiny(participation=0.5, data__device_budget_mb=0.001))
-    names = [call.name for call in plan.calls]
-    assert [call.name for call in fed.calls] == [*names[:-1], "evaluate server: piece", names[-1]]
+    names = [call.name for call in plan.shapes.calls]
+    assert [call.name for call in fed.shapes.calls] == [*names[:-1], "evaluate server: piece", names[-1]]
     data = federation.load(fed.config).data
     real = Feed(data, fed.algorithm.schedule, 0.001, fed.mesh)
-    assert fed.resident == device_bytes(fed.state) + real.device_bytes != plan.resident
-    (shapes,) = (call.args[-1] for call in fed.calls if call.name == "train mlp")
+    assert fed.shapes.resident == device_bytes(fed.shapes.state) + real.device_bytes != plan.shapes.resident
+    (shapes,) = (call.args[-1] for call in fed.shapes.calls if call.name == "train mlp")
     given = windows.fetch(real.training(1), fed.algorithm.schedule.layouts[0], 0)
     for shape, array in zip(jax.tree.leaves(shapes), jax.tree.leaves(given), strict=True):
         assert (shape.shape, shape.dtype, shape.sharding) == (array.shape, array.dtype, array.sharding)
 
 
 def test_the_peak_is_what_stays_and_the_largest_phase(plan):
-    small, large = (compiled.Program(n, 10, 1, t, {}, {}, {}, "") for n, t in (("small", 5), ("large", 90)))
+    small, large = (compiled.Size(n, 10, 1, t) for n, t in (("small", 5), ("large", 90)))
     assert compiled.peak(1000, [small, large]) == (1091, "large")
     hungry = small._replace(name="hungry", arguments=2000)
     assert compiled.peak(1000, [hungry, large]) == (2006, "hungry"), "arguments that do not stay count too"

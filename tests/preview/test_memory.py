@@ -11,7 +11,7 @@ from scarlet_jax.data import federation
 from scarlet_jax.engine.feed import Feed, outline
 from scarlet_jax.engine.layout import make_mesh
 from scarlet_jax.errors import UserError
-from scarlet_jax.preview import memory
+from scarlet_jax.preview import compiled, memory
 from tests.support.compiling import compiling_quickly
 from tests.support.harness import tiny
 
@@ -28,9 +28,10 @@ def needs():
     loaded = federation.load(config)
 
     def need(chunk):
-        config.clients_per_chunk = chunk
-        algorithm = build.make_algorithm(config, loaded.data, loaded.num_classes, mesh)
-        return memory.need(algorithm, Feed(outline(loaded.data), algorithm.schedule, 0, mesh), mesh)[0]
+        chosen = build.choose(config, mesh)._replace(chunks=(chunk,))
+        algorithm = build.make_algorithm(config, loaded.data, loaded.num_classes, mesh, chosen)
+        shapes = compiled.outline(algorithm, Feed(outline(loaded.data), algorithm.schedule, 0, mesh))
+        return compiled.peak(shapes.resident, compiled.compile_all(shapes.calls[1:]))[0]
 
     with compiling_quickly():
         return {chunk: need(chunk) for chunk in (1, 4, 12)}
