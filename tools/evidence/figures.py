@@ -106,7 +106,7 @@ def _frame(axis: Any, curves: list[tuple[np.ndarray, np.ndarray]]) -> None:
     """Show where methods differ: from a little below the lowest end of a curve, and from where curves come in view."""
     ends = [mean[-1] for _, mean in curves]
     low = min(ends) - 0.4 * (max(ends) - min(ends)) - 0.01
-    axis.set_ylim(low, max(ends) + 0.15 * (max(ends) - min(ends)) + 0.01)
+    axis.set_ylim(low, min(1.0, max(ends) + 0.15 * (max(ends) - min(ends)) + 0.01))
     inside = [megabytes[mean >= low] for megabytes, mean in curves if np.isfinite(megabytes).all()]
     if inside:
         axis.set_xlim(0.8 * min(part[0] for part in inside if len(part)), 1.3 * max(part[-1] for part in inside))
