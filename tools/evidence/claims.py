@@ -133,7 +133,8 @@ def _steady(results: Results) -> Iterator[Line]:
 
 def points(value: Interval) -> str:
     """A difference of accuracies in percentage points."""
-    return shown(Interval(*(100 * x for x in value[:3]), value.n), "{:+.1f}") + " points"
+    scaled = Interval(100 * value.mean, 100 * value.low, 100 * value.high, value.n)
+    return shown(scaled, "{:+.1f}") + " points"
 
 
 def shown(value: Interval, form: str) -> str:

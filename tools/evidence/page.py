@@ -13,6 +13,7 @@ from tools.evidence.leaderboard import BUDGETS, TITLES, balanced, best, column
 from tools.evidence.records import LEDGERS, WHO, Record, Results, by_variant, finals, totals
 
 TEMPLATE = Path(__file__).with_name("page.md")
+WORDS = "Top-1 accuracy {} over cumulative bytes, logarithmic, in both ledgers: server model and mean client"
 FACTORS = {
     "scarlet-D0": "no cache (D = 0)",
     "scarlet-D50": "D = 50",
@@ -35,8 +36,7 @@ def render(records: Sequence[Record]) -> str:
         "progress": progress(records),
         "board_seeds": seed_words(next(iter(board.values()), {})) or "none yet",
         "winners": winners(board),
-        "leaderboard": figure("leaderboard", board, "Top-1 accuracy of the server model and of the mean client over "
-                              "cumulative bytes, logarithmic, in both ledgers, for all methods on the digits"),
+        "leaderboard": figure("leaderboard", bool(board), WORDS.format("of all methods on the digits")),
         "server": budgets(board, "server"),
         "client": budgets(board, "client"),
         "verdicts": verdicts(table),
@@ -45,7 +45,7 @@ def render(records: Sequence[Record]) -> str:
         "sharpening": sharpening(digits),
         "cifar": cifar_section(cifar),
         "runs": provenance(records),
-    }  # fmt: skip
+    }
     text = TEMPLATE.read_text()
     for name, value in marks.items():
         text = text.replace(f"{{{name}}}", value)
@@ -59,9 +59,9 @@ def rows(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     return "\n".join([*head, *lines]) if lines else "*Not yet run.*"
 
 
-def figure(name: str, results: Results, words: str) -> str:
-    """A link to a figure; nothing before there are runs for it."""
-    return f"![{words}]({name}.png)" if results else ""
+def figure(name: str, drawn: bool, words: str) -> str:
+    """A link to a figure; nothing before it is drawn."""
+    return f"![{words}]({name}.png)" if drawn else ""
 
 
 def progress(records: Sequence[Record]) -> str:
@@ -108,10 +108,10 @@ def budgets(results: Results, who: str) -> str:
             if variant not in values:
                 cells.append("-")
                 continue
-            found = list(values[variant].values())
-            mean = f"{np.mean(found):.3f}"
-            if megabytes is None and len(found) > 1:
-                mean += f" ± {np.std(found, ddof=1):.3f}"
+            seeds = list(values[variant].values())
+            mean = f"{np.mean(seeds):.3f}"
+            if megabytes is None and len(seeds) > 1:
+                mean += f" ± {np.std(seeds, ddof=1):.3f}"
             cells.append(f"**{mean}**" if heads.get(megabytes) == variant else mean)
         for ledger in LEDGERS:
             sent = list(totals(results, variant, ledger).values())
@@ -177,8 +177,7 @@ def sharpening(results: Results) -> str:
             cells.append(claims.shown(value, "{:.1f}") + f" ({value.n})" if value.n else "not yet run")
             body.append(cells)
     header = ("", "top-1 of the", *(f"α = {alpha:g}" for alpha in runs.ALPHAS.values()), "range, points")
-    picture = any(claims.ranges(results, name, "server") for name in names)
-    drawn = {"any": {}} if picture else {}
+    drawn = any(claims.ranges(results, name, "server") for name in names)
     words = "Top-1 accuracy over the concentration of the partition for each fixed β and T, with 95 % intervals"
     return "\n\n".join(part for part in (figure("sharpening", drawn, words), rows(header, body)) if part)
 
@@ -195,7 +194,9 @@ def cifar_section(results: Results) -> str:
         body.append(cells)
     header = ("", "seeds", "server: mean (range)", "mean client: mean (range)", *(f"MB, {name}" for name in LEDGERS))
     words = "Top-1 accuracy of the server model and of the mean client over cumulative bytes on small CIFAR-10"
-    return "\n\n".join(part for part in (figure("cifar10_small", results, words), rows(header, body)) if part)
+    return "\n\n".join(
+        part for part in (figure("cifar10_small", bool(balanced(results)), words), rows(header, body)) if part
+    )
 
 
 def provenance(records: Sequence[Record]) -> str:
