@@ -246,7 +246,7 @@ def test_figures_are_drawn_of_what_there_is(tmp_path):
 def test_a_page_without_runs_says_so():
     text = page.render([])
     assert f"0 of {len(runs.planned())} planned runs" in text and "| **shown** |" not in text
-    assert text.count("**not yet run**") == len(claims.CLAIMS)
+    assert text.count("**not yet run**") == len(claims.CLAIMS) == len(re.findall("^### .*: not yet run$", text, re.M))
     assert "{" not in text.replace("{METHOD}", "")
 
 

@@ -30,7 +30,7 @@ class Line(NamedTuple):
     Attributes:
       claim: a key of CLAIMS.
       what: what is compared with what.
-      numbers: the intervals, in words.
+      numbers: title of a column -> mean and interval, in words; "-" without a pair of seeds.
       seeds: pairs behind the interval that has the fewest.
       verdict: one of intervals' words.
       decides: the claim as a whole rests on this line; other lines are shown beside it.
@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
     claim: str
     what: str
-    numbers: str
+    numbers: dict[str, str]
     seeds: int
     verdict: str
     decides: bool
@@ -98,11 +98,11 @@ def _cheaper(
     """Bytes at most `share` of the other's, and both accuracies above the other's by more than `margin`."""
     bytes_ = {ledger: ratio(totals(results, one, ledger), totals(results, other, ledger)) for ledger in LEDGERS}
     gains = {who: paired(finals(results, one, who), finals(results, other, who)) for who in WHO_TITLES}
-    numbers = [f"bytes × {shown(value, '{:.3f}')} ({ledger})" for ledger, value in bytes_.items()]
-    numbers += [f"{WHO_TITLES[who]} {points(value)}" for who, value in gains.items()]
+    numbers = {f"bytes ×, {ledger}": shown(value, "{:.3f}") for ledger, value in bytes_.items()}
+    numbers |= {f"{WHO_TITLES[who]}, points": points(value) for who, value in gains.items()}
     seeds = min(value.n for value in (*bytes_.values(), *gains.values()))
     word = all_of(at_most(bytes_[BILLED], share), *(above(value, margin) for value in gains.values()))
-    return Line(claim, what, "; ".join(numbers) if seeds else "", seeds, word, decides)
+    return Line(claim, what, numbers if seeds else dict.fromkeys(numbers, "-"), seeds, word, decides)
 
 
 def ranges(results: Results, variant: str, who: str) -> dict[int, float]:
@@ -119,12 +119,12 @@ def _steady(results: Results) -> Iterator[Line]:
                 who: paired(ranges(results, temperature_variant, who), ranges(results, beta_variant, who))
                 for who in WHO_TITLES
             }
-            numbers = "; ".join(f"{WHO_TITLES[who]} {points(value)}" for who, value in found.items())
+            numbers = {f"{WHO_TITLES[who]}, points": points(value) for who, value in found.items()}
             seeds = min(value.n for value in found.values())
             yield Line(
                 "steady",
                 f"range at T = {temperature:g} minus range at β = {beta:g}",
-                numbers if seeds else "",
+                numbers if seeds else dict.fromkeys(numbers, "-"),
                 seeds,
                 all_of(*(above(value, 0.0) for value in found.values())),
                 (beta, temperature) == (2.0, 0.1),
@@ -133,8 +133,7 @@ def _steady(results: Results) -> Iterator[Line]:
 
 def points(value: Interval) -> str:
     """A difference of accuracies in percentage points."""
-    scaled = Interval(100 * value.mean, 100 * value.low, 100 * value.high, value.n)
-    return shown(scaled, "{:+.1f}") + " points"
+    return shown(Interval(100 * value.mean, 100 * value.low, 100 * value.high, value.n), "{:+.1f}")
 
 
 def shown(value: Interval, form: str) -> str:

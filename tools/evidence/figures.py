@@ -105,7 +105,7 @@ def _curve(
 def _frame(axis: Any, curves: list[tuple[np.ndarray, np.ndarray]]) -> None:
     """Show where methods differ: from a little below the lowest end of a curve, and from where curves come in view."""
     ends = [mean[-1] for _, mean in curves]
-    low = min(ends) - 0.4 * (max(ends) - min(ends)) - 0.01
+    low = min(ends) - max(0.4 * (max(ends) - min(ends)), 0.06)
     axis.set_ylim(low, min(1.0, max(ends) + 0.15 * (max(ends) - min(ends)) + 0.01))
     inside = [megabytes[mean >= low] for megabytes, mean in curves if np.isfinite(megabytes).all()]
     if inside:
@@ -143,7 +143,7 @@ def sharpening(results: Results) -> Figure:
         axis.minorticks_off()
     count = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(min(counts))
     _legend(figure, "Digits: sharpening at a fixed parameter over the degree of non-IID",
-            {titles[name]: style.line(look[name]) for name in titles}, 5,
+            {titles[name]: style.line(look[name]) for name in titles}, 3,
             f"{count} seeds; bars: 95 % intervals of the mean")  # fmt: skip
     return figure
 

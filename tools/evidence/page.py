@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -128,20 +129,28 @@ def verdicts(table: Sequence[claims.Line]) -> str:
     """A line a claim: what the paper's abstract says, and whether these runs show it."""
     body = []
     for name, claim in claims.CLAIMS.items():
-        deciding = [line for line in table if line.claim == name and line.decides]
-        seeds = min(line.seeds for line in deciding)
-        body.append((claim.title, f"**{claims.verdict(list(table), name)}**", str(seeds), claim.rule))
-    return rows(("claim", "at this scale", "seeds", "rule, decided before the runs"), body)
+        seeds = [line.seeds for line in table if line.claim == name and line.decides]
+        body.append((claim.title, f"**{claims.verdict(list(table), name)}**", f"{min(seeds)} to {max(seeds)}"
+                     if len(set(seeds)) > 1 else str(seeds[0])))  # fmt: skip
+    return rows(("claim", "at this scale", "seeds"), body)
 
 
 def comparisons(table: Sequence[claims.Line]) -> str:
-    """Every comparison behind the verdicts, with its intervals."""
-    body = [
-        (claims.CLAIMS[line.claim].title, f"**{line.what}**" if line.decides else line.what, line.numbers or "-",
-         str(line.seeds), line.verdict)
-        for line in table
-    ]  # fmt: skip
-    return rows(("claim", "comparison", "mean and 95 % interval", "seeds", ""), body)
+    """A section a claim: its rule, and every comparison with its intervals."""
+    parts = []
+    for name, claim in claims.CLAIMS.items():
+        own = [line for line in table if line.claim == name]
+        body = [
+            (f"**{line.what}**" if line.decides else line.what, *line.numbers.values(), str(line.seeds), line.verdict)
+            for line in own
+        ]
+        header = ("comparison", *own[0].numbers, "seeds", "verdict")
+        parts += [
+            f"### {claim.title}: {claims.verdict(list(table), name)}",
+            textwrap.fill(claim.rule, 120),
+            rows(header, body),
+        ]
+    return "\n\n".join(parts)
 
 
 def factors(results: Results) -> str:
@@ -157,7 +166,7 @@ def factors(results: Results) -> str:
             cells.append(f"{sent.mean:.3f}" if sent.n else "-")
         cells.append(str(len(results.get(variant, {}).keys() & results.get("scarlet", {}).keys())))
         body.append(cells)
-    header = ("changed", "server", "mean client", "bytes ×, reference", "bytes ×, wire", "seeds")
+    header = ("changed", "server, points", "mean client, points", "bytes ×, reference", "bytes ×, wire", "seeds")
     return rows(header, body)
 
 
