@@ -110,11 +110,12 @@ def test_steadier_is_a_smaller_range_over_alpha():
 
 
 def test_accuracy_at_a_budget_is_that_of_the_rounds_within():
-    one = record("scarlet", 0, reference=10e6, rounds=10)  # 1 MB a round
-    one.columns["server_top1"][:] = np.arange(10) / 10
-    assert leaderboard.at_budget(one, "server", "reference", 6.5) == pytest.approx((0.1 + 0.2 + 0.3 + 0.4 + 0.5) / 5)
-    assert leaderboard.at_budget(one, "server", "wire", 1.0) == pytest.approx(0.05)  # two rounds, fewer than five
-    assert leaderboard.at_budget(one, "server", "reference", 99) == pytest.approx((0.5 + 0.6 + 0.7 + 0.8 + 0.9) / 5)
+    one = record("scarlet", 0, reference=30e6, rounds=30)  # 1 MB a round
+    one.columns["server_top1"][:] = np.arange(30) / 100
+    assert leaderboard.at_budget(one, "server", "reference", 28.5) == pytest.approx(0.25)  # rounds 23 to 27
+    assert leaderboard.at_budget(one, "server", "reference", 99) == pytest.approx(0.27)
+    assert leaderboard.at_budget(one, "server", "wire", 5.0) == pytest.approx(0.085)  # ten rounds: the last two
+    assert leaderboard.at_budget(one, "server", "wire", 1.0) == pytest.approx(0.01)  # two rounds: the last
     assert math.isnan(leaderboard.at_budget(one, "server", "reference", 0.9))
     assert records.last(200) == 20 and records.last(5) == 1
 

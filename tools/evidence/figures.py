@@ -76,7 +76,7 @@ def curves(results: Results, title: str) -> Figure:
     seeds = len(results[variants[0]])
     count = "one seed" if seeds == 1 else f"{seeds} seeds; bands: ± one standard deviation over seeds"
     lines = {TITLES[variant]: style.line(look[variant]) for variant in variants}
-    _legend(figure, title, lines, 4, f"mean of 5 rounds and {count}")
+    _legend(figure, title, lines, 4, f"mean of at most 5 rounds and of {count}")
     return figure
 
 

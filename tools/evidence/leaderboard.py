@@ -22,14 +22,18 @@ TITLES = {
 }
 BOUNDS = ("individual", "centralized")  # no federation: rows of the table, never the best
 BUDGETS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # of the digits, MB, 10^6 bytes, up and down, all participants
-SMOOTHED = 5  # rounds
+SMOOTHED = 5  # rounds, at most
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """The mean of each round and the four before it, f64[R]; of fewer at the start."""
-    sums = np.cumsum(values)
-    first = np.maximum(np.arange(len(values)) - SMOOTHED, -1)
-    return (sums - np.where(first >= 0, sums[first], 0.0)) / (np.arange(len(values)) - first)
+    """The mean of each round and the four before it, f64[R]; before round 25, of the last fifth of the rounds.
+
+    A window of five from the start would count the first rounds of a method that a small budget buys few rounds of.
+    """
+    done = np.arange(1, len(values) + 1)
+    window = np.clip(done // 5, 1, SMOOTHED)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    return (sums[done] - sums[done - window]) / window
 
 
 def at_budget(record: Record, who: str, ledger: str, megabytes: float) -> float:
