@@ -1,4 +1,4 @@
-"""Everything that wants measuring on a GPU, in one command that ends by itself.
+"""Measures everything that needs a GPU, in one command that ends by itself.
 
     python -m benchmarks.gpu [--seconds=300] [--tiny]
 
@@ -10,8 +10,8 @@ Three stages, each with its limit; within a stage parts compile side by side and
    where it is installed: one model eager and as a CUDA graph, `torch.func.vmap` of 25; the server's step and the
    clients' with Triton's kernels inside XLA's command buffers (CUDA graphs).
 
-What is known is in benchmarks/results/gpu.json after every part; what did not end in time is named. `--tiny` rehearses
-it all on any machine, and writes nothing there.
+After every stage benchmarks/results/gpu.json holds what was measured, and names the parts that did not end in time.
+`--tiny` rehearses all parts on any machine, and does not write that file.
 
 On a machine without a network bring wheels of what is missing: jax-triton, and this project's dependencies
 (`pip download --no-deps --only-binary=:all: --python-version 3.12 -r ...`); images are not needed.
@@ -41,7 +41,7 @@ STAGES = (  # share of the time by whose end a stage is over, its parts
     (0.62, ("config",)),
     (1.0, LAST),
 )
-# Table of the issue: samples/s that PyTorch and we are compared in; a row is skipped until both are there.
+# What is compared with PyTorch: the name of a row, and two parts whose samples/s are divided.
 RATIOS = (
     ("CUDA graph of one model, bfloat16", "triton bfloat16", "torch graph bfloat16"),
     ("CUDA graph of one model, TF32", "triton tf32", "torch graph tf32"),

@@ -1,6 +1,7 @@
 """The parts of benchmarks/gpu.py, each a process of its own: python -m benchmarks.gpu_parts PART FOLDER [--tiny].
 
-A part leaves FOLDER/PART.json, written again whenever it knows more. Only who holds FOLDER/gpu.lock measures.
+A part writes FOLDER/PART.json, again after each of its measurements. It measures while it holds the lock
+FOLDER/gpu.lock, so that one part at a time uses the GPU.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Part:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """The GPU to itself."""
+        """Hold the lock on the GPU."""
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             yield

@@ -1,16 +1,16 @@
 """Every hyperparameter with its default; other configs import this one and change what differs.
 
 The comment behind a field is what `launch.py --help` prints, under headings that begin with `##`; a comment with one
-`#` above a field is added to the field's own. Words in braces, and the fields of the methods, come from the table in
-scarlet_jax/methods. Defaults are those of the reference implementation's main branch. A field that is "open" (None)
-takes the value named in its comment; `--config.FIELD=open` opens it again.
+`#` above a field is added to the field's own. Words in braces, and the fields of methods and partitioners, come from
+the tables in scarlet_jax/methods, data and models. Defaults are those of the reference implementation's main branch. A
+field that is "open" (None) takes the value named in its comment; `--config.FIELD=open` opens it again.
 """
 
 from typing import Any
 
 from ml_collections import config_dict
 
-from scarlet_jax import methods
+from scarlet_jax import data, methods
 from scarlet_jax.errors import UserError
 
 
@@ -85,18 +85,17 @@ def get_config() -> config_dict.ConfigDict:
 
     ## Partition: which client holds which private images
     config.partition = config_dict.ConfigDict()
-    config.partition.name = "dirichlet"  # dirichlet (reference, equal sizes), label_dirichlet, iid, shards, given
-    config.partition.alpha = 0.05  # concentration of the Dirichlet partitions; small = more skewed
-    config.partition.classes_per_client = 2  # shards: classes each client holds
-    config.partition.file = ""  # given: client of each training image, .npy, .npz or text; empty = in data.private
+    config.partition.name = "dirichlet"  # {partitions}
+    for name, own in data.parameters().items():
+        config.partition[name] = own.default
     config.partition.seed = config_dict.placeholder(int)  # split and pool are drawn by it (open: seed)
 
-    ## Models: mlp, cnn, resnet20 / 32 / 44 / 56 / 110, resnet18, resnet18_64
+    ## Models
     config.model = config_dict.ConfigDict()
-    config.model.client = "resnet20"  # client architecture, or groups: resnet20:60,cnn:40
+    config.model.client = "resnet20"  # client architecture ({models}), or groups: resnet20:60,cnn:40
     config.model.server = "resnet20"  # server architecture
     # auto: native on CPU; on GPU grouped or triton, whichever takes less time for a training step. timed: the fastest
-    # for each shape. Both are measured once and kept. Or one of native, cpu, xla, grouped, gemm, winograd, triton.
+    # for each shape. Both are measured once and kept. Or one of {convolutions}.
     config.model.conv = "auto"  # implementation of the convolution
     # float32: exact on every device. tf32: stored in float32, multiplied in TF32 (10 bits) by NVIDIA GPUs, exactly by
     # others. bfloat16: images and activations are stored and multiplied in bfloat16. What is trained stays float32.

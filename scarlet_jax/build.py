@@ -235,7 +235,9 @@ def make_algorithm(
         config.eval_clients == "all",
     )
     arguments = population, draws(config), rules, data
-    return distillation.make(make_method, *arguments) if entry.distils else make_method(population.on_host)(*arguments)
+    if entry.distils:
+        return distillation.make(make_method, *arguments)
+    return make_method(population.host_numbers)(*arguments)
 
 
 def choose(config: config_dict.ConfigDict, mesh: Mesh) -> Chosen:

@@ -56,8 +56,8 @@ class Population:
     """Clients in groups, and the server's learner. The only arrays it holds are the numbers of the run.
 
     Args:
-      numbers: of the run, NumPy scalars. They are the field `on_host`; the field `numbers` has them on the devices, as
-        every phase takes them.
+      numbers: of the run, NumPy scalars: the field `host_numbers`. The field `numbers` has them on the devices, for the
+        phases.
       groups: with consecutive ids.
       server: makes the server's learner; None where there is no server model.
       image_shape: [H, W, channels].
@@ -82,7 +82,7 @@ class Population:
         self.layouts = tuple(group.layout for group in groups)
         self._image_shape, self._same_init, self._own_models = image_shape, same_init, own_models
         self.stacked, self.replicated = (NamedSharding(mesh, spec) for spec in (CLIENTS, REPLICATED))
-        self.on_host, self.numbers = numbers, put(numbers, self.replicated)
+        self.host_numbers, self.numbers = numbers, put(numbers, self.replicated)
         # An evaluation does not train, so that its learners may be of any numbers.
         evaluated = [Evaluated(group.name, group.learner(numbers), group.layout) for group in groups]
         self.largest_batch = max(group.learner.largest_batch for group in evaluated)  # of a client's own images

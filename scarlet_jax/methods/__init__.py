@@ -12,25 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from scarlet_jax.errors import UserError, bad_field, first_line
-from scarlet_jax.tables import load
-
-REQUIRED = inspect.Parameter.empty  # the default of a parameter that has none
-
-
-class Parameter(NamedTuple):
-    """A parameter of a method's builder. It is a field under config.method, and open unless the user sets it."""
-
-    default: Any  # the builder's own, which an open field takes
-    help: str = ""
-    least: float = -math.inf
-    most: float = math.inf
-    choices: tuple[Any, ...] = ()  # if there are any, only these are allowed
-    kind: type = float
-    # Whether it is a number that decides neither shapes nor structure. The builder may then get a tracer in its place,
-    # so that what is compiled for one value serves all others.
-    traced: bool = False
-    shown: str = ""  # how --help shows the default, if not as itself
-    synonyms: tuple[str, ...] = ()  # other names that people use, in small letters without spaces and underscores
+from scarlet_jax.tables import REQUIRED, Parameter, load
 
 
 class Ask(NamedTuple):

@@ -60,7 +60,7 @@ class _Federation:
 
     def __init__(self, make_method, population: Population, draws: Draws, settings: Settings, data: Data):
         self.make_method, self.population, self.draws, self.settings = make_method, population, draws, settings
-        self.method = method = make_method(population.on_host)  # for what does not depend on its numbers
+        self.method = method = make_method(population.host_numbers)  # for what does not depend on its numbers
         channel = ledger.Channel(settings.num_classes, settings.label_bits, draws.full_participation)
         self.uplink, self.downlink = method.uplink(channel), method.downlink(channel)
         self.answers = self._answers(data)  # bool[K, N] public samples that each client answers for; None: all

@@ -6,6 +6,7 @@ batch, clients of a chunk, precision, determinism, and the source of this packag
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -42,7 +43,11 @@ def wanted(choice: str) -> bool:
 
 
 def choose(
-    how: str, works: list[Work], setting: Setting, deterministic: bool, say: Callable[[str], None] = lambda text: None
+    how: str,
+    works: list[Work],
+    setting: Setting,
+    deterministic: bool,
+    stage: Callable[[str], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> Choice:
     """Look up a choice, or measure it.
 
@@ -51,7 +56,7 @@ def choose(
         works: clients that are trained together on a device.
         setting: what their training steps depend on.
         deterministic: whether XLA may use kernels that do not repeat their bits.
-        say: called with a line before something is measured.
+        stage: `stage(what)` is a context that shows what is measured, while it is.
     """
     key = {"how": how, "works": works, "setting": setting, "deterministic": deterministic, "machine": machine()}
     key |= {"precision": resolved(setting.precision), "sources": sources()}
@@ -59,13 +64,12 @@ def choose(
     if found is not None:
         return Choice(json.loads(found)["conv"], " (kept from an earlier run)")
     if how == "auto":
-        say("timing training steps (the choice is kept)")
-        form, why, measured = form_timing.choose(works, setting, form_timing.trial)
+        with stage("timing training steps with grouped and triton"):
+            form, why, measured = form_timing.choose(works, setting, form_timing.trial)
         choice = Choice(form, why)
     else:
-        say("timing the convolutions (the choice is kept)")
-        measured = True
-        choice = Choice(conv_timing.choose(works, setting, conv_timing.seconds), "")
+        with stage("timing the convolutions"):
+            choice, measured = Choice(conv_timing.choose(works, setting, conv_timing.seconds), ""), True
     if measured:
         _kept.write(key, json.dumps({"conv": choice.conv}).encode())
     return choice

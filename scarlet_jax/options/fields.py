@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
-from scarlet_jax import methods
+from scarlet_jax import data, methods
 
 # What other programs and papers call a field. Written as `_simple` writes it.
 SYNONYMS = {
@@ -39,10 +39,7 @@ SYNONYMS = {
     "datadir": "data.dir", "datapath": "data.dir", "dataroot": "data.dir", "root": "data.dir",
     "n": "public_size", "p": "public_per_round", "poolsize": "public_size", "numpublic": "public_size",
     "opensize": "public_size", "publicsamples": "public_per_round", "samplesperround": "public_per_round",
-    "dirichletalpha": "partition.alpha", "diralpha": "partition.alpha", "dirichlet": "partition.alpha",
-    "noniid": "partition.alpha", "concentration": "partition.alpha", "heterogeneity": "partition.alpha",
     "iid": "partition.name", "split": "partition.name", "partitioner": "partition.name",
-    "classesperuser": "partition.classes_per_client", "shardsperclient": "partition.classes_per_client",
     "arch": "model.client", "architecture": "model.client", "network": "model.client", "net": "model.client",
     "backbone": "model.client", "clientmodel": "model.client", "servermodel": "model.server",
     "globalmodel": "model.server", "modeldtype": "model.precision", "dtype": "model.precision",
@@ -56,7 +53,8 @@ SYNONYMS = {
     "maxtokeep": "checkpoint.keep", "gradientcheckpointing": "remat", "rematerialize": "remat",
     "checkpointing": "remat", "usewandb": "wandb.mode", "profile": "profile_rounds",
 }  # fmt: skip
-SYNONYMS |= {word: f"method.{name}" for name, own in methods.parameters().items() for word in own.synonyms}
+for _group, _parameters in (("method", methods.parameters()), ("partition", data.parameters())):
+    SYNONYMS |= {word: f"{_group}.{name}" for name, own in _parameters.items() for word in own.synonyms}
 
 
 def leaves(config: config_dict.ConfigDict) -> dict[str, Any]:

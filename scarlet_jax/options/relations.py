@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from scarlet_jax import counts, methods
-from scarlet_jax.data import PARTITIONERS
+from scarlet_jax import counts, data, methods
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.options.fields import span
 
@@ -14,8 +13,8 @@ Values = dict[str, Any]  # leaf values by dotted name
 
 # As in configs/base.py. These options have no effect in some runs, and no shipped config sets them.
 DEFAULTS = {
-    "cache.ratio": 1.0, "cache.on_expiry": "drop", "comm.label_bits": 32, "partition.classes_per_client": 2,
-    "partition.file": "", "kd_lr": 0.1, "kd_momentum": 0.0, "kd_weight_decay": 0.0,
+    "cache.ratio": 1.0, "cache.on_expiry": "drop", "comm.label_bits": 32,
+    "kd_lr": 0.1, "kd_momentum": 0.0, "kd_weight_decay": 0.0,
 }  # fmt: skip
 
 
@@ -60,20 +59,25 @@ def _of_the_cache(field: str) -> Relation:
     )
 
 
-def _of_partitioners(parameter: str) -> Relation:
-    """A parameter that is left at its default unless the partitioner reads it."""
-    field = f"partition.{parameter}"
-    default = DEFAULTS[field]
+def _of_another_partitioner(values: Values) -> str | None:
+    """A parameter that is set, and that the partitioner does not read.
 
-    def readers() -> list[str]:
-        return [name for name, own in PARTITIONERS.items() if parameter in own.parameters]
+    Those of the default partitioner do not count: cards set them, and a user who then names another partitioner need
+    not take them back.
+    """
+    reads = {values["partition.name"], next(iter(data.PARTITIONERS))}
+    for name, parameter in data.parameters().items():
+        if reads.isdisjoint(data.readers(name)) and values[f"partition.{name}"] != parameter.default:
+            return name
+    return None
 
-    def refusal(v: Values) -> UserError:
-        listed = " or ".join(readers())
-        why = f"but only config.partition.name = {listed} reads it, not {v['partition.name']}"
-        return bad_field(field, v[field], f"{default or 'nothing'}, or {listed}", why)
 
-    return Relation(lambda v: v["partition.name"] in readers() or v[field] == default, refusal)
+def _refused_parameter(values: Values) -> UserError:
+    name = _of_another_partitioner(values)
+    assert name is not None
+    field, readers = f"partition.{name}", " or ".join(data.readers(name))
+    why = f"but only config.partition.name = {readers} reads it, not {values['partition.name']}"
+    return bad_field(field, values[field], f"{data.parameters()[name].default or 'nothing'}, or {readers}", why)
 
 
 RELATIONS: tuple[Relation, ...] = (
@@ -98,8 +102,7 @@ RELATIONS: tuple[Relation, ...] = (
     ),
     _of_the_cache("cache.ratio"),
     _of_the_cache("cache.on_expiry"),
-    _of_partitioners("classes_per_client"),
-    _of_partitioners("file"),
+    Relation(lambda v: _of_another_partitioner(v) is None, _refused_parameter),
     Relation(
         lambda v: not (found := span(v["profile_rounds"])) or found.start < v["rounds"],
         lambda v: bad_field(

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from scarlet_jax import methods, models
-from scarlet_jax.data import PARTITIONERS
+from scarlet_jax import data, methods, models
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.models import conv
 from scarlet_jax.options import fields, relations
+from scarlet_jax.tables import REQUIRED, Parameter
 
 MAX_INT = 2**31 - 1  # rounds, stamps and indices are int32 on the device
 MAX_FLOAT = 1e38  # within float32, which models compute in
@@ -78,7 +78,7 @@ def method_rules(name: Any) -> dict[str, Rule]:
       UserError: as `methods.find`.
     """
     found = methods.find(name).parameters
-    return {f"method.{key}": _parameter(parameter) for key, parameter in found.items()}
+    return {f"method.{key}": _of_method(parameter) for key, parameter in found.items()}
 
 
 def _integer(least: int, most: int = MAX_INT) -> Rule:
@@ -102,19 +102,23 @@ def _open_or(rule: Rule) -> Rule:
     return Rule(lambda value: value is None or rule.accepts(value), f"open (None) or {rule.allowed}")
 
 
-def _parameter(parameter: methods.Parameter) -> Rule:
-    """The rule for a parameter of a method. One that has no default must be set."""
-    bound = MAX_INT if parameter.kind is int else MAX_FLOAT
-    least, most = max(parameter.least, -bound), min(parameter.most, bound)
+def _parameter(parameter: Parameter) -> Rule:
+    """The rule for a parameter of a table's function."""
+    least, most = parameter.least, parameter.most
     if parameter.choices:
-        rule = _one_of(*parameter.choices)
-    elif parameter.kind is int:
-        rule = _integer(int(least), int(most))
-    elif parameter.kind is float:
-        rule = _number(lambda value: least <= value <= most, f"from {least:g} to {most:g}")
-    else:
-        rule = {bool: _TRUTH, str: _TEXT}.get(parameter.kind, Rule(lambda value: value is not None, "a value"))
-    if parameter.default is methods.REQUIRED:
+        return _one_of(*parameter.choices)
+    if parameter.kind is int:
+        return _integer(int(max(least, -MAX_INT)), int(min(most, MAX_INT)))
+    if parameter.kind is float:
+        least, most = max(least, -MAX_FLOAT), min(most, MAX_FLOAT)
+        return _number(lambda value: least <= value <= most, f"from {least:g} to {most:g}")
+    return {bool: _TRUTH, str: _TEXT}.get(parameter.kind, Rule(lambda value: value is not None, "a value"))
+
+
+def _of_method(parameter: Parameter) -> Rule:
+    """The same for a method's, which may be open; one that has no default must be set."""
+    rule = _parameter(parameter)
+    if parameter.default is REQUIRED:
         return rule._replace(allowed=f"{rule.allowed} (the method has no default for it)")
     return _open_or(rule)
 
@@ -191,10 +195,8 @@ RULES: dict[str, Rule] = {
     "data.device_budget_mb": _NOT_NEGATIVE,
     "data.flip": _TRUTH,
     "data.crop": _TRUTH,
-    "partition.name": _named(lambda: PARTITIONERS),
-    "partition.alpha": _POSITIVE,
-    "partition.classes_per_client": _integer(1),
-    "partition.file": _TEXT,
+    "partition.name": _named(lambda: data.PARTITIONERS),
+    **{f"partition.{name}": _parameter(parameter) for name, parameter in data.parameters().items()},
     "partition.seed": _open_or(_integer(0)),
     "model.client": Rule(_client_models, _client_models_allowed),
     "model.server": _named(lambda: models.MODELS),

@@ -105,21 +105,24 @@ class Start:
         return federation, Chosen(conv, tuple(chunks), duration), facts
 
     def _timed(self, federation: Federation, chosen: Chosen) -> Chosen:
-        """What was chosen, with the convolutions that are fastest here: measured now, or kept from an earlier run."""
+        """What was chosen, with the convolution that is fastest here for the run's models: measured, or kept from an
+        earlier run."""
         config = self.config
         if not choices.times_convolutions(config, chosen, self.opened.choices):
             return chosen
-        works = []
-        for group, chunk in zip(build.model_groups(config), chosen.chunks, strict=True):
-            works.append(Work(group.name, chunk, -(-group.participants // (chunk * self.mesh.size))))
-        if config.model.conv == "timed":
-            works.append(Work(config.model.server, 1))
-        shape, classes = tuple(federation.image_shape), federation.num_classes
-        setting = Setting(shape, classes, config.batch_size, config.model.precision, config.remat)
-        with self.stages("choosing the convolutions"):
-            conv, why = hosts.from_first(
-                lambda: conv_choice.choose(config.model.conv, works, setting, config.deterministic)
-            )
+
+        def choose() -> tuple[str, str]:
+            works = [
+                Work(group.name, chunk, -(-group.participants // (chunk * self.mesh.size)))
+                for group, chunk in zip(build.model_groups(config), chosen.chunks, strict=True)
+            ]
+            if config.model.conv == "timed":
+                works.append(Work(config.model.server, 1))
+            images = tuple(federation.image_shape), federation.num_classes
+            setting = Setting(*images, config.batch_size, config.model.precision, config.remat)
+            return conv_choice.choose(config.model.conv, works, setting, config.deterministic, self.stages)
+
+        conv, why = hosts.from_first(choose)
         self.say(f"convolution: {conv}{why}")
         return chosen._replace(conv=conv)
 

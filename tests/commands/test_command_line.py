@@ -130,11 +130,12 @@ def test_what_is_wrong_is_one_sentence(args, parts):
 @pytest.mark.parametrize("field", [f for f, v in fields.leaves(base.get_config()).items() if v is None])
 def test_an_open_field_can_be_opened_again(field, tmp_path):
     path = tmp_path / "closed.py"
-    first, second = {"method.downlink_bits": (8, 16), "method.quantile": (1, 0)}.get(field, (1, 2))
+    texts = {"model.precision": ("float32", "bfloat16")}
+    first, second = ({"method.downlink_bits": (8, 16), "method.quantile": (1, 0)} | texts).get(field, (1, 2))
     method = next((name for name, e in METHODS.items() if field.removeprefix("method.") in e.parameters), "scarlet")
     path.write_text(
         f"from configs import base\ndef get_config():\n  config = base.get_config()\n"
-        f"  config.method.name, config.{field} = {method!r}, {first}\n  return config\n"
+        f"  config.method.name, config.{field} = {method!r}, {first!r}\n  return config\n"
     )
     config, start = f"--config={path}", [f"--config.{field}", "open"]
     assert fields.leaves(parse(config)[0])[field] == first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import jax
@@ -48,10 +49,15 @@ def test_auto_is_measured_on_accelerators_only(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_second_run_measures_nothing(measured: list[Any]) -> None:
     said: list[str] = []
-    first = choose("auto", WORKS, SETTING, False, said.append)
+
+    def stage(what: str) -> contextlib.AbstractContextManager[None]:
+        said.append(what)
+        return contextlib.nullcontext()
+
+    first = choose("auto", WORKS, SETTING, False, stage)
     assert first.conv == "triton" and "grouped 4000.00 ms, triton 2000.00 ms" in first.why and len(said) == 1
     assert [form for form, *_ in measured] == ["grouped", "triton"]
-    assert choose("auto", WORKS, SETTING, False, said.append) == Choice("triton", " (kept from an earlier run)")
+    assert choose("auto", WORKS, SETTING, False, stage) == Choice("triton", " (kept from an earlier run)")
     assert len(measured) == 2 and len(said) == 1
     shapes = choose("timed", WORKS, SETTING, False)
     assert shapes.conv.startswith("grouped ") and shapes.conv.endswith("=gemm") and len(measured) > 2

@@ -57,6 +57,7 @@ LONG: dict[str, tuple[str, ...]] = {
     "report/test_overlap.py": (),
     "report/test_text.py": ("test_markdown", "test_csv", "test_a_varied"),
     "runtime/test_predictor.py": ("test_top1",),
+    "test_metric_tables.py": ("test_every", "test_sums", "test_a_removed", "test_the"),
     "test_wheel.py": (),
 }  # fmt: skip
 

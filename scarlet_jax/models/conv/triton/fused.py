@@ -3,8 +3,8 @@
     z = relu(y * factor + offset + shortcut), zeros in padding rows
     out = conv(z, w);  sums = sum of out, sum of its square, per channel
 
-BatchNorm is then arithmetic on vectors of channels between two such calls, left to autodiff: the gradients of both sums
-flow back into out. What a training step reads and writes, besides, is in `benchmarks/gpu_aot.py`.
+BatchNorm is then arithmetic on vectors of channels between two such calls. Autodiff differentiates it, and the
+gradients of both sums flow back into out. `benchmarks/gpu_aot.py` counts what a training step reads and writes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def scaled(pending: Pending) -> jax.Array:
 
 
 def covers(x: jax.Array | Pending, w: jax.Array, stride: int) -> bool:
-    """Whether `fused_conv` computes this convolution; anything else is to be left to XLA's."""
+    """Whether `fused_conv` computes this convolution; XLA computes any other."""
     y = x.y if isinstance(x, Pending) else x
     return w.shape[0] == w.shape[1] and launches.covers(_problem(y[None], w[None], stride), str(y.dtype))
 
@@ -166,7 +166,7 @@ def _input_gradient(stride: int, d: jax.Array, w: jax.Array, images: jax.Array, 
     problem = _problem(images, w, stride)
     if not problem.few:
         return primitive.input_gradient(d, w, problem, *more)
-    # Few channels: images themselves, whose gradient nobody uses and XLA removes.
+    # With few channels the input is the images themselves: their gradient is not used, and XLA removes it.
     _, z, extra, factor, _ = more
     given = factor is not None, z is not None, extra is not None
     operation = primitive.Operation("input_gradient", problem, str(d.dtype), "ieee", *given)
