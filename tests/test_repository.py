@@ -132,15 +132,19 @@ TESTED_IN = {
     "models/resnet.py": "models/test_models.py",
     "models/small.py": "models/test_models.py",
     "options/fields.py": "options/test_odd_values.py",
+    "options/relations.py": "options/test_rules.py",
     "options/unused.py": "options/test_rules.py",
     "preview/cards.py": "gpu/test_cards.py",
+    "report/panels.py": "test_metric_tables.py",
     "report/style.py": "report/test_figures.py",
     "runtime/checkpoint_record.py": "runtime/test_checkpoint.py",
     "runtime/interrupts.py": "end_to_end/test_interrupts.py",
     "runtime/opening.py": "end_to_end/test_damage.py",
     "runtime/run.py": "end_to_end/test_resume.py",
+    "runtime/start.py": "end_to_end/test_resume.py",
     "runtime/streams.py": "end_to_end/test_streams.py",
     "runtime/trace.py": "end_to_end/test_profile.py",
+    "tables.py": "test_metric_tables.py",
 }
 # Two-line ways to start a command, and records without a decision.
 DECIDE_NOTHING = {"plan.py", "sweep.py", "types.py"}
