@@ -134,6 +134,7 @@ TESTED_IN = {
     "options/fields.py": "options/test_odd_values.py",
     "options/unused.py": "options/test_rules.py",
     "preview/cards.py": "gpu/test_cards.py",
+    "report/panels.py": "report/test_figures.py",
     "report/style.py": "report/test_figures.py",
     "runtime/checkpoint_record.py": "runtime/test_checkpoint.py",
     "runtime/interrupts.py": "end_to_end/test_interrupts.py",
