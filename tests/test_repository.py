@@ -144,7 +144,6 @@ TESTED_IN = {
     "runtime/start.py": "end_to_end/test_resume.py",
     "runtime/streams.py": "end_to_end/test_streams.py",
     "runtime/trace.py": "end_to_end/test_profile.py",
-    "tables.py": "test_metric_tables.py",
 }
 # Two-line ways to start a command, and records without a decision.
 DECIDE_NOTHING = {"plan.py", "sweep.py", "types.py"}

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from scarlet_jax.engine import fleet, phases
 from scarlet_jax.engine.phases import Phase
-from scarlet_jax.engine.population import Group, Population, client_id
+from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.methods.base import Algorithm, Method, RoundReport
 from scarlet_jax.metric_tables import ROUND
@@ -144,7 +144,8 @@ class _Federation:
     def _one_client(self, group: Group):
         def client(model: ModelState, local_id, active, numbers: Numbers, round_, last, plan: Plan, choice, data: Data):
             """Distil, train and predict, for one client. An inactive client trains on no images."""
-            learner, method, number = group.learner(numbers), self.make_method(numbers), client_id(group, local_id)
+            learner, method = group.learner(numbers), self.make_method(numbers)
+            number = group.layout.client_id(local_id)
 
             def key(purpose):
                 return derive(numbers.seed, purpose, round_, number)

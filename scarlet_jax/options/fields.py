@@ -53,8 +53,6 @@ SYNONYMS = {
     "maxtokeep": "checkpoint.keep", "gradientcheckpointing": "remat", "rematerialize": "remat",
     "checkpointing": "remat", "usewandb": "wandb.mode", "profile": "profile_rounds",
 }  # fmt: skip
-for _group, _parameters in (("method", methods.parameters()), ("partition", data.parameters())):
-    SYNONYMS |= {word: f"{_group}.{name}" for name, own in _parameters.items() for word in own.synonyms}
 
 
 def leaves(config: config_dict.ConfigDict) -> dict[str, Any]:
@@ -97,23 +95,31 @@ def set_open(config: config_dict.ConfigDict, field: str) -> None:
         owner[key] = None
 
 
+def synonyms() -> dict[str, str]:
+    """The field that is meant by each other word, those for the parameters of methods and partitioners included."""
+    own = {"method": methods.parameters(), "partition": data.parameters()}
+    return SYNONYMS | {
+        word: f"{group}.{name}" for group, found in own.items() for name, one in found.items() for word in one.synonyms
+    }
+
+
 def nearest(field: str, known: Sequence[str]) -> str | None:
     """The known field that was probably meant: the same last name in another group, another word for it, or a similar
     spelling."""
-    last = field.rpartition(".")[2]
+    last, others = field.rpartition(".")[2], synonyms()
     by_last_name = {name.rpartition(".")[2]: name for name in reversed(known)}
     if last in by_last_name:
         return by_last_name[last]
     for word in (_simple(field), _simple(last)):
-        if SYNONYMS.get(word) in known:
-            return SYNONYMS[word]
+        if others.get(word) in known:
+            return others[word]
     close = difflib.get_close_matches(field, known, n=1)
     if close:
         return close[0]
     close = difflib.get_close_matches(last, list(by_last_name), n=1)
     if close:
         return by_last_name[close[0]]
-    words = {word: name for word, name in SYNONYMS.items() if name in known and len(word) > 3}
+    words = {word: name for word, name in others.items() if name in known and len(word) > 3}
     close = difflib.get_close_matches(_simple(last), list(words), n=1, cutoff=0.8)
     return words[close[0]] if close else None
 

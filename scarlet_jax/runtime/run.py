@@ -24,7 +24,7 @@ from scarlet_jax.models.precision import note
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
 from scarlet_jax.options.unused import unused_options
-from scarlet_jax.runtime import backend, checkpoint, hosts, metrics, opening, signals, writers
+from scarlet_jax.runtime import backend, checkpoint, finite, hosts, metrics, opening, signals, writers
 from scarlet_jax.runtime import workdir as workdirs
 from scarlet_jax.runtime.progress import Progress, RoundClock
 from scarlet_jax.runtime.stages import Stages
@@ -141,7 +141,7 @@ class _Session:
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
         self.done = 0  # rounds that a checkpoint holds
         self.writer: writers.Writer | None = None  # only the first process has one
-        self._may_help = metrics.cures(config)
+        self._may_help = finite.cures(config)
 
     def poll(self) -> None:
         """Called by the main thread while the loop works."""
@@ -234,7 +234,7 @@ class _Session:
     def _read(self, pending: _Pending, algorithm: Algorithm, progress: Progress) -> None:
         """Fetch a round's report, write its row, show it."""
         report, evaluation = jax.device_get((pending.report, pending.evaluation))
-        metrics.check_finite(pending.round, report, evaluation, self.done, self._may_help)
+        finite.check_report(pending.round, report, evaluation, self.done, self._may_help)
         seconds, ended = pending.times()
         billed = algorithm.bill(report)
         row, self.totals = metrics.make_row(
@@ -247,7 +247,7 @@ class _Session:
 
     def _save(self, state: Any, rounds: int) -> None:
         """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
-        metrics.check_state(rounds - 1, state, self.done, self._may_help)
+        finite.check_state(rounds - 1, state, self.done, self._may_help)
         self._check_place()
         own = {"run": self.ready.run_id, "config": json.loads(self.config.to_json())}
         own |= {"choices": self.ready.choices, "facts": self.ready.facts}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from scarlet_jax.engine import fleet
-from scarlet_jax.engine.population import client_id
 from tests.support.populations import client, linear_learner, noise, population, started
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -27,7 +26,7 @@ def test_groups_have_consecutive_ids():
 def test_a_padded_id_is_that_of_the_groups_last_client():
     group = population().groups[1]
     local = fleet.participant_ids(group.layout, jnp.array([0, 2]))
-    assert [int(client_id(group, k)) for k in local] == [5, 7, *[7] * (group.layout.capacity - 2)]
+    assert [int(group.layout.client_id(k)) for k in local] == [5, 7, *[7] * (group.layout.capacity - 2)]
 
 
 @pytest.mark.parametrize("same_init", [True, False])

@@ -148,7 +148,7 @@ def groups_of(*names: str):
 def test_every_method_has_a_look_and_a_title_of_its_own_in_reports(loud):
     names = [*METHODS, "mine.of_mine:Build", "mine.of_mine:other"]
     groups = groups_of(*names)
-    assert [group.label for group in groups][-3:] == ["Loud", "mine.of_mine:Build", "mine.of_mine:other"]
+    assert [group.label for group in groups][-3:] == ["Loud, D=3", "mine.of_mine:Build", "mine.of_mine:other"]
     looks = style.looks(groups)
     assert len(set(looks)) == len({look.marker for look in looks}) == len(names)
     # A method looks the same whatever it is shown with.

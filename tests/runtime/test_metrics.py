@@ -1,42 +1,12 @@
-"""Rows and summaries against plain arithmetic, and what stops a run."""
+"""Rows and summaries against plain arithmetic."""
 
-from typing import NamedTuple
-
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scarlet_jax.engine.evaluation import Evaluation, PublicValidation
-from scarlet_jax.engine.scores import Scores
-from scarlet_jax.methods.base import RoundReport
-from scarlet_jax.protocol.ledger import LEDGERS, Bytes, Counts
+from scarlet_jax.engine.evaluation import PublicValidation
+from scarlet_jax.protocol.ledger import LEDGERS, Bytes
 from scarlet_jax.runtime import metrics
-from scarlet_jax.types import ModelState
-from tests.support.harness import tiny
-
-IDS = [1, 4, 6]
-
-
-def scores(top1, top5, loss, samples):
-    top1, top5, loss, samples = (np.array(x, np.float32) for x in (top1, top5, loss, samples))
-    return Scores({"top1": top1, "top5": top5, "loss": loss}, samples)
-
-
-def evaluation(**fields):
-    """Of three clients, the second of which has no test images, and a server with 20."""
-    clients = scores([3, 0, 1], [4, 0, 2], [2.5, 0, 6], [5, 0, 4])
-    whole = {"server": scores(8, 16, 5, 20), "clients": clients, "client_val": scores(*[[0] * 3] * 4),
-             "public_val": None, "ids": np.array(IDS)}  # fmt: skip
-    return Evaluation(**whole | fields)
-
-
-def report(**fields):
-    counts = Counts(requested=6, hit=2, stale=1, sent=np.array([6, 6, 5]), listed=8, fresh=7,
-                    caught_up=np.array([2, 0, 1]), updates=np.zeros(3), stale_marks=np.zeros(3))  # fmt: skip
-    whole = RoundReport(np.array(IDS), np.array([1.0, 2.0, 6.0]), np.array([0.5, 0.25, 0.0]), counts,
-                        kd_loss=np.array([0.0, 1.0, 2.0]), server_kd_loss=np.float32(0.5))  # fmt: skip
-    return whole._replace(**fields)
-
+from tests.support.reports import evaluation, report
 
 BILLED = {"reference": Bytes(100, 300), "wire": Bytes(7, 2**40)}
 
@@ -102,79 +72,6 @@ def test_client_rows_are_shares_and_null_without_samples():
         {"round": 3, "client": 4, "top1": None, "top5": None, "loss": None, "samples": 0},
         {"round": 3, "client": 6, "top1": 0.25, "top5": 0.5, "loss": 1.5, "samples": 4},
     ]
-
-
-NAN = float("nan")
-
-
-@pytest.mark.parametrize(
-    ("fields", "scores_", "words"),
-    [
-        ({}, {}, None),
-        ({"fit_loss": np.array([1, NAN, np.inf])}, {}, "the training loss of client 4, 6 is not finite"),
-        ({"kd_loss": np.array([1, 1, NAN])}, {}, "the distillation loss of client 6 is not finite"),
-        ({"metrics": {"disagreement": NAN}}, {}, "the disagreement among clients is not finite"),
-        ({"metrics": {"target_entropy": NAN}}, {}, "the entropy of the teacher is not finite"),
-        ({"server_kd_loss": NAN}, {}, "the server's distillation loss is not finite"),
-        ({}, {"clients": scores([0] * 3, [0] * 3, [1, NAN, 1], [1] * 3)}, "the test loss of client 4 is not finite"),
-        ({}, {"server": scores(0, 0, NAN, 1)}, "the server's test loss is not finite"),
-        # What a round computes first is named: a client's distillation before its training, clients before the server.
-        ({"kd_loss": np.array([NAN] * 3), "fit_loss": np.array([NAN] * 3), "server_kd_loss": NAN}, {}, "distillation"),
-        ({"fit_loss": np.array([1, 1, NAN]), "metrics": {"target_entropy": NAN}}, {}, "the training loss of client 6"),
-    ],
-)
-def test_the_first_number_that_is_not_finite_is_named(fields, scores_, words):
-    values = report(**fields), evaluation(**scores_)
-    if words is None:
-        metrics.check_finite(2, *values)
-        return
-    with pytest.raises(metrics.NonFiniteError, match=rf"^round 2: .*{words}.*; no checkpoint was saved yet, and .*\.$"):
-        metrics.check_finite(2, *values)
-
-
-def test_many_clients_are_cut_and_the_checkpoint_is_told():
-    with pytest.raises(metrics.NonFiniteError) as error:
-        wide = RoundReport(np.arange(9), np.full(9, NAN), np.ones(9))
-        metrics.check_finite(0, wide, None, saved=4)
-    assert str(error.value) == (
-        "round 0: the training loss of client 0, 1, 2, 3, 4 and 4 more is not finite; the checkpoint after 4 rounds "
-        "stays, and a lower config.lr may help in another --workdir."
-    )
-
-
-def test_cures_name_the_fields_that_are_in_effect():
-    config = tiny(lr=0.1, momentum=0.9, weight_decay=0.0, kd_lr=0.1, kd_momentum=0.0, kd_weight_decay=0.1)
-    found = metrics.cures(config)
-    assert found == ("a lower config.lr or config.momentum", "a lower config.kd_lr or config.kd_weight_decay",
-                     "another config.method.beta")  # fmt: skip
-    config.method.name = "individual"
-    assert metrics.cures(config).method == "a lower config.lr"
-
-
-class State(NamedTuple):
-    """As a method with a server model has it."""
-
-    clients: tuple
-    server: ModelState
-
-
-def states(kernels, server):
-    """Groups of clients with one weight each, and a server."""
-
-    def model(value):
-        return ModelState({"w": jnp.asarray(value, jnp.float32)}, {}, jnp.zeros(len(value), jnp.uint32), ())
-
-    return State(tuple(map(model, kernels)), model(server))
-
-
-def test_a_state_that_is_not_finite_names_its_clients():
-    finite = [[[1.0], [2.0]], [[3.0], [4.0], [5.0]]]
-    metrics.check_state(1, states(finite, [1.0]))
-    spoilt = [[[1.0], [np.inf]], [[3.0], [NAN], [5.0]]]
-    with pytest.raises(metrics.NonFiniteError, match=r"round 1: the model of client 1, 3 is not finite after its last"):
-        metrics.check_state(1, states(spoilt, [NAN]))
-    with pytest.raises(metrics.NonFiniteError, match="the server's model is not finite"):
-        metrics.check_state(1, states(finite, [NAN]))
 
 
 def test_the_summary_keeps_the_latest_evaluation():
