@@ -51,7 +51,7 @@ LONG: dict[str, tuple[str, ...]] = {
     "models/test_models.py": ("test_unknown", "test_small_models", "test_padding_is_never_seen[cnn"),
     "models/conv/test_conv.py": ("test_resolve", "test_choice", "test_cpu_maps"),
     "models/conv/test_implementations.py": ("test_a_new", "test_what", *_FIRST_SHAPE),
-    "preview/test_memory.py": ("test_the_sentence", "test_the_chunk_size"),
+    "preview/test_memory.py": ("test_the_refusal", "test_what_fits", "test_the_chunk_size", "test_a_cpu"),
     "protocol/test_planner.py": ("test_counts_are_those_of_a_plain_loop[drop",),
     "report/test_figures.py": ("test_entropy",),
     "report/test_overlap.py": (),
