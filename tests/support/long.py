@@ -40,6 +40,7 @@ LONG: dict[str, tuple[str, ...]] = {
     "data/test_hostile_archives.py": ("test_what_numpy",),
     "data/test_hostile_npz.py": ("test_npz[True-a pickle", "test_npz[True-a header"),
     "data/test_hostile_prepared.py": ("test_a_name",),
+    "end_to_end/test_taken_away.py": ("test_another_failure",),
     "gpu/test_bench.py": ("test_it_ends",),
     "methods/test_distillation.py": ("test_a_federation_is",),
     "methods/test_outside.py": ("test_a_registered_name", "test_what_cannot", "test_a_parameter_without"),
