@@ -1,4 +1,4 @@
-"""Runs whose files were damaged, hidden, exchanged or taken away: nothing that was written is lost."""
+"""Runs whose files were damaged, hidden or exchanged: nothing that was written is lost."""
 
 import json
 import logging
