@@ -99,7 +99,12 @@ def test_the_environment_is_recorded_once_per_start(again):
     for start in environment["starts"]:
         assert set(start) == {"python", "platform", "cpus", "versions", "devices", "xla_flags", "choices", "commit"}
         assert {"jax", "jaxlib", "flax", "orbax-checkpoint"} <= set(start["versions"])
-        assert start["choices"] == {"conv": "xla", "clients_per_chunk": {"mlp": 1}, "cache": {"duration": 2, "own": 50}}
+        assert start["choices"] == {
+            "conv": "xla",
+            "clients_per_chunk": {"mlp": 1},
+            "cache": {"duration": 2, "own": 50},
+            "precision": "float32",
+        }
         assert start["devices"]
 
 
