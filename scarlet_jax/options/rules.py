@@ -129,7 +129,7 @@ def _one_of_models(constant: str) -> Rule:
 
 
 def _client_models(value: Any) -> bool:
-    """A model, or groups of them; `registry.model_groups` checks the counts."""
+    """A model, or groups of them; `groups.model_groups` checks the counts."""
     from scarlet_jax import models
 
     return isinstance(value, str) and all(part.split(":")[0].strip() in models.MODELS for part in value.split(","))
@@ -222,6 +222,7 @@ RULES: dict[str, Rule] = {
     "clients_per_chunk": _integer(0),
     "remat": _TRUTH,
     "deterministic": _TRUTH,
+    "compilation_cache": _TRUTH,
     "checkpoint.every": _integer(1),
     "checkpoint.keep": _integer(1),
     "profile_rounds": Rule(

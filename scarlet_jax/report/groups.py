@@ -20,7 +20,7 @@ TITLES = {
 EXECUTION_FIELDS = (
     "clients_per_chunk", "data.dir", "data.cache_dir", "checkpoint.every", "checkpoint.keep", "wandb.mode",
     "wandb.project",
-    "profile_rounds", "remat", "deterministic", "data.device_budget_mb",
+    "profile_rounds", "remat", "deterministic", "data.device_budget_mb", "compilation_cache",
 )  # fmt: skip
 
 _SHORT = {"cache.duration": "D", "partition.name": "partition", "partition.alpha": "alpha"}

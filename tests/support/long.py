@@ -12,6 +12,7 @@ LONG: dict[str, tuple[str, ...]] = {
     "commands/test_sweep.py": ("test_a", "test_w", "test_e", "test_n", "test_t"),
     "docs/test_pages.py": ("test_the_python_of_a_page_runs[README.md]", "test_links", "test_readme", "test_every_page",
                            "test_pages_that"),
+    "end_to_end/test_cache_keys.py": (),
     "end_to_end/test_compilation.py": ("test_each_phase",),
     "end_to_end/test_damage.py": ("test_one_garbage_line", "test_a_torn_summary_is_written_again[unfinished",
                                   "test_another_version"),
