@@ -14,7 +14,6 @@ import logging as standard_logging
 import os
 import re
 import sys
-import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,9 +24,9 @@ from absl.logging.converter import absl_to_standard
 from ml_collections import config_dict, config_flags
 
 from scarlet_jax.commands import boundary, cards, help
-from scarlet_jax.errors import UserError, bad_field, shown
+from scarlet_jax.errors import UserError, bad_field, first_line, shown
 from scarlet_jax.options import fields as config_fields
-from scarlet_jax.options.rules import RULES, may_be_open, validate_quickly
+from scarlet_jax.options.rules import RULES, may_be_open, method_rules, validate
 from scarlet_jax.runtime import streams
 
 _HELP = re.compile(r"--?(h|help|helpshort|helpfull)$")
@@ -63,8 +62,8 @@ def run(
     def flags_parser(argv: Sequence[str]) -> tuple[config_dict.ConfigDict, str]:
         own_flags = _define(define_flags, flags.FLAGS)
         if wants_help(argv):
-            path, _ = take_config(argv[1:])
-            config = load_config(path or str(cards.FOLDER / "base.py"))
+            path, rest = take_config(argv[1:])
+            config = _with_method(path or str(cards.FOLDER / "base.py"), rest)
             base = (cards.FOLDER / "base.py").read_text()
             print(help.render(config, base, path, own_flags, command, description, examples))
             sys.exit(0)
@@ -93,14 +92,11 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
     try:
         argv = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
     except flags.Error as error:
-        raise UserError(_one_line(error).removeprefix("ERROR:: ") + ".") from None
+        raise UserError(first_line(error).removeprefix("ERROR:: ") + ".") from None
     path, rest = take_config(argv[1:])
     if path is None:
         raise UserError(f"No config: add --config=FILE; {cards.offered()}.")
-    methods = [value for field, value in overrides(rest) if field == "method.name"]
-    config = load_config(path, methods[-1] if methods else None)
-    named = methods[-1] if methods else config_fields.leaves(config).get("method.name")
-    config_fields.add_method_parameters(config, str(named))
+    config = _with_method(path, rest)
     known = config_fields.types(config)
     for field, _ in overrides(rest):
         _check_field(field, known)
@@ -114,9 +110,9 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
     except flags.UnrecognizedFlagError as error:
         raise UserError(_unknown_flag(error.flagname, flag_values, known)) from None
     except flags.IllegalFlagValueError as error:
-        raise UserError(_wrong_type(error, rest, known)) from None
+        raise UserError(_wrong_type(error, rest, config, known)) from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"The command line cannot be read: {_one_line(error)}.") from None
+        raise UserError(f"The command line cannot be read: {first_line(error)}.") from None
     if unparsed[1:]:
         raise UserError(f"Unexpected argument {unparsed[1]!r}: fields are set as --config.FIELD=VALUE.")
     for name in flag_values:
@@ -125,7 +121,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
             raise UserError(f"--{name} is empty: give it a value, or leave it out.")
     for field in opened:
         config_fields.set_open(flag_values.config, field)
-    validate_quickly(flag_values.config)
+    validate(flag_values.config)
     return flag_values.config, path
 
 
@@ -166,6 +162,19 @@ def get_config(name: str) -> config_dict.ConfigDict:
     return load_config(cards.find(name))
 
 
+def _with_method(path: str, args: Sequence[str]) -> config_dict.ConfigDict:
+    """The config of a file with the method that the arguments choose, whose parameters are fields of the config."""
+    chosen = [value for field, value in overrides(args) if field == "method.name" and value]
+    config = load_config(path, chosen[-1] if chosen else None)
+    if chosen and "method.name" in config_fields.leaves(config):
+        with config.method.ignore_type():
+            config.method.name = chosen[-1]
+    name = config_fields.leaves(config).get("method.name")
+    if name and isinstance(name, str):
+        config_fields.add_method_parameters(config, name)
+    return config
+
+
 def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
     """The config of a file; `FILE.py:ARG` passes ARG to its get_config.
 
@@ -200,7 +209,7 @@ def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
         where = f"line {lines[-1]}: " if lines else ""
-        what = f"{type(error).__name__}: {_one_line(error)}"
+        what = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"The config {path} cannot be loaded: {where}{what}") from None
     if not isinstance(config, config_dict.ConfigDict):
         raise UserError(f"get_config of {file} returns {type(config).__name__}, not an ml_collections ConfigDict.")
@@ -293,14 +302,17 @@ def _unknown_flag(name: str, flag_values: flags.FlagValues, fields: dict[str, ty
     return f"There is no flag --{name}{hint}."
 
 
-def _wrong_type(error: flags.Error, args: Sequence[str], fields: dict[str, type]) -> str:
+def _wrong_type(
+    error: flags.Error, args: Sequence[str], config: config_dict.ConfigDict, fields: dict[str, type]
+) -> str:
     """The sentence for a value that its flag does not take."""
+    rules = RULES | method_rules(config.method.name)
     for field, value in overrides(args):
         if str(error).startswith(f"flag --config.{field}={value}:"):
             expected = _TYPE_NAMES.get(fields[field], f"a {fields[field].__name__}")
-            allowed = RULES[field].words() if field in RULES and not RULES[field].imports else expected
+            allowed = rules[field].words() if field in rules else expected
             return str(bad_field(field, value, allowed))
-    return f"A flag has a value that it does not take: {_one_line(error)}."
+    return f"A flag has a value that it does not take: {first_line(error)}."
 
 
 def _take_open(args: Sequence[str], config: config_dict.ConfigDict) -> tuple[list[str], set[str]]:
@@ -327,11 +339,3 @@ def _take_open(args: Sequence[str], config: config_dict.ConfigDict) -> tuple[lis
             opened.discard(field)
             at += 1
     return [*rest, *behind], opened
-
-
-def _one_line(error: BaseException) -> str:
-    """The message of a library's error, first line, without its last full stop."""
-    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    return textwrap.shorten(
-        message.splitlines()[0] if message else type(error).__name__, 300, placeholder=" ..."
-    ).rstrip(".")

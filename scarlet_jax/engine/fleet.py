@@ -8,6 +8,7 @@ inactive, and their results are dropped.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -33,6 +34,23 @@ def participant_ids(layout: Layout, ids: jax.Array) -> jax.Array:
     return jnp.pad(ids, (0, layout.capacity - ids.size), constant_values=layout.stored)
 
 
+@functools.cache
+def _moves(layout: Layout) -> tuple[Phase, Phase]:
+    """The phases that gather a group's participants and scatter them back; all fleets of the group share them."""
+    stacked, of = NamedSharding(layout.mesh, CLIENTS), f" from {layout.first}" if layout.first else ""
+
+    def gather(models, ids):
+        return jax.tree.map(lambda a: a.at[ids].get(mode="clip"), models)
+
+    def scatter(models, ids, new):
+        return jax.tree.map(lambda a, n: a.at[ids].set(n, mode="drop"), models, new)
+
+    return (
+        Phase(f"gather clients{of}", gather, out_shardings=stacked),
+        Phase(f"scatter clients{of}", scatter, donate_argnums=0, out_shardings=stacked),
+    )
+
+
 class Fleet:
     """A one-client function, compiled for a layout.
 
@@ -46,24 +64,13 @@ class Fleet:
     def __init__(self, one_client: OneClient, layout: Layout, name: str, updates: bool = True):
         self.layout, self._updates, self._one_client = layout, updates, one_client
         stacked, replicated = (NamedSharding(layout.mesh, spec) for spec in (CLIENTS, REPLICATED))
-        self._stacked = stacked
         self._block = Phase(
             name,
             self._sharded_block,
             donate_argnums=(0, 1) if updates else (1,),
             out_shardings=(stacked if updates else None, stacked, replicated),
         )
-        self._gather = Phase(
-            f"{name}: gather",
-            lambda models, ids: jax.tree.map(lambda a: a.at[ids].get(mode="clip"), models),
-            out_shardings=stacked,
-        )
-        self._scatter = Phase(
-            f"{name}: scatter",
-            lambda models, ids, new: jax.tree.map(lambda a, n: a.at[ids].set(n, mode="drop"), models, new),
-            donate_argnums=0,
-            out_shardings=stacked,
-        )
+        self._gather, self._scatter = _moves(layout)
         self._empty = Phase(f"{name}: outputs", self._empty_output, out_shardings=stacked)
 
     def __call__(

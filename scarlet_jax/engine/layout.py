@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
@@ -51,6 +52,10 @@ class Layout(NamedTuple):
     def stored(self) -> int:
         """Number of clients with padding: those that the state holds."""
         return -(-self.num_clients // self.mesh.size) * self.mesh.size
+
+    def client_id(self, local_id: jax.Array) -> jax.Array:
+        """The id of a client in the whole federation; that of the group's last client for an inactive one."""
+        return jnp.minimum(local_id, self.num_clients - 1) + self.first
 
     def places(self, block: int) -> np.ndarray:
         """Positions of a block's clients among the participants and their padding: i64[devices, at most block]."""

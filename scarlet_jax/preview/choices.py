@@ -12,7 +12,9 @@ from ml_collections import config_dict
 from scarlet_jax import build
 from scarlet_jax.build import Chosen
 from scarlet_jax.errors import UserError
-from scarlet_jax.models import conv_timing, resolve_conv
+from scarlet_jax.models import conv_choice
+from scarlet_jax.models.conv.api import resolve_conv
+from scarlet_jax.models.precision import resolved
 from scarlet_jax.options import fields
 from scarlet_jax.options.groups import model_groups
 from scarlet_jax.preview import compiled, memory
@@ -103,7 +105,7 @@ def _part(clients: int, most: int) -> int:
 
 def times_convolutions(config: config_dict.ConfigDict, mesh: Mesh, chosen: Chosen, before: Mapping[str, Any]) -> bool:
     """Whether the run times its convolutions: if it was asked to, has any, and has no choice of an earlier start."""
-    return conv_of(before, mesh) is None and chosen.conv != "xla" and conv_timing.wanted(config.model.conv)
+    return conv_of(before, mesh) is None and chosen.conv != "xla" and conv_choice.wanted(config.model.conv)
 
 
 def conv_of(record: Mapping[str, Any], mesh: Mesh) -> str | None:
@@ -148,4 +150,5 @@ def to_record(config: config_dict.ConfigDict, chosen: Chosen) -> dict[str, Any]:
         "conv": chosen.conv,
         "clients_per_chunk": dict(zip(names, chosen.chunks, strict=True)),
         "cache": fields.durations(config) | {"duration": chosen.duration},
+        "precision": resolved(config.model.precision),
     }

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from scarlet_jax import build, counts, methods
+from scarlet_jax import build, counts, methods, texts
 from scarlet_jax.data import federation
 from scarlet_jax.engine.feed import Feed, image_bytes, outline
 from scarlet_jax.engine.layout import device_bytes
@@ -93,7 +93,7 @@ def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
         return jax.ShapeDtypeStruct(shape, np.int32)
 
     def split(count: int) -> Split:
-        return Split(integers(config.num_clients, max(count, 1)), integers(config.num_clients))
+        return Split(integers(config.num_clients, count), integers(config.num_clients))
 
     return Data(
         private_image=images(train),
@@ -102,7 +102,7 @@ def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
         test_label=integers(test),
         public_image=images(public),
         public_val_image=images(config.public_size - public),
-        train=split(kept),
+        train=split(max(kept, 1)),
         val=split(own - kept),
         test=split(-(-test // config.num_clients)),
     ), known.classes
@@ -115,14 +115,14 @@ def run(config: config_dict.ConfigDict, target: str | None = None) -> None:
       UserError: as `prepare`.
     """
     plan = prepare(config, target)
-    print("\n".join([*_head(plan, target), "", *_work(plan), "", *_traffic(plan), ""]), flush=True)
-    print(f"{'MB per device, by phase':28}{'arguments':>12}{'results':>12}{'temporary':>12}", flush=True)
+    print("\n".join([*_head(plan, target), "", *_work(plan), "", *traffic(plan), ""]), flush=True)
+    print(_line("MB per device, by phase", "arguments", "results", "temporary"), flush=True)
     compiled = []
     for call in plan.shapes.calls:
         program = programs.compile_phase(call, cards.OPTIONS if target else None)
         compiled.append(program)
         cells = (program.arguments, program.results, program.temporary)
-        print(f"{call.name:28}" + "".join(f"{cell / 1e6:12,.1f}" for cell in cells), flush=True)
+        print(_line(call.name, *(f"{cell / 1e6:,.1f}" for cell in cells)), flush=True)
     print("\n" + _verdict(plan, target, compiled), flush=True)
 
 
@@ -140,7 +140,7 @@ def _head(plan: Prepared, target: str | None) -> list[str]:
 
 def _work(plan: Prepared) -> list[str]:
     config, state = plan.config, plan.shapes.state
-    lines = [f"{'model':28}{'clients':>12}{'parameters':>12}{'stored':>12}{'MB / device':>12}"]
+    lines = [_line("model", "clients", "parameters", "stored", "MB / device")]
     for group, models in zip(plan.algorithm.population.groups, state.clients, strict=False):
         stored = jax.tree.leaves(models)[0].shape[0]
         count = sum(a.size for a in jax.tree.leaves(models.params)) // stored
@@ -164,10 +164,15 @@ def _work(plan: Prepared) -> list[str]:
 
 
 def _row(name: str, clients: int, parameters: int, stored: int, size: int) -> str:
-    return f"{name:28}{clients:12,}{parameters:12,}{stored:12,}{size / 1e6:12,.1f}"
+    return _line(name, f"{clients:,}", f"{parameters:,}", f"{stored:,}", f"{size / 1e6:,.1f}")
 
 
-def _traffic(plan: Prepared) -> list[str]:
+def _line(name: str, *cells: str) -> str:
+    """A line of a table whose lines are printed one by one, so that its columns have fixed widths."""
+    return texts.line([name, *cells], [28, *[12] * len(cells)], between="")
+
+
+def traffic(plan: Prepared) -> list[str]:
     """Bytes of a mean round, from the protocol alone; of methods that select, the most they can send."""
     config = plan.config
     if methods.find(config.method.name).distils:
@@ -182,8 +187,8 @@ def _traffic(plan: Prepared) -> list[str]:
             name: (billed.uplink, billed.downlink)
             for name, billed in plan.algorithm.bill(RoundReport(none, none, none)).items()
         }
-    lines = [f"{'MB of a mean round':28}{'up':>12}{'down':>12}"] if mean else ["nothing is sent"]
-    return lines + [f"{ledger:28}{up / 1e6:12,.3f}{down / 1e6:12,.3f}" for ledger, (up, down) in mean.items()]
+    lines = [_line("MB of a mean round", "up", "down")] if mean else ["nothing is sent"]
+    return lines + [_line(ledger, f"{up / 1e6:,.3f}", f"{down / 1e6:,.3f}") for ledger, (up, down) in mean.items()]
 
 
 def _verdict(plan: Prepared, target: str | None, compiled: Sequence[programs.Program]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import UserError, first_line
 from scarlet_jax.system_errors import refusing
 
 _T = TypeVar("_T")
@@ -98,8 +98,7 @@ def connect(cluster: Cluster | None) -> None:
         else:
             jax.distributed.initialize(*cluster, cluster_detection_method="deactivate", **limits)
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the processes of {where} did not find each other: {reason}.") from error
+        raise UserError(f"the processes of {where} did not find each other: {first_line(error)}.") from error
     finally:
         waiting.cancel()
 

@@ -20,10 +20,11 @@ from scarlet_jax.engine.feed import Feed
 from scarlet_jax.engine.layout import REPLICATED
 from scarlet_jax.engine.phases import shapes
 from scarlet_jax.methods.base import Algorithm
+from scarlet_jax.models.precision import note
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
 from scarlet_jax.options.unused import unused_options
-from scarlet_jax.runtime import backend, checkpoint, hosts, metrics, opening, program_cache, signals, writers
+from scarlet_jax.runtime import backend, checkpoint, finite, hosts, metrics, opening, program_cache, signals, writers
 from scarlet_jax.runtime import workdir as workdirs
 from scarlet_jax.runtime.progress import Progress, RoundClock
 from scarlet_jax.runtime.stages import Stages
@@ -53,7 +54,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
         "the processes were given different configs or workdirs; use the same.",
     )
     say = _silent if quiet else _say
-    for sentence in unused_options(config):
+    for sentence in filter(None, [*unused_options(config), note(config.model.precision)]):
         say(sentence)
     with _sentences(path), contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))
@@ -142,7 +143,7 @@ class _Session:
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
         self.done = 0  # rounds that a checkpoint holds
         self.writer: writers.Writer | None = None  # only the first process has one
-        self._may_help = metrics.cures(config, build.method_fields(config))
+        self._may_help = finite.cures(config)
 
     def poll(self) -> None:
         """Called by the main thread while the loop works."""
@@ -235,7 +236,7 @@ class _Session:
     def _read(self, pending: _Pending, algorithm: Algorithm, progress: Progress) -> None:
         """Fetch a round's report, write its row, show it."""
         report, evaluation = jax.device_get((pending.report, pending.evaluation))
-        metrics.check_finite(pending.round, report, evaluation, self.done, self._may_help)
+        finite.check_report(pending.round, report, evaluation, self.done, self._may_help)
         seconds, ended = pending.times()
         billed = algorithm.bill(report)
         row, self.totals = metrics.make_row(
@@ -248,8 +249,7 @@ class _Session:
 
     def _save(self, state: Any, rounds: int) -> None:
         """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
-        distils = methods.find(self.config.method.name).server_distils
-        metrics.check_state(rounds - 1, state, self.done, self._may_help, distils)
+        finite.check_state(rounds - 1, state, self.done, self._may_help)
         self._check_place()
         own = {"run": self.ready.run_id, "config": json.loads(self.config.to_json())}
         own |= {"choices": self.ready.choices, "facts": self.ready.facts}

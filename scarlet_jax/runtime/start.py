@@ -18,7 +18,8 @@ from scarlet_jax.data.federation import Federation
 from scarlet_jax.engine.feed import Feed, outline
 from scarlet_jax.engine.phases import Call
 from scarlet_jax.methods.base import Algorithm
-from scarlet_jax.models import conv_timing
+from scarlet_jax.models import conv_choice
+from scarlet_jax.models.form_timing import Setting, Work
 from scarlet_jax.options.groups import model_groups
 from scarlet_jax.preview import choices, compiled, memory
 from scarlet_jax.runtime import checkpoint, hosts, metrics, opening, signals, writers
@@ -111,20 +112,25 @@ class Start:
         return federation, Chosen(conv, tuple(chunks), duration), facts
 
     def _timed(self, federation: Federation, chosen: Chosen) -> Chosen:
-        """What was chosen, with the convolutions that are fastest here for each shape of the run's models."""
+        """What was chosen, with the convolution that is fastest here for the run's models: measured, or kept from an
+        earlier run."""
         config = self.config
         if not choices.times_convolutions(config, self.mesh, chosen, self.opened.choices):
             return chosen
 
-        def measure() -> str:
-            groups = zip(model_groups(config), chosen.chunks, strict=True)
-            models = [(group.name, chunk) for group, chunk in groups] + [(config.model.server, 1)]
-            how = federation.image_shape, config.batch_size, config.model.dtype
-            return conv_timing.choose(models, *how, conv_timing.seconds)
+        def choose() -> tuple[str, str]:
+            works = [
+                Work(group.name, chunk, -(-group.participants // (chunk * self.mesh.size)))
+                for group, chunk in zip(model_groups(config), chosen.chunks, strict=True)
+            ]
+            if config.model.conv == "timed":
+                works.append(Work(config.model.server, 1))
+            images = tuple(federation.image_shape), federation.num_classes
+            setting = Setting(*images, config.batch_size, config.model.precision, config.remat)
+            return conv_choice.choose(config.model.conv, works, setting, config.deterministic, self.stages)
 
-        with self.stages("timing the convolutions, once for this run"):
-            conv = hosts.from_first(measure)
-        self.say(f"convolution: {conv}")
+        conv, why = hosts.from_first(choose)
+        self.say(f"convolution: {conv}{why}")
         return chosen._replace(conv=conv)
 
     def _fitting(self, federation: Federation, chosen: Chosen) -> Chosen:

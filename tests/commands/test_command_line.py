@@ -1,3 +1,5 @@
+"""What is typed behind a command: overrides, configs by name or file, and what is wrong with them."""
+
 import os
 import re
 import subprocess
@@ -9,9 +11,10 @@ from absl import flags
 
 from configs import base
 from scarlet_jax.commands import command_line as cli
-from scarlet_jax.commands import help
 from scarlet_jax.errors import UserError
+from scarlet_jax.methods import METHODS
 from scarlet_jax.options import fields
+from tests.support.harness import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = "--config=configs/digits.py"
@@ -27,18 +30,6 @@ def parse(*args):
     flag_values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "help", flag_values=flag_values)
     return *cli.parse(["launch.py", *args], flag_values), flag_values
-
-
-def launch(*args, cwd=ROOT):
-    """Run launch.py as a user would."""
-    return subprocess.run(
-        [sys.executable, ROOT / "launch.py", *args],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "80"},
-        timeout=120,
-    )
 
 
 @pytest.mark.parametrize(
@@ -139,15 +130,18 @@ def test_what_is_wrong_is_one_sentence(args, parts):
 @pytest.mark.parametrize("field", [f for f, v in fields.leaves(base.get_config()).items() if v is None])
 def test_an_open_field_can_be_opened_again(field, tmp_path):
     path = tmp_path / "closed.py"
+    texts = {"model.precision": ("float32", "bfloat16")}
+    first, second = ({"method.downlink_bits": (8, 16), "method.quantile": (1, 0)} | texts).get(field, (1, 2))
+    method = next((name for name, e in METHODS.items() if field.removeprefix("method.") in e.parameters), "scarlet")
     path.write_text(
-        "from configs import base\n"
-        f"def get_config():\n  config = base.get_config()\n  config.{field} = 8\n  return config\n"
+        f"from configs import base\ndef get_config():\n  config = base.get_config()\n"
+        f"  config.method.name, config.{field} = {method!r}, {first!r}\n  return config\n"
     )
     config, start = f"--config={path}", [f"--config.{field}", "open"]
-    assert fields.leaves(parse(config)[0])[field] == 8
-    for args in ([f"--config.{field}=open"], start, [f"--config.{field}=16", f"--config.{field}=OPEN"]):
+    assert fields.leaves(parse(config)[0])[field] == first
+    for args in ([f"--config.{field}=open"], start, [f"--config.{field}={second}", f"--config.{field}=OPEN"]):
         assert fields.leaves(parse(config, *args)[0])[field] is None
-    assert fields.leaves(parse(config, *start, f"--config.{field}=16")[0])[field] == 16
+    assert fields.leaves(parse(config, *start, f"--config.{field}={second}")[0])[field] == second
 
 
 @pytest.mark.parametrize(
@@ -169,8 +163,8 @@ def test_another_word_for_a_field_is_understood(typed, meant):
 
 def test_every_other_word_stands_for_a_field_that_there_is():
     known = fields.leaves(base.get_config())
-    assert set(fields.SYNONYMS.values()) <= set(known)
-    for word in fields.SYNONYMS:
+    assert set(fields.synonyms().values()) <= set(known)
+    for word in fields.synonyms():
         assert re.fullmatch("[a-z0-9]+", word) and word not in known, word
 
 
@@ -298,74 +292,14 @@ def test_an_argument_that_is_no_method(argument):
         parse(f"--config=configs/digits.py:{argument}")
 
 
-def test_every_field_of_base_is_described():
-    described = [
-        field
-        for heading, rows in help.field_comments((ROOT / "configs/base.py").read_text())
-        for field, comment in rows
-        if heading and comment
-    ]
-    assert sorted(described) == sorted(fields.leaves(base.get_config()))
-
-
-def test_comments_are_grouped_under_their_heading():
-    source = "## A\nc.x = 1  # one\nc.y = 2\n\n## B\nc.z.w = 3  # three\n"
-    assert help.field_comments(source) == [("A", [("x", "one")]), ("B", [("z.w", "three")])]
-
-
-def test_a_comment_that_stands_alone_is_no_heading():
-    source = (
-        "## A\nc.x = 1  # one\n# Any remark.\n\n# More of y,\n# and still more.\nc.y = 2  # two\n"
-        "# of no field\nc.g = d()\nc.z = 3  # three\n"
-    )
-    described = [("x", "one"), ("y", "two. More of y, and still more."), ("z", "three")]
-    assert help.field_comments(source) == [("A", described)]
-
-
-def test_the_groups_of_a_config_have_headings_of_their_own():
-    found = help.field_comments((ROOT / "configs/base.py").read_text())
-    headings = {}
-    for heading, rows in found:
-        for field, _ in rows:
-            headings.setdefault(field.rpartition(".")[0], set()).add(heading.split()[0].strip(":;"))
-    expected = {"data": "Data", "partition": "Partition", "model": "Models", "method": "Method", "cache": "Soft-label"}
-    assert {group: headings[group] for group in expected} == {group: {word} for group, word in expected.items()}
-    assert len({heading for heading, _ in found}) == len(found) == len([rows for _, rows in found if rows])
-
-
-def test_help_is_instant_complete_and_narrow():
-    done = launch("--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert max(map(len, lines)) <= 80
-    assert lines.index("Examples:") < lines.index("Flags:") < lines.index("Federation")
-    for field, value in fields.leaves(base.get_config()).items():
-        [line] = [line for line in lines if line.startswith(f"  {field} ")]
-        assert value in (None, "") or line.split()[1].lower() == str(value).lower()
-    assert any(line.startswith("  --workdir") for line in lines)
-
-
-def test_help_shows_the_values_of_the_config_that_is_named(capsys):
-    text = help.render(
-        cli.load_config("configs/digits.py"),
-        Path("configs/base.py").read_text(),
-        "configs/digits.py",
-        [],
-        "run",
-        "",
-        [],
-    )
-    assert "with their values in configs/digits.py" in text
-    assert any(line.split()[:2] == ["rounds", "30"] for line in text.splitlines())
-
-
 def test_neither_help_nor_refusals_import_jax(tmp_path):
     code = (
         "import sys\nfrom scarlet_jax.commands import entry\n"
         "try:\n  entry.start('run', 'scarlet run')\n"
         "finally:\n  print('jax' in sys.modules, file=sys.stderr)\n"
     )
-    for args, status in ((["--help"], 0), ([DIGITS, "--config.round=3"], 1)):
+    refused = ("round=3", "method.beta=-1", "method.prox_mu=1", "method.name=scarlt", "cache.ratio=2")
+    for args, status in ((["--help"], 0), *(([DIGITS, f"--config.{field}"], 1) for field in refused)):
         done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == status
         assert done.stderr.splitlines()[-1] == "False"

@@ -14,7 +14,8 @@ from scarlet_jax import build
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.runtime import checkpoint, checkpoint_record, writers
 from tests.support import harness
-from tests.support.harness import assert_same_run, command, rows, tiny, with_round
+from tests.support.compiling import with_round
+from tests.support.harness import assert_same_run, command, rows, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -286,19 +287,39 @@ def test_another_failure_is_not_taken_for_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("at", [0, 5])
 def test_a_disk_that_is_full_in_the_middle_of_a_row_is_not_taken_for_it(tmp_path, monkeypatch, finished, at):
-    append, calls = writers._append, []
+    """After `at` appended rows of any file, the next one is written by half."""
+    appended = []
 
-    def half(path, text):
-        calls.append(path)
-        if len(calls) <= at:
-            return append(path, text)
-        append(path, text[: len(text) // 2])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.file.close()
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def write(self, text):
+            appended.append(text)
+            if len(appended) <= at:
+                return self.file.write(text)
+            self.file.write(text[: len(text) // 2])
+            self.file.flush()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def half(path, mode="r", *args, **kwargs):
+        file = open(path, mode, *args, **kwargs)  # noqa: SIM115 (the program closes it)
+        return Full(file) if mode == "a" else file
 
     with monkeypatch.context() as patch:
-        patch.setattr(writers, "_append", half)
+        patch.setattr(writers, "open", half, raising=False)
         with pytest.raises(scarlet_jax.UserError, match="No space left|the disk is full"):
             scarlet_jax.run(tiny(), tmp_path)
+    assert len(appended) == at + 1
     scarlet_jax.run(tiny(), tmp_path)
     assert_same_run(tmp_path, finished)
 

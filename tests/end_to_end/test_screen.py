@@ -1,6 +1,5 @@
 """What the first screens of a run show, and what they do not."""
 
-import importlib
 import logging
 import re
 import subprocess
@@ -9,6 +8,7 @@ import sys
 import pytest
 
 import scarlet_jax
+from scarlet_jax.models.conv import api as conv
 from scarlet_jax.models.conv.native import build
 from tests.support.harness import ROOT, command, environment, flags, tiny
 
@@ -83,10 +83,9 @@ def test_a_quiet_run_prints_nothing(tmp_path, capfd, quick_compilation):
 
 
 def test_a_quiet_run_still_warns(monkeypatch, caplog):
-    conv = importlib.import_module("scarlet_jax.models.conv.api")  # the package has a function of this name
     monkeypatch.setattr(build, "problem", lambda: "it is not there")
-    conv._native_works.cache_clear()
+    conv.works.cache_clear()
     with caplog.at_level(logging.WARNING, logger="scarlet_jax"):
         assert [conv.resolve_conv("auto", "cpu") for _ in range(3)] == ["cpu"] * 3
-    conv._native_works.cache_clear()
+    conv.works.cache_clear()
     assert len(caplog.messages) == 1 and re.search("no native .*: it is not there", caplog.messages[0])

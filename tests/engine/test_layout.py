@@ -1,34 +1,59 @@
 """How clients are laid out on the devices: every participant has one place, and no place is kept beyond the devices."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AbstractMesh, NamedSharding
 
 from scarlet_jax.engine import fleet, phases
-from scarlet_jax.engine.layout import CLIENTS, make_layout, make_mesh
+from scarlet_jax.engine.layout import CLIENTS, REPLICATED, device_bytes, make_layout, make_mesh
 from scarlet_jax.preview import compiled
 
 
-@given(
-    devices=st.integers(1, 9), clients=st.integers(1, 300), share=st.floats(0.01, 1), chunk=st.integers(1, 400)
-)  # fmt: skip
-def test_each_participant_has_one_place_and_a_device_at_most_its_share(devices, clients, share, chunk):
+@settings(max_examples=200)
+@given(st.integers(1, 3000), st.floats(0.01, 1), st.integers(1, 400), st.integers(1, 9), st.integers(0, 50))
+def test_each_participant_has_one_place_and_a_device_at_most_its_share(clients, share, chunk, devices, first):
     participants = max(1, int(clients * share))
-    layout = make_layout(SimpleNamespace(size=devices), clients, participants, chunk)
+    layout = make_layout(AbstractMesh((devices,), ("clients",)), clients, participants, chunk, first)
+    assert layout.full == (participants == clients) and layout.first == first
     for held, number in ((layout.capacity, participants), (layout.stored, clients)):
         assert number <= held < number + devices and held % devices == 0, "the next multiple of the devices"
     places = np.concatenate([layout.places(block) for block in range(layout.blocks)], axis=1)
     assert sorted(places.ravel()) == list(range(layout.capacity))
     assert layout.chunk == min(chunk, layout.own) and layout.block % layout.chunk == 0
-    chunks = -(-layout.own // layout.chunk)
-    assert layout.block * layout.blocks <= 1.05 * chunks * layout.chunk, "few places without a client"
-    assert layout.block >= 2 * layout.chunk or chunks == 1
-    assert layout.blocks <= 17 or layout.block == 2 * layout.chunk
+    chunks = -(-layout.own // layout.chunk)  # that a device has to compute
+    assert chunks <= layout.block * layout.blocks // layout.chunk <= 1.05 * chunks, "few places without a client"
+    assert layout.block >= min(chunks, 2) * layout.chunk
+
+
+def test_a_device_computes_neighbours_in_each_block():
+    layout = make_layout(AbstractMesh((2,), ("clients",)), 100, 100, 1)
+    for block in range(layout.blocks):
+        for device, own in enumerate(layout.places(block)):
+            assert np.diff(own).tolist() == [1] * (own.size - 1)
+            # Device d holds the d-th half of the stacked models, so no model moves to another device.
+            assert {int(place) // (layout.capacity // 2) for place in own} == {device}
+
+
+def test_a_large_round_has_about_sixteen_blocks():
+    counts = [make_layout(AbstractMesh((1,), ("clients",)), k, k, 1).blocks for k in range(200, 3000, 7)]
+    assert min(counts) >= 12 and max(counts) <= 16
+
+
+def test_bytes_of_a_device():
+    mesh = make_mesh(jax.devices()[:1])
+    whole, divided = jnp.zeros((8, 5)), jnp.zeros(3, jnp.int8)
+    assert device_bytes({"a": whole, "b": divided}) == 8 * 5 * 4 + 3
+    described = [
+        jax.ShapeDtypeStruct((8, 5), jnp.float32, sharding=NamedSharding(mesh, spec)) for spec in (CLIENTS, REPLICATED)
+    ]
+    assert [device_bytes(shape) for shape in described] == [160, 160]
+    four = AbstractMesh((4,), ("clients",))
+    shares = [jax.ShapeDtypeStruct((8, 5), jnp.float32, sharding=NamedSharding(four, s)) for s in (CLIENTS, REPLICATED)]
+    assert [device_bytes(shape) for shape in shares] == [40, 160]
 
 
 @pytest.mark.parametrize("updates", [True, False])

@@ -42,14 +42,21 @@ def test_larger_chunks_need_more(needs):
     assert needs[1] < needs[4] < needs[12]
 
 
-def test_the_sentence_names_a_chunk_size_that_fits(needs, tmp_path, monkeypatch):
+def refused(needs, tmp_path, monkeypatch):
+    """The chunk size that a refusal names, where half of what lies between 4 and 12 clients fits."""
     limit = (needs[4] + needs[12]) // 2
     monkeypatch.setattr(memory, "device_limit", lambda mesh: limit)
     with pytest.raises(UserError, match="clients_per_chunk is 12") as refusal:
         scarlet_jax.run(tiny(**MODEL, rounds=1), tmp_path / "run")
-    found = re.search(r"--config.clients_per_chunk=(\d+) fits", str(refusal.value))
-    assert found and 4 <= int(found[1]) < 12
-    chunk = int(found[1])
+    return int(re.search(r"--config.clients_per_chunk=(\d+) fits", str(refusal.value))[1])
+
+
+def test_the_sentence_names_a_chunk_size_between_one_that_fits_and_one_that_does_not(needs, tmp_path, monkeypatch):
+    assert 4 <= refused(needs, tmp_path, monkeypatch) < 12
+
+
+def test_a_run_with_the_chunk_size_that_a_refusal_names_fits(needs, tmp_path, monkeypatch):
+    chunk = refused(needs, tmp_path, monkeypatch)
     summary = scarlet_jax.run(tiny(**MODEL | {"clients_per_chunk": chunk}, rounds=1), tmp_path / "run")
     assert summary["complete"], "and the refusal left nothing that is in the way"
 

@@ -108,12 +108,12 @@ def _processor_flags() -> tuple[str, ...]:
 
 def _key(command: list[str]) -> str:
     version = subprocess.run([command[0], "--version"], check=True, capture_output=True, text=True).stdout
-    parts = [*command, version, jaxlib.version.__version__, platform.system(), platform.machine(), _processor()]
+    parts = [*command, version, jaxlib.version.__version__, platform.system(), platform.machine(), processor()]
     parts += [(FOLDER / name).read_text() for name in SOURCES]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _processor() -> str:
+def processor() -> str:
     """A text that differs between kinds of processors."""
     info = Path("/proc/cpuinfo")
     if info.exists():
