@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scarlet_jax.errors import first_line
 from scarlet_jax.models import build_model
 from scarlet_jax.models.conv.triton import primitive
 from scarlet_jax.models.precision import resolved
@@ -140,7 +141,7 @@ def choose(works: Iterable[Work], setting: Setting, attempt: Try) -> Verdict:
             ours = attempt(FUSED, work, setting)
         except Exception as error:  # whatever a compiler raises, there is a form that works
             _log.debug("%s with %s", work, FUSED, exc_info=True)
-            return _not_fused(f"it does not run: {next(iter(str(error).splitlines()), type(error).__name__)[:200]}")
+            return _not_fused(f"it does not run: {first_line(error)}")
         if (apart := difference(ours.numbers, reference.numbers)) > allowed:
             return _not_fused(f"gradients of {work.model} differ from {DEFAULT}'s by {apart:.1g}, above {allowed:g}")
         seconds[DEFAULT] += work.rows * reference.seconds

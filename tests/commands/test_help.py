@@ -1,8 +1,7 @@
 """The text of --help."""
 
 from configs import base
-from scarlet_jax.commands import command_line as cli
-from scarlet_jax.commands import help
+from scarlet_jax.commands import config_files, help
 from scarlet_jax.options import fields
 from tests.support.harness import ROOT, launch
 
@@ -56,7 +55,7 @@ def test_help_is_instant_complete_and_narrow():
 
 def test_help_shows_the_values_of_the_config_that_is_named(capsys):
     text = help.render(
-        cli.load_config(str(ROOT / "configs/digits.py")),
+        config_files.load_config(str(ROOT / "configs/digits.py")),
         (ROOT / "configs/base.py").read_text(),
         "configs/digits.py",
         [],

@@ -46,7 +46,7 @@ def test_choices_are_kept_unless_the_user_asks_otherwise():
         return choices.to_record(config := tiny(**fields), choices.begin(config, make_mesh(), before))
 
     recorded = {"conv": "winograd", "clients_per_chunk": {"mlp": 3}, "cache": {"duration": 2, "own": 50}}
-    recorded |= {"precision": "float32"}
+    recorded["precision"] = "float32"
     assert begun(recorded) == recorded
     assert begun(recorded | {"clients_per_chunk": 3}) == recorded, "as earlier versions recorded it"
     assert begun(recorded, clients_per_chunk=4) == recorded | {"clients_per_chunk": {"mlp": 4}}

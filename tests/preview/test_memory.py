@@ -88,6 +88,29 @@ def test_on_an_accelerator_the_largest_equal_part_of_the_clients_that_fits_is_ch
     assert "choosing" not in out and workdir.recorded_choices(tmp_path / "run")["clients_per_chunk"] == {"mlp": 3}
 
 
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        (220, "at most 6 (--config.clients_per_chunk=6 fits)"),
+        (119, "none, even 1 does not fit: use more devices, "),
+        (120, "at most 1 (--config.clients_per_chunk=1 fits)"),
+    ],
+)
+def test_the_refusal_names_a_chunk_size_that_fits(limit, words):
+    def need(chunk):
+        return 100 + 20 * chunk
+
+    with pytest.raises(UserError) as refusal:
+        memory.check(need(12), "train mlp", limit, 12, need)
+    start = "config.clients_per_chunk is 12, and phase 'train mlp' then needs 3.4e-07 GB on a device that has "
+    assert str(refusal.value).startswith(start) and f"; allowed is {words}" in str(refusal.value)
+
+
+@pytest.mark.parametrize("limit", [None, 340, 1000])
+def test_what_fits_is_not_refused_and_nothing_more_is_compiled(limit):
+    memory.check(340, "train mlp", limit, 12, lambda chunk: pytest.fail("compiled"))
+
+
 @pytest.mark.parametrize("fixed", [0, 90, 600])
 def test_the_chunk_size_fits_and_is_near_the_largest(fixed):
     for limit in range(10, fixed + 1300, 37):
