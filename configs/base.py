@@ -121,6 +121,7 @@ def get_config() -> config_dict.ConfigDict:
     config.clients_per_chunk = 0  # clients trained together on a device, at most those of a group; 0 = chosen
     config.remat = False  # ResNets: compute blocks again for the gradient instead of keeping them; saves GPU memory
     config.deterministic = False  # GPU: the same bits in every run, for some speed (XLA's deterministic operations)
+    config.compilation_cache = True  # GPU: keep compiled programs, in the cache folder, for later starts of any run
     config.profile_rounds = ""  # trace these rounds into WORKDIR/profile: 3:5 is the rounds 3 and 4, counted from 0
 
     ## Records

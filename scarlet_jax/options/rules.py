@@ -136,7 +136,7 @@ def _named(names: Callable[[], Iterable[str]]) -> Rule:
 
 
 def _client_models(value: Any) -> bool:
-    """A model, or groups of them; `build.model_groups` checks the counts."""
+    """A model, or groups of them; `groups.model_groups` checks the counts."""
     return isinstance(value, str) and all(part.split(":")[0].strip() in models.MODELS for part in value.split(","))
 
 
@@ -210,6 +210,7 @@ RULES: dict[str, Rule] = {
     "clients_per_chunk": _integer(0),
     "remat": _TRUTH,
     "deterministic": _TRUTH,
+    "compilation_cache": _TRUTH,
     "checkpoint.every": _integer(1),
     "checkpoint.keep": _integer(1),
     "profile_rounds": Rule(

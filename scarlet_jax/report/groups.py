@@ -17,7 +17,7 @@ from scarlet_jax.row_files import flat
 EXECUTION_FIELDS = (
     "clients_per_chunk", "data.dir", "data.cache_dir", "checkpoint.every", "checkpoint.keep", "wandb.mode",
     "wandb.project",
-    "profile_rounds", "remat", "deterministic", "data.device_budget_mb",
+    "profile_rounds", "remat", "deterministic", "data.device_budget_mb", "compilation_cache",
 )  # fmt: skip
 
 _SHORT = {"cache.duration": "D", "partition.name": "partition", "partition.alpha": "alpha"}

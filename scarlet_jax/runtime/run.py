@@ -24,7 +24,7 @@ from scarlet_jax.models.precision import note
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
 from scarlet_jax.options.unused import unused_options
-from scarlet_jax.runtime import backend, checkpoint, finite, hosts, metrics, opening, signals, writers
+from scarlet_jax.runtime import backend, checkpoint, finite, hosts, metrics, opening, program_cache, signals, writers
 from scarlet_jax.runtime import workdir as workdirs
 from scarlet_jax.runtime.progress import Progress, RoundClock
 from scarlet_jax.runtime.stages import Stages
@@ -64,7 +64,8 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
             say(f"this run is finished\n{metrics.summary_text(opened.summary)}")
             return opened.summary
         frozen = config_dict.FrozenConfigDict(config)
-        session = _Session(frozen, path, stop, opened, say, Stages(quiet or not hosts.is_first()))
+        kept = stack.enter_context(program_cache.kept(config.compilation_cache))
+        session = _Session(frozen, path, stop, opened, say, Stages(quiet or not hosts.is_first()), kept)
         try:
             summary = signals.run_watched(session.run, session.poll, stop)
         except signals.Stopped:
@@ -133,9 +134,10 @@ class _Session:
         opened: opening.Opened,
         say: Say,
         stages: Stages,
+        kept: Path | None,
     ):
         self.config, self.path, self.stop, self.opened = config, path, stop, opened
-        self.say, self.stages = say, stages
+        self.say, self.stages, self.kept = say, stages, kept
         self.mesh = build.make_mesh(config)
         self.progress: Progress | None = None
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
@@ -159,8 +161,8 @@ class _Session:
 
     def _run(self) -> metrics.Row:
         config = self.config
-        start = Start(config, self.path, self.mesh, self.opened, self.stop, self.say, self.stages)
-        self.ready = start.set_up()
+        how = self.stop, self.say, self.stages, self.kept
+        self.ready = Start(config, self.path, self.mesh, self.opened, *how).set_up()
         algorithm, feed = self.ready.algorithm, self.ready.feed
         self.checkpoints = checkpoint.Checkpoints(self.path, config.checkpoint.keep)
         with contextlib.closing(self.checkpoints):

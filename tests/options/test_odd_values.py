@@ -19,6 +19,7 @@ from scarlet_jax import build
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
 from scarlet_jax.options import fields, rules
+from scarlet_jax.options.groups import model_groups
 from scarlet_jax.options.rules import validate
 from scarlet_jax.options.unused import unused_options
 
@@ -69,7 +70,7 @@ def refusal(config: config_dict.ConfigDict) -> str | None:
     unused_options(config)
     json.loads(config.to_json())
     assert fields.durations(config)["duration"] >= 0
-    assert sum(group.participants for group in build.model_groups(config)) == build.num_participants(config) > 0
+    assert sum(group.participants for group in model_groups(config)) == build.num_participants(config) > 0
     return None
 
 

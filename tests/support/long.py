@@ -16,6 +16,7 @@ LONG: dict[str, tuple[str, ...]] = {
     "commands/test_plan.py": ("test_the_number", "test_an_invalid", "test_help", "test_shares"),
     "commands/test_sweep.py": ("test_a_report", "test_what_the_report", "test_everything", "test_the_baselines"),
     "docs/test_pages.py": ("test_links", "test_readme", "test_every_page", "test_pages_that"),
+    "end_to_end/test_cache_keys.py": (),
     "end_to_end/test_compilation.py": ("test_each_phase",),
     "end_to_end/test_damage.py": ("test_one_garbage_line", "test_a_torn_summary_is_written_again[unfinished",
                                   "test_another_version"),
