@@ -1,11 +1,16 @@
 """What XLA makes of `configs/cifar10.py` for GPUs that are not here: counts and estimates, no times.
 
-    python -m benchmarks.gpu_aot [--quick]   (extra gpu-aot; a quarter of an hour on 2 cores; --quick: a few minutes)
+    python -m benchmarks.gpu_aot [--quick | --phases]   (extra gpu-aot; a quarter of an hour on 2 cores)
+
+`--quick` compiles a few steps and writes nothing; `--phases` makes the second table alone, and leaves the first as the
+file has it.
 
 Two tables, printed at the end; written to benchmarks/results/gpu_aot.json as they grow:
 - one training step of a chunk of clients (ResNet-20, batch 50), for each convolution and two chunk sizes, in float32,
   and with the best convolution in bfloat16 and with rematerialised blocks;
-- the large phases of a round with the default convolution, memory and collectives of each.
+- every phase with the default convolution: seconds that it compiles here, memory, collectives, calls of cuDNN's
+  convolutions, and how many distinct ones there are in it and, with those of the phases above it, in all. cuDNN chooses
+  an algorithm, and XLA times it, once for each distinct one.
 
 ResNet-20 is bound by memory on these cards, so bytes accessed per training sample is the figure to drive down. They are
 counted in the optimized HLO: what every kernel and library call reads and writes, whatever a cache keeps. So are the
@@ -16,6 +21,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from benchmarks.hlo_bytes import accessed, kernels
+from benchmarks.hlo_bytes import accessed, convolutions, kernels
 from scarlet_jax.configs import cifar10
 from scarlet_jax.engine import fleet, phases
 from scarlet_jax.engine.layout import CLIENTS, REPLICATED, make_layout
@@ -41,7 +47,6 @@ FORMS = (  # convolution, precision, blocks computed again for the gradient
 )  # fmt: skip
 CHUNKS = {"H100": (8, 32), "H100x8": (5, 13), "A100": (8, 32)}  # clients of a device; 13 are all it has of 100 on 8
 ALL_CLIENTS = 100  # together on one H100, as benchmarks/gpu.py measures them
-PHASES = ("train resnet20", "server", "evaluate resnet20", "evaluate server")
 BATCH, CLASSES = 50, 10
 RESULT = Path(__file__).parent / "results" / "gpu_aot.json"
 
@@ -92,15 +97,22 @@ def step_row(target: str, conv: str, dtype: str, remat: bool, chunk: int) -> dic
 def phase_rows(target: str) -> list[dict[str, Any]]:
     """Lines of the second table."""
     plan = dry_run.prepare(cifar10.get_config(), target)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    distinct: set[tuple[str, ...]] = set()
     for call in plan.shapes.calls:
-        if call.name not in PHASES:
-            continue
+        start = time.perf_counter()
         program = compiled.compile_phase(call)
+        seconds = time.perf_counter() - start
+        own = convolutions(program.text)
+        distinct |= set(own)
         rows.append(
             {
                 "target": target,
                 "phase": call.name,
+                "seconds": round(seconds, 1),
+                "convolutions": own.total(),
+                "distinct": len(own),
+                "distinct_so_far": len(distinct),
                 "collectives": program.collectives,
                 "largest_window": max(program.windows, default="-"),
                 "arguments_mb": round(program.arguments / 1e6, 1),
@@ -121,9 +133,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join([head, *("| " + " | ".join(map(cell, row.values())) + " |" for row in rows)])
 
 
-def main(quick: bool) -> None:
+def main(quick: bool, phases_alone: bool) -> None:
     """Compile, write after every program, print."""
     result: dict[str, Any] = {"jax": jax.__version__, "batch": BATCH, "phases": [], "steps": []}
+    if phases_alone:
+        result["steps"] = json.loads(RESULT.read_text())["steps"]
 
     def keep(table_name: str, row: dict[str, Any]) -> None:
         result[table_name].append(row)
@@ -132,7 +146,7 @@ def main(quick: bool) -> None:
             RESULT.write_text(json.dumps(result, indent=2) + "\n")
 
     for target in TARGETS[:1] if quick else TARGETS:
-        for form in FORMS:
+        for form in () if phases_alone else FORMS:
             if form[0] == "triton" and primitive.problem():
                 print(f"no rows of triton: {primitive.problem()}")
                 continue
@@ -146,4 +160,4 @@ def main(quick: bool) -> None:
 
 
 if __name__ == "__main__":
-    main("--quick" in sys.argv[1:])
+    main("--quick" in sys.argv[1:], "--phases" in sys.argv[1:])

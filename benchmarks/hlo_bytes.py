@@ -1,4 +1,6 @@
-"""Bytes that an optimized HLO program accesses: what each kernel and library call reads and writes, loops counted out.
+"""Bytes that an optimized HLO program accesses, and its kernels and convolutions: counted in the program's text.
+
+Bytes are what each kernel and library call reads and writes, loops counted out.
 
 XLA's own cost analysis answers nothing for devices that are only described. Its rules are kept: a fusion costs its
 operands and its result, whatever happens inside; where it takes slices of an operand, or writes a slice into it, the
@@ -7,6 +9,7 @@ slice counts and not the whole.
 
 from __future__ import annotations
 
+import collections
 import math
 import re
 from typing import NamedTuple
@@ -23,6 +26,10 @@ _LINE = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 _NAME = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(r"(?:calls|body|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_CUDNN = 'custom_call_target="__cudnn$conv'
+_CONVOLUTION = re.compile(
+    r'(?:window=\{[^}]*\}|dim_labels=\w+->\w+|feature_group_count=\d+|custom_call_target="[^"]+")'
+)
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
@@ -31,10 +38,15 @@ class Operation(NamedTuple):
 
     name: str
     root: bool
-    size: int  # bytes of the result
+    shape: str  # of the result
     kind: str
     operands: list[str]
     rest: str  # of the line: attributes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the result."""
+        return size(self.shape)
 
 
 def accessed(text: str) -> int:
@@ -54,6 +66,23 @@ def kernels(text: str) -> int:
     return max(sum(op.kind not in FREE | {"while"} for op in computations[name]) for name in bodies(entry))
 
 
+def convolutions(text: str) -> collections.Counter[tuple[str, ...]]:
+    """How often the program calls cuDNN for each distinct convolution.
+
+    Calls are one convolution if cuDNN chooses an algorithm for them once: the same operation, shapes, layouts, window
+    and number of groups.
+    """
+    computations, _ = parse(text)
+    found: collections.Counter[tuple[str, ...]] = collections.Counter()
+    for operations in computations.values():
+        shapes = {op.name: op.shape for op in operations}
+        for op in operations:
+            if _CUDNN in op.rest:
+                operands = (shapes[operand] for operand in op.operands)
+                found[op.shape, *operands, *_CONVOLUTION.findall(op.rest)] += 1
+    return found
+
+
 def parse(text: str) -> tuple[dict[str, list[Operation]], str]:
     """Computations by name, and the name of the one that is run."""
     computations: dict[str, list[Operation]] = {}
@@ -66,7 +95,7 @@ def parse(text: str) -> tuple[dict[str, list[Operation]], str]:
         elif current is not None and (match := _LINE.match(line)):
             root, name, shape, kind, rest = match.groups()
             arguments, attributes = _split(rest)
-            current.append(Operation(name, bool(root), size(shape), kind, _NAME.findall(arguments), attributes))
+            current.append(Operation(name, bool(root), shape, kind, _NAME.findall(arguments), attributes))
     return computations, entry
 
 

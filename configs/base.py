@@ -1,14 +1,16 @@
 """Every hyperparameter with its default; other configs import this one and change what differs.
 
 The comment behind a field is what `launch.py --help` prints, under headings that begin with `##`; a comment with one
-`#` above a field is added to the field's own. Defaults are those of the reference implementation's main branch. A field
-that is "open" (None) takes the value named in its comment; `--config.FIELD=open` opens it again.
+`#` above a field is added to the field's own. Words in braces, and the fields of methods and partitioners, come from
+the tables in scarlet_jax/methods, data and models. Defaults are those of the reference implementation's main branch. A
+field that is "open" (None) takes the value named in its comment; `--config.FIELD=open` opens it again.
 """
 
 from typing import Any
 
 from ml_collections import config_dict
 
+from scarlet_jax import data, methods
 from scarlet_jax.errors import UserError
 
 
@@ -18,7 +20,7 @@ def set_method(config: config_dict.ConfigDict, method: str, duration: int, **par
     Args:
       config: to change.
       method: a name of the table, or MODULE:FUNCTION of a method outside the package; `+cache` adds SCARLET's cache.
-      duration: rounds for which the cache keeps labels.
+      duration: rounds for which the cache keeps labels, if the method has a cache of its own or `+cache` adds one.
       **parameters: of the method, fields of config.method.
 
     Raises:
@@ -27,7 +29,8 @@ def set_method(config: config_dict.ConfigDict, method: str, duration: int, **par
     config.method.name, _, extra = method.partition("+")
     if extra not in ("", "cache") or method.endswith("+"):
         raise UserError(f"The config's argument is {method!r}; allowed is a method, or METHOD+cache.")
-    if extra or config.method.name == "scarlet":
+    own = methods.METHODS.get(config.method.name)
+    if extra or (own is not None and own.duration):
         config.cache.duration = duration
     with config.unlocked():
         config.method.update(parameters)
@@ -74,26 +77,25 @@ def get_config() -> config_dict.ConfigDict:
     config.data.cache_dir = ""  # decoded images; empty = $XDG_CACHE_HOME/scarlet_jax, else ~/.cache/scarlet_jax
     config.data.train_size = 0  # use a seeded random part of the private training images; 0 = all
     config.data.test_size = 0  # use a seeded random part of the test images; 0 = all
-    # Images that together take more stay on the host, and each block of clients is fed its own. The images that
-    # `centralized` trains on, and public ones held out for validation, are always on the devices.
+    # Images that together take more stay on the host, and each block of clients is fed its own. Always on the devices
+    # are the images of a method that trains on all of them at once, and public ones held out for validation.
     config.data.device_budget_mb = 0.0  # MB of images that may lie on each device; 0 = no bound
     config.data.flip = True  # augmentation: random horizontal flip
     config.data.crop = True  # augmentation: random crop after padding with black by an eighth of the side (4 at 32)
 
     ## Partition: which client holds which private images
     config.partition = config_dict.ConfigDict()
-    config.partition.name = "dirichlet"  # dirichlet (reference, equal sizes), label_dirichlet, iid, shards, given
-    config.partition.alpha = 0.05  # concentration of the Dirichlet partitions; small = more skewed
-    config.partition.classes_per_client = 2  # shards: classes each client holds
-    config.partition.file = ""  # given: client of each training image, .npy, .npz or text; empty = in data.private
+    config.partition.name = "dirichlet"  # {partitions}
+    for name, own in data.parameters().items():
+        config.partition[name] = own.default
     config.partition.seed = config_dict.placeholder(int)  # split and pool are drawn by it (open: seed)
 
-    ## Models: mlp, cnn, resnet20 / 32 / 44 / 56 / 110, resnet18, resnet18_64
+    ## Models
     config.model = config_dict.ConfigDict()
-    config.model.client = "resnet20"  # client architecture, or groups: resnet20:60,cnn:40
+    config.model.client = "resnet20"  # client architecture ({models}), or groups: resnet20:60,cnn:40
     config.model.server = "resnet20"  # server architecture
     # auto: native on CPU; on GPU grouped or triton, whichever takes less time for a training step. timed: the fastest
-    # for each shape. Both are measured once and kept. Or one of native, cpu, xla, grouped, gemm, winograd, triton.
+    # for each shape. Both are measured once and kept. Or one of {convolutions}.
     config.model.conv = "auto"  # implementation of the convolution
     # float32: exact on every device. tf32: stored in float32, multiplied in TF32 (10 bits) by NVIDIA GPUs, exactly by
     # others. bfloat16: images and activations are stored and multiplied in bfloat16. What is trained stays float32.
@@ -101,23 +103,13 @@ def get_config() -> config_dict.ConfigDict:
 
     ## Method; an open field takes the method's own default, a field the method does not have is refused
     config.method = config_dict.ConfigDict()
-    # One of scarlet, dsfl, cfd, comet, selective_fd, fedavg, feddf, individual, centralized.
-    config.method.name = "scarlet"  # which method of the comparison; see scarlet_jax/methods
-    config.method.beta = config_dict.placeholder(float)  # scarlet: Enhanced ERA exponent (open: 2.0)
-    config.method.temperature = config_dict.placeholder(float)  # dsfl: ERA temperature T (open: 0.1)
-    config.method.uplink_bits = config_dict.placeholder(int)  # cfd: 1 = arg-max, more = quantiser (open: 1)
-    config.method.downlink_bits = config_dict.placeholder(int)  # cfd: 8, 16 or 32 (open: comm.label_bits)
-    config.method.num_clusters = config_dict.placeholder(int)  # comet: centroids per sample (open: 2)
-    config.method.weight = config_dict.placeholder(float)  # comet: factor of the distillation loss (open: 1.0)
-    config.method.width = config_dict.placeholder(float)  # selective_fd: Gaussian kernel width (open: 5.0)
-    config.method.lambda_exponent = config_dict.placeholder(float)  # selective_fd: n_k ** this regularises (open: 0.5)
-    config.method.quantile = config_dict.placeholder(float)  # selective_fd: of a client's held-out images (open: 0.125)
-    config.method.threshold = config_dict.placeholder(float)  # selective_fd: L1 distance of the server (open: 2.0)
-    config.method.prox_mu = config_dict.placeholder(float)  # fedavg: FedProx's factor (open: 0, FedAvg)
+    config.method.name = "scarlet"  # which method of the comparison: {methods}
+    for name, parameter in methods.parameters().items():
+        config.method[name] = config_dict.placeholder(parameter.kind)
 
     ## Soft-label cache
     config.cache = config_dict.ConfigDict()
-    config.cache.duration = config_dict.placeholder(int)  # D, rounds; 0 = no cache (open: scarlet 50, others 0)
+    config.cache.duration = config_dict.placeholder(int)  # D, rounds; 0 = no cache (open: {durations})
     config.cache.on_expiry = "drop"  # drop: an expired entry is emptied (paper); refresh: replaced at once
     config.cache.ratio = 1.0  # share of a round's new labels that is stored
 
@@ -129,6 +121,7 @@ def get_config() -> config_dict.ConfigDict:
     config.clients_per_chunk = 0  # clients trained together on a device, at most those of a group; 0 = chosen
     config.remat = False  # ResNets: compute blocks again for the gradient instead of keeping them; saves GPU memory
     config.deterministic = False  # GPU: the same bits in every run, for some speed (XLA's deterministic operations)
+    config.compilation_cache = True  # GPU: keep compiled programs, in the cache folder, for later starts of any run
     config.profile_rounds = ""  # trace these rounds into WORKDIR/profile: 3:5 is the rounds 3 and 4, counted from 0
 
     ## Records

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from scarlet_jax import counts, methods
 from scarlet_jax.engine.layout import make_layout
 from scarlet_jax.engine.layout import make_mesh as mesh_of
-from scarlet_jax.engine.learner import Augmentation, Learner, Training, kl_divergence, sgd
-from scarlet_jax.engine.population import Group, Population
+from scarlet_jax.engine.learner import EVALUATION_BATCH, Augmentation, KdLoss, Learner, Training, kl_divergence, sgd
+from scarlet_jax.engine.population import Group, MakeLearner, Population
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.methods import METHODS, distillation
 from scarlet_jax.methods.base import Algorithm, Method
 from scarlet_jax.models import MODELS, build_model, resolve_conv_for
 from scarlet_jax.options import fields
+from scarlet_jax.options.groups import model_groups
 from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.protocol.planner import Planner, Shares
 from scarlet_jax.protocol.round import Settings
 from scarlet_jax.tables import load
-from scarlet_jax.types import Data
-
-
-class ModelGroup(NamedTuple):
-    """Clients of one architecture."""
-
-    name: str
-    clients: int
-    participants: int
+from scarlet_jax.types import Data, Numbers, Rates
 
 
 class Chosen(NamedTuple):
@@ -45,25 +37,17 @@ class Chosen(NamedTuple):
 
 
 def check(config: config_dict.ConfigDict) -> None:
-    """Refuse what the chosen method does not allow, before anything is loaded.
+    """Refuse what a valid config cannot have, before anything is loaded.
 
     Raises:
-      UserError: unknown method, a field it does not have, a cache or groups where there can be none, groups that do not
-        add up.
+      UserError: groups of clients that do not add up, several architectures where the method has one, or what the
+        method's own builder refuses.
     """
     name = config.method.name
-    build = _builder(config)
     if methods.find(name).distils:
-        build()
-        if name == "cfd" and config.kd_epochs == 0:
-            raise bad_field("kd_epochs", 0, "at least 1", "but cfd broadcasts predictions recorded during distillation")
-    elif config.cache.duration:
-        why = f"but method {name} sends no soft labels to cache"
-        raise bad_field("cache.duration", config.cache.duration, "open, or 0", why)
-    if name == "centralized" and config.participation != 1:
-        raise bad_field("participation", config.participation, "1", "but centralized trains on the images of all")
+        _build(config)
     groups = model_groups(config)
-    if methods.find(name).one_architecture:
+    if not methods.find(name).own_models:
         names = {group.name for group in groups} | {config.model.server}
         if len(names) > 1:
             raise bad_field(
@@ -94,16 +78,15 @@ def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
 
 
 def make_method(config: config_dict.ConfigDict) -> Method:
-    """The distillation method a config names, with the fields the user set.
+    """The distillation method that a valid config names.
 
     Raises:
-      UserError: unknown name, a field that this method does not have, or not a distillation method.
+      UserError: not a distillation method.
     """
-    build = _builder(config)
     if not methods.find(config.method.name).distils:
-        listed = _listed(name for name, entry in METHODS.items() if entry.distils)
-        raise bad_field("method.name", config.method.name, listed, "which sends no soft labels")
-    return build()
+        listed = ", ".join(name for name, entry in METHODS.items() if entry.distils)
+        raise bad_field("method.name", config.method.name, f"one of {listed}", "which sends no soft labels")
+    return _build(config)
 
 
 def settings(config: config_dict.ConfigDict, num_classes: int, duration: int) -> Settings:
@@ -154,51 +137,10 @@ def evaluates_all(config: config_dict.ConfigDict) -> bool:
     return config.eval_clients == "all" or num_participants(config) == config.num_clients
 
 
-def method_fields(config: config_dict.ConfigDict) -> list[str]:
-    """The fields of a config that its method reads, as in "method.beta"."""
-    return [f"method.{name}" for name in inspect.signature(load(methods.find(config.method.name).builder)).parameters]
-
-
 def make_mesh(config: config_dict.ConfigDict) -> Mesh:
     """All devices; only the first one if there is a single model to train."""
-    alone = config.num_clients == 1 or config.method.name == "centralized"
+    alone = config.num_clients == 1 or methods.find(config.method.name).one_model
     return mesh_of(jax.devices()[:1] if alone and jax.process_count() == 1 else None)
-
-
-def model_groups(config: config_dict.ConfigDict) -> list[ModelGroup]:
-    """Groups of `model.client` ("resnet20", or "resnet20:60,cnn:40") with their shares of the participants.
-
-    Shares are stratified: by the largest remainder, the earlier group first on ties.
-
-    Raises:
-      UserError: not of this form, counts that do not sum to num_clients, or a group without participants.
-    """
-    text, clients, total = config.model.client, config.num_clients, num_participants(config)
-    parts = [[word.strip() for word in part.split(":")] for part in text.split(",")]
-    if len(parts) == 1 and len(parts[0]) == 1:
-        return [ModelGroup(parts[0][0], clients, total)]
-    if not all(len(part) == 2 and fields.whole(part[1]) for part in parts):
-        raise bad_field("model.client", text, "a name, or groups such as resnet20:60,cnn:40")
-    names, sizes = [name for name, _ in parts], [int(size) for _, size in parts]
-    if len(set(names)) < len(names):
-        raise bad_field("model.client", text, "each architecture once")
-    if sum(sizes) != clients:
-        why = f"whose groups have {sum(sizes)} clients"
-        raise bad_field("model.client", text, f"groups of config.num_clients = {clients} together", why)
-    shares = [size * total // clients for size in sizes]
-    by_remainder = sorted(range(len(sizes)), key=lambda i: (-(sizes[i] * total % clients), i))
-    for i in by_remainder[: total - sum(shares)]:
-        shares[i] += 1
-    groups = [ModelGroup(*group) for group in zip(names, sizes, shares, strict=True)]
-    for group in groups:
-        if not group.participants:
-            raise bad_field(
-                "participation",
-                config.participation,
-                "a larger share, or a larger group",
-                f"which leaves no participant to the group {group.name}:{group.clients} of config.model.client",
-            )
-    return groups
 
 
 def model_names(config: config_dict.ConfigDict) -> set[str]:
@@ -221,26 +163,38 @@ def make_algorithm(
     """
     chosen = chosen or choose(config, mesh)
     entry = methods.find(config.method.name)
-    made = _builder(config)()
-    loss = (made.kd_loss if entry.distils else None) or kl_divergence
-    learner = functools.partial(_learner, config, chosen.conv, num_classes, _gradient(config))
+    build, parameters = load(entry.builder), fields.method_parameters(config)
+
+    def make_method(numbers: Numbers) -> Any:
+        return build(**parameters | numbers.method)
+
+    def kd_loss(numbers: Numbers) -> KdLoss | None:
+        return make_method(numbers).kd_loss if entry.distils else None
+
+    # On an accelerator clients are evaluated in batches of training's size, whose convolutions are compiled anyway.
+    batch = EVALUATION_BATCH if on_cpu(mesh) else config.batch_size
     groups, first = [], 0
     for group, chunk in zip(model_groups(config), chosen.chunks, strict=True):
         layout = make_layout(mesh, group.clients, group.participants, chunk, first)
-        groups.append(Group(group.name, learner(group.name, loss), layout))
+        groups.append(
+            Group(group.name, _make_learner(config, chosen.conv, num_classes, group.name, kd_loss, batch), layout)
+        )
         first += group.clients
+    rules = settings(config, num_classes, chosen.duration)
     population = Population(
-        config.seed,
+        numbers(config, rules.duration),
         groups,
-        learner(config.model.server, kl_divergence) if entry.server else None,
+        _make_learner(config, chosen.conv, num_classes, config.model.server) if entry.server else None,
         tuple(data.private_image.shape[1:]),
         config.same_init,
         mesh,
         entry.own_models,
         config.eval_clients == "all",
     )
-    arguments = population, draws(config), settings(config, num_classes, chosen.duration), data
-    return distillation.make(made, *arguments) if entry.distils else made(*arguments)
+    arguments = population, draws(config), rules, data
+    if entry.distils:
+        return distillation.make(make_method, *arguments)
+    return make_method(population.host_numbers)(*arguments)
 
 
 def choose(config: config_dict.ConfigDict, mesh: Mesh) -> Chosen:
@@ -269,46 +223,81 @@ def choose_chunks(config: config_dict.ConfigDict, mesh: Mesh, before: Sequence[i
     """
     groups = model_groups(config)
     whole = [-(-group.participants // mesh.size) for group in groups]
-    default = [1] * len(groups) if mesh.devices.flat[0].platform == "cpu" else whole
+    default = [1] * len(groups) if on_cpu(mesh) else whole
     wanted = [config.clients_per_chunk] * len(groups) if config.clients_per_chunk else before or default
     return tuple(min(chunk, own) for chunk, own in zip(wanted, whole, strict=True))
 
 
-def _learner(config, conv: str, num_classes: int, gradient, name: str, kd_loss) -> Learner:
+def on_cpu(mesh: Mesh) -> bool:
+    """Whether the devices are no accelerators."""
+    return mesh.devices.flat[0].platform == "cpu"
+
+
+def numbers(config: config_dict.ConfigDict, duration: int | jax.Array) -> Numbers:
+    """What the programs of a run with the cache duration D take as arguments, as NumPy scalars."""
+    return Numbers(
+        np.uint32(config.seed),
+        _rates(config.lr, config.momentum, config.weight_decay),
+        _rates(config.kd_lr, config.kd_momentum, config.kd_weight_decay),
+        np.int32(duration) if duration else None,
+        _traced(config),
+    )
+
+
+def _traced(config: config_dict.ConfigDict) -> dict[str, Any]:
+    """The method's parameters that the table says a builder can take as tracers."""
+    kinds, values = methods.find(config.method.name).parameters, fields.method_parameters(config)
+    as_array = {float: np.float32, int: np.int32}
+    return {key: as_array[kinds[key].kind](value) for key, value in values.items() if kinds[key].traced}
+
+
+def _rates(lr: float, *others: float) -> Rates:
+    return Rates(np.float32(lr), *(np.float32(other) if other else None for other in others))
+
+
+def _make_learner(
+    config: config_dict.ConfigDict,
+    conv: str,
+    num_classes: int,
+    name: str,
+    kd_loss: Callable[[Numbers], KdLoss | None] = lambda numbers: None,
+    evaluation_batch: int = EVALUATION_BATCH,
+) -> MakeLearner:
+    """What makes the learner of an architecture from the numbers of a run, which may be tracers.
+
+    Args:
+      config: validated.
+      conv: the convolution chosen.
+      num_classes: C.
+      name: of the architecture.
+      kd_loss: makes the distillation loss; its None is the default.
+      evaluation_batch: images that are scored together.
+    """
     augmentation = Augmentation(config.private_augment, config.public_augment, config.data.flip, config.data.crop)
-    fit = Training(config.epochs, config.batch_size, sgd(config.lr, config.momentum, config.weight_decay))
-    kd = Training(config.kd_epochs, config.kd_batch_size, sgd(config.kd_lr, config.kd_momentum, config.kd_weight_decay))
+    epochs, batch_size, kd_epochs, kd_batch_size = (
+        config[field] for field in ("epochs", "batch_size", "kd_epochs", "kd_batch_size")
+    )
     model = build_model(name, num_classes, conv, config.model.precision, config.remat)
-    learner = Learner(model, fit, kd, augmentation, kd_loss)
-    return learner if gradient is None else learner.with_gradient(gradient)
+    gradient = _gradient(config)
+
+    def make(numbers: Numbers) -> Learner:
+        fit = Training(epochs, batch_size, sgd(*numbers.fit))
+        kd = Training(kd_epochs, kd_batch_size, sgd(*numbers.kd))
+        learner = Learner(model, fit, kd, augmentation, kd_loss(numbers) or kl_divergence, evaluation_batch)
+        changed = gradient(numbers)
+        return learner if changed is None else learner.with_gradient(changed)
+
+    return make
 
 
-def _gradient(config: config_dict.ConfigDict) -> Any:
-    """The method's change of the gradient of private training, or None."""
-    reference = methods.find(config.method.name).gradient
-    return load(reference)(**_given(config)) if reference else None
+def _gradient(config: config_dict.ConfigDict) -> Callable[[Numbers], Any]:
+    """What makes the method's change of the gradient of private training, or None, from the numbers of a run."""
+    change, parameters = methods.find(config.method.name).gradient, fields.method_parameters(config)
+    if change is None or not parameters[change[0]]:
+        return lambda numbers: None
+    return lambda numbers: load(change[1])(**parameters | numbers.method)
 
 
-def _builder(config: config_dict.ConfigDict) -> Callable[..., Any]:
-    """The method's builder with the fields that the user set."""
-    name = config.method.name
-    allowed = [field.removeprefix("method.") for field in method_fields(config)]
-    given = _given(config)
-    for field, value in given.items():
-        if field not in allowed:
-            has = ", ".join(f"method.{key}" for key in allowed) or "no field of its own"
-            raise bad_field(f"method.{field}", value, "open", f"but method {name} does not have it ({name} has {has})")
-    function = load(methods.find(name).builder)
-    for field, parameter in inspect.signature(function).parameters.items():
-        if parameter.default is parameter.empty and field not in given:
-            raise bad_field(f"method.{field}", None, "a value of its own", f"but method {name} has no default for it")
-    return functools.partial(function, **given)
-
-
-def _given(config: config_dict.ConfigDict) -> dict[str, Any]:
-    """The method's parameters that the user set."""
-    return {key: value for key, value in config.method.items() if key != "name" and value is not None}
-
-
-def _listed(names: Iterable[str]) -> str:
-    return f"one of {', '.join(names)}"
+def _build(config: config_dict.ConfigDict) -> Any:
+    """What the method's builder makes of the method's parameters."""
+    return load(methods.find(config.method.name).builder)(**fields.method_parameters(config))

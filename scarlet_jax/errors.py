@@ -1,4 +1,4 @@
-"""Errors that are the user's to fix."""
+"""Errors whose cause the user can correct."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ LONGEST_LINE = 300  # characters of another error that a sentence repeats
 
 
 class UserError(Exception):
-    """One clear sentence about something the user can change; shown without a traceback, exit code 1.
+    """One clear sentence about something that the user can change. Commands show no traceback and exit with code 1.
 
-    A sentence that ends with the words of a library gets the full stop that these may lack.
+    A full stop is added where it is missing, as after the message of a library.
     """
 
     def __init__(self, sentence: str):
@@ -19,7 +19,7 @@ class UserError(Exception):
 
 
 def bad_field(field: str, value: Any, allowed: str, why: str = "") -> UserError:
-    """The refusal of one field of a config: what it is, why that is impossible if it takes saying, what is allowed."""
+    """The refusal of a field of a config: its value, why that is impossible if not obvious, and what is allowed."""
     because = f", {why}" if why and not why.startswith("(") else f" {why}" if why else ""
     return UserError(f"config.{field} is {shown(value)}{because}; allowed is {allowed}.")
 

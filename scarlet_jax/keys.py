@@ -26,7 +26,7 @@ class Purpose(enum.IntEnum):
     ASSUMED = 10  # what the byte planner draws in the place of data
 
 
-def derive(seed: int, purpose: Purpose, *numbers: jax.Array | int) -> jax.Array:
+def derive(seed: jax.Array | int, purpose: Purpose, *numbers: jax.Array | int) -> jax.Array:
     """The key of a purpose, folded by `numbers` (round, then client id or group)."""
     key = jax.random.fold_in(jax.random.key(seed), purpose)
     for number in numbers:

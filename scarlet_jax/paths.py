@@ -1,4 +1,4 @@
-"""Where this program keeps what it can make again, and who else may write there."""
+"""Where the program keeps files that it can make again, and who else may write there."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ def cache_dir(configured: str = "") -> Path:
 
 
 def expand(path: str) -> Path:
-    """The path, with ~ replaced by the home directory; without one, as in a container whose user has no name, by a
-    private folder among the temporary files.
+    """The path with ~ replaced by the home directory.
+
+    If there is no home directory, as in a container whose user has no name, a private temporary folder takes its place.
 
     Raises:
-      UserError: it begins with ~NAME, and there is no such user.
+      UserError: the path begins with ~NAME, and there is no such user.
     """
     try:
         return Path(path).expanduser()
@@ -35,11 +36,12 @@ def expand(path: str) -> Path:
         first, *rest = Path(path).parts
         if first != "~":
             raise UserError(f"{path!r} begins with the home directory of a user that does not exist.") from error
-        return _instead_of_home().joinpath(*rest)
+        return temporary_home().joinpath(*rest)
 
 
 @functools.cache
-def _instead_of_home() -> Path:
+def temporary_home() -> Path:
+    """A folder for this user alone among the temporary files, in place of a home directory; the same for all calls."""
     folder = Path(tempfile.gettempdir()) / f"scarlet_jax-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
@@ -49,10 +51,10 @@ def _instead_of_home() -> Path:
 
 
 def not_private(path: Path) -> str | None:
-    """Why code in `path` may be somebody else's, in a few words; None: only this user and root can have put it there.
+    """Why other users may have written what is in `path`, in a few words; None if only this user and root can have.
 
-    Every folder above counts, too: who may write into one can put another folder in the place of the next. In a folder
-    with the sticky bit, such as /tmp, only the owner of an entry can do that.
+    Every folder above counts, too: a user who may write into it can put another folder in the place of the next one. In
+    a folder with the sticky bit, such as /tmp, only the owner of an entry can do that.
 
     Args:
       path: an existing file or folder, resolved: without symbolic links and `..`.
@@ -107,10 +109,10 @@ def reason(error: OSError) -> str:
 
 @contextlib.contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A name in the folder of `path` that nothing has, for what is renamed to `path` when it is complete.
+    """A free name in the folder of `path`, for a file or folder that is renamed to `path` once it is complete.
 
-    Whatever is left under that name is removed at the end. What is made there gets the permissions that the umask
-    leaves; `tempfile` would give 0600 and 0700, whatever the umask.
+    If something is left under that name at the end, it is removed. Unlike with `tempfile`, which always gives 0600 and
+    0700, the umask decides about permissions.
     """
     aside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:12]}")
     try:

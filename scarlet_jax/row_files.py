@@ -18,10 +18,10 @@ _COUNTS = ("round", "client", "samples")  # columns of clients.csv that are whol
 
 
 class Parsed(NamedTuple):
-    """What is good in a file, and what is not."""
+    """The rows of a file, and its damaged lines."""
 
     rows: dict[int, Any]  # round -> its row; in clients.csv its lines
-    bad: list[int]  # numbers of the lines, from 1, that are none of this file
+    bad: list[int]  # numbers, from 1, of the lines that are no rows of this file
     tail: bool  # the last line has no end: it was being written when a process was killed
     columns: tuple[str, ...] = ()  # of clients.csv
     values: list[list[int | float | None]] = []  # of its good lines, in their order
@@ -36,7 +36,10 @@ class Metrics(NamedTuple):
 
 
 def read_metrics(workdir: Path) -> Metrics:
-    """Every row that is good in one of the two files. Where both have one, metrics.jsonl counts."""
+    """Every row that is intact in one of the two files.
+
+    If both have a row of a round, the one with more fields counts, or that of metrics.jsonl.
+    """
     jsonl = _parse_jsonl(workdir / "metrics.jsonl")
     table = _parse_csv(workdir / "metrics.csv", [tuple(row) for row in jsonl.rows.values()])
     rows = []
@@ -47,7 +50,7 @@ def read_metrics(workdir: Path) -> Metrics:
 
 
 def read_clients(workdir: Path) -> Parsed:
-    """clients.csv: the good lines of each round, without their ends, each client once.
+    """clients.csv: the intact lines of each round, without their ends, each client once.
 
     The columns are those of the file, which a program with other metrics may have written; those of this program where
     the header is damaged.
@@ -86,7 +89,12 @@ def _parse_jsonl(path: Path) -> Parsed:
 
 
 def _parse_csv(path: Path, columns: list[tuple[str, ...]]) -> Parsed:
-    """Args: columns: of the rows in metrics.jsonl, for a header that is damaged."""
+    """Read metrics.csv.
+
+    Args:
+      path: of the file.
+      columns: those of the rows in metrics.jsonl, used if the header is damaged.
+    """
     lines, tail = _lines(path)
     split = [line.split(",") for line in lines]
     header = next((fields for fields in split if "round" in fields), None)
@@ -104,12 +112,12 @@ def _parse_csv(path: Path, columns: list[tuple[str, ...]]) -> Parsed:
 
 
 def _lines(path: Path) -> tuple[list[str], bool]:
-    """The whole lines of a text file, and whether a part of one follows them; none where there is no file."""
+    """The whole lines of a text file, without their ends, and whether a part of one follows; none without a file."""
     try:
         *lines, rest = path.read_bytes().decode(errors="replace").split("\n")
     except FileNotFoundError:
         return [], False
-    return lines, bool(rest)
+    return [line.removesuffix("\r") for line in lines], bool(rest)  # as csv and other programs end lines
 
 
 def _take(value: Any, number: int, rows: dict[int, Row], bad: list[int]) -> None:

@@ -36,6 +36,28 @@ class Data(NamedTuple):
     test: Split  # into test_*
 
 
+class Rates(NamedTuple):
+    """The numbers of one optimizer. 0 switches momentum or weight decay off and is no argument: it is None here."""
+
+    lr: Array  # f32[]
+    momentum: Array | None = None  # f32[]
+    weight_decay: Array | None = None  # f32[]
+
+
+class Numbers(NamedTuple):
+    """The plain numbers of a run, which its compiled programs take as arguments.
+
+    Runs that differ in these alone, as seeds and sweeps do, have the same programs. They are no part of the state: they
+    come from the config at every start.
+    """
+
+    seed: Array  # u32[] from which all keys are derived
+    fit: Rates  # private training
+    kd: Rates  # distillation
+    duration: Array | None  # i32[] D; None without a cache
+    method: dict[str, Array]  # f32[] the method's own parameters by name
+
+
 class ModelState(NamedTuple):
     """One model with its two optimizers; a group of clients is the same record with a leading client axis."""
 

@@ -34,6 +34,10 @@ def unanimity(probs, sent, served):
     return jnp.mean(jnp.all(best == best[0], 0).astype(jnp.float32))
 
 
+def small(**fields):
+    return tiny(**{"model__client": "mlp", "model__server": "mlp", "model__conv": "xla"} | fields)
+
+
 @pytest.fixture
 def added(monkeypatch):
     own = __name__
@@ -67,9 +71,9 @@ def test_a_metric_is_in_every_record_and_report(added, tmp_path):
     with pytest.MonkeyPatch.context() as before:
         before.delitem(SCORES, "brier")
         before.delitem(ROUND, "unanimity")
-        scarlet_jax.run(tiny(rounds=2, checkpoint__every=1), tmp_path / "run")
-    summary = scarlet_jax.run(tiny(rounds=4, checkpoint__every=1, model__client="mlp:2,cnn:2"), tmp_path / "groups")
-    scarlet_jax.run(tiny(rounds=4, checkpoint__every=1), tmp_path / "run")
+        scarlet_jax.run(small(rounds=2), tmp_path / "run")
+    scarlet_jax.run(small(rounds=4), tmp_path / "run")
+    summary = scarlet_jax.run(small(rounds=1, model__client="mlp:2,cnn:2"), tmp_path / "groups")
 
     found = row_files.read_metrics(tmp_path / "run").rows
     assert [row.get("server_brier") is not None for row in found] == [False, False, True, True]
@@ -109,11 +113,11 @@ def test_a_metric_is_in_every_record_and_report(added, tmp_path):
 def test_a_metric_that_is_not_finite_stops_the_run(added, tmp_path, monkeypatch):
     monkeypatch.setattr(f"{__name__}.brier", lambda logits, label: logits * jnp.nan)
     with pytest.raises(scarlet_jax.UserError, match=r"round 0: the test Brier score of client 0, 1, 2, 3 is"):
-        scarlet_jax.run(tiny(rounds=1), tmp_path / "score")
+        scarlet_jax.run(small(rounds=1), tmp_path / "score")
     monkeypatch.delitem(SCORES, "brier")
     monkeypatch.setattr(f"{__name__}.unanimity", lambda probs, sent, served: jnp.nan * served.target[0, 0])
     with pytest.raises(scarlet_jax.UserError, match=r"round 0: the unanimity is not finite; .* a lower config\.lr may"):
-        scarlet_jax.run(tiny(rounds=1), tmp_path / "label")
+        scarlet_jax.run(small(rounds=1), tmp_path / "label")
 
 
 def test_a_removed_metric_stays_in_the_table_of_clients(tmp_path):

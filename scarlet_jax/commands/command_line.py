@@ -1,38 +1,33 @@
 """The command line that the commands with a --config share: config, overrides, help and refusals.
 
-ml_collections reports a misspelt field as an AttributeError deep inside and a missing file as an OSError at first use,
-and absl lists no field of a config. So everything is looked at here first, and whatever is wrong becomes one sentence.
-Nothing in this module imports jax: help and refusals are instant.
+ml_collections reports a misspelt field as an AttributeError and a missing file as an OSError at its first use, and absl
+does not list the fields of a config. Therefore this module checks the command line first, and reports each mistake in
+one sentence. It does not import jax, so that help and refusals are instant.
 """
 
 from __future__ import annotations
 
 import difflib
-import importlib.util
-import inspect
 import logging as standard_logging
-import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from absl.logging.converter import absl_to_standard
 from ml_collections import config_dict, config_flags
 
-from scarlet_jax.commands import boundary, cards, help
+from scarlet_jax.commands import boundary, cards, config_files, help
 from scarlet_jax.errors import UserError, bad_field, first_line, shown
 from scarlet_jax.options import fields as config_fields
-from scarlet_jax.options.rules import RULES, may_be_open, validate_quickly
+from scarlet_jax.options.rules import RULES, may_be_open, method_rules, validate
 from scarlet_jax.runtime import streams
 
 _HELP = re.compile(r"--?(h|help|helpshort|helpfull)$")
 _OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<field>[^=]*)(?:=(?P<value>.*))?$", re.DOTALL)
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_OPEN = "open"  # what is typed to leave a field to the method or the program
+_OPEN = "open"  # the value of a field that is left to the method or the program
 
 Main = Callable[[config_dict.ConfigDict, str, flags.FlagValues], Any]
 DefineFlags = Callable[[flags.FlagValues], None]
@@ -62,8 +57,8 @@ def run(
     def flags_parser(argv: Sequence[str]) -> tuple[config_dict.ConfigDict, str]:
         own_flags = _define(define_flags, flags.FLAGS)
         if wants_help(argv):
-            path, _ = take_config(argv[1:])
-            config = load_config(path or str(cards.FOLDER / "base.py"))
+            path, rest = take_config(argv[1:])
+            config = _with_method(path or str(cards.FOLDER / "base.py"), rest)
             base = (cards.FOLDER / "base.py").read_text()
             print(help.render(config, base, path, own_flags, command, description, examples))
             sys.exit(0)
@@ -87,7 +82,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
       The locked config, overrides applied, and the path it was named by.
 
     Raises:
-      UserError: whatever is wrong with it, in one sentence.
+      UserError: the command line is wrong; one sentence says how.
     """
     try:
         argv = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
@@ -96,10 +91,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
     path, rest = take_config(argv[1:])
     if path is None:
         raise UserError(f"No config: add --config=FILE; {cards.offered()}.")
-    methods = [value for field, value in overrides(rest) if field == "method.name"]
-    config = load_config(path, methods[-1] if methods else None)
-    named = methods[-1] if methods else config_fields.leaves(config).get("method.name")
-    config_fields.add_method_parameters(config, str(named))
+    config = _with_method(path, rest)
     known = config_fields.types(config)
     for field, _ in overrides(rest):
         _check_field(field, known)
@@ -113,18 +105,18 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
     except flags.UnrecognizedFlagError as error:
         raise UserError(_unknown_flag(error.flagname, flag_values, known)) from None
     except flags.IllegalFlagValueError as error:
-        raise UserError(_wrong_type(error, rest, known)) from None
+        raise UserError(_wrong_type(error, rest, config, known)) from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"The command line cannot be read: {first_line(error)}.") from None
     if unparsed[1:]:
         raise UserError(f"Unexpected argument {unparsed[1]!r}: fields are set as --config.FIELD=VALUE.")
     for name in flag_values:
-        # Most often a variable that the shell did not know. The fields of the config have rules of their own.
+        # Most often the value was a shell variable that is not set. The fields of the config have rules of their own.
         if not name.startswith("config") and flag_values[name].present and flag_values[name].value in ("", []):
             raise UserError(f"--{name} is empty: give it a value, or leave it out.")
     for field in opened:
         config_fields.set_open(flag_values.config, field)
-    validate_quickly(flag_values.config)
+    validate(flag_values.config)
     return flag_values.config, path
 
 
@@ -154,76 +146,17 @@ def take_config(args: Sequence[str]) -> tuple[str | None, list[str]]:
     return path, rest
 
 
-def get_config(name: str) -> config_dict.ConfigDict:
-    """The config that `--config=NAME` names: a file or a card, and the argument of its get_config after a colon.
-
-    `get_config("digits")`, `get_config("paper/cifar10:dsfl+cache")`, `get_config("my/experiment.py")`.
-
-    Raises:
-      UserError: there is no such file or card, or the file cannot be loaded.
-    """
-    return load_config(cards.find(name))
-
-
-def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
-    """The config of a file; `FILE.py:ARG` passes ARG to its get_config.
-
-    A `method` chosen by a flag is passed too, where get_config has a parameter of that name: `FILE.py:dsfl` and
-    `FILE.py --config.method.name=dsfl` are the same, though a config may set other fields for one method than another.
-    """
-    file, *argument = path.split(":", 1)
-    if not os.path.isfile(file):  # of a name that no file can have, too
-        meant = cards.meant(file)
-        hint = f" (did you mean {meant}{path[len(file) :]}?)" if meant else f"; {cards.offered()}"
-        named = shown(file).strip("'")
-        raise UserError(f"There is no config {named}{hint}.")
-    folder = Path(file).resolve().parent
-    for start in (folder, cards.FOLDER):
-        root = next(parent for parent in (start, *start.parents) if not (parent / "__init__.py").exists())
-        if root != start and str(root) not in sys.path:
-            sys.path.append(str(root))  # a config imports its neighbours, and a checkout's `configs`, from anywhere
-    spec = importlib.util.spec_from_file_location("scarlet_jax_config", file)
-    if spec is None or spec.loader is None:
-        raise UserError(f"The config {file} is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        parameters = inspect.signature(module.get_config).parameters
-        if method and not argument and "method" in parameters:
-            argument = [method]
-        if argument and not parameters:
-            raise UserError(f"The config {file} takes no argument: leave out :{argument[0]}.")
-        config = module.get_config(*argument)
-    except UserError:
-        raise
-    except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
-        where = f"line {lines[-1]}: " if lines else ""
-        what = f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"The config {path} cannot be loaded: {where}{what}") from None
-    if not isinstance(config, config_dict.ConfigDict):
-        raise UserError(f"get_config of {file} returns {type(config).__name__}, not an ml_collections ConfigDict.")
-    config_fields.make_plain(config)
+def _with_method(path: str, args: Sequence[str]) -> config_dict.ConfigDict:
+    """The config of a file with the method that the arguments choose, whose parameters are fields of the config."""
+    chosen = [value for field, value in overrides(args) if field == "method.name" and value]
+    config = config_files.load_config(path, chosen[-1] if chosen else None)
+    if chosen and "method.name" in config_fields.leaves(config):
+        with config.method.ignore_type():
+            config.method.name = chosen[-1]
+    name = config_fields.leaves(config).get("method.name")
+    if name and isinstance(name, str):
+        config_fields.add_method_parameters(config, name)
     return config
-
-
-def default_workdir(config_path: str, config: config_dict.ConfigDict) -> str:
-    """`runs/<config>-<method>-s<seed>`; <config> is the path under configs/ with dashes, then the argument if any
-    (`digits.py:dsfl+cache` -> runs/digits-dsfl+cache-s0)."""
-    file, _, argument = config_path.partition(":")
-    parts = Path(file).resolve().with_suffix("").parts
-    start = max((i for i, part in enumerate(parts[:-1]) if part == "configs"), default=len(parts) - 2)
-    names = list(parts[start + 1 :])
-    if argument:
-        names.append(file_name(argument))
-    if argument.partition("+")[0] != config.method.name:
-        names.append(file_name(config.method.name))
-    return os.path.join("runs", "-".join([*names, f"s{config.seed}"]))
-
-
-def file_name(text: str) -> str:
-    """A part of a directory's name: what could mean something in a path is a dash."""
-    return re.sub(r"[^\w.=+]+", "-", text).strip("-.")
 
 
 def _log_to_stderr(flag_values: flags.FlagValues) -> None:
@@ -292,12 +225,15 @@ def _unknown_flag(name: str, flag_values: flags.FlagValues, fields: dict[str, ty
     return f"There is no flag --{name}{hint}."
 
 
-def _wrong_type(error: flags.Error, args: Sequence[str], fields: dict[str, type]) -> str:
+def _wrong_type(
+    error: flags.Error, args: Sequence[str], config: config_dict.ConfigDict, fields: dict[str, type]
+) -> str:
     """The sentence for a value that its flag does not take."""
+    rules = RULES | method_rules(config.method.name)
     for field, value in overrides(args):
         if str(error).startswith(f"flag --config.{field}={value}:"):
             expected = _TYPE_NAMES.get(fields[field], f"a {fields[field].__name__}")
-            allowed = RULES[field].words() if field in RULES and not RULES[field].imports else expected
+            allowed = rules[field].words() if field in rules else expected
             return str(bad_field(field, value, allowed))
     return f"A flag has a value that it does not take: {first_line(error)}."
 
@@ -305,7 +241,7 @@ def _wrong_type(error: flags.Error, args: Sequence[str], fields: dict[str, type]
 def _take_open(args: Sequence[str], config: config_dict.ConfigDict) -> tuple[list[str], set[str]]:
     """The arguments without every --config.FIELD=open of a field that may be open, and the fields left open by them.
 
-    As everywhere on a command line, what is said last counts.
+    As everywhere on a command line, the last value of a field counts.
     """
     rest, opened, known = list(_before_dashes(args)), set[str](), config_fields.leaves(config)
     behind = list(args[len(rest) :])

@@ -1,7 +1,7 @@
 """Plan a communication budget: `scarlet plan --config=NAME [--config.FIELD=VALUE]`.
 
-Runs the protocol of a config without data and without training, and prints what it would send: for the config itself,
-and as a table over cache duration, participation and expiry policy.
+It computes the protocol of a config without data and without training, and prints the bytes that would be sent: for
+the config itself, and in a table over cache duration, participation and expiry policy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import backend
 
 if TYPE_CHECKING:  # jax takes seconds to import: not before the flags are known to be right
-    from scarlet_jax.protocol.planner import Planner, PlanResult
+    from scarlet_jax.protocol.planner import Budget, Planner
 
 DURATIONS = (0, 10, 25, 50, 100, 200)
 PARTICIPATIONS = (0.1, 0.3, 0.5, 1.0)
@@ -36,7 +36,7 @@ EXAMPLES = (
 
 
 def class_count(config: config_dict.ConfigDict, given: int | None) -> int:
-    """C: what the user gave, else what is known of the private data set.
+    """C: the number that the user gave, otherwise that of the private data set if it is a known one.
 
     Raises:
       UserError: the data set is not known here, or the number is impossible.
@@ -53,8 +53,8 @@ def class_count(config: config_dict.ConfigDict, given: int | None) -> int:
     return known[name]
 
 
-def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner, result: PlanResult) -> str:
-    """The setting of a plan and what is assumed, for people."""
+def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner, result: Budget) -> str:
+    """The setting of a budget and its assumptions, as text for the user."""
     policy = f"expiry policy {result.on_expiry}, ratio {config.cache.ratio:g}" if result.duration else "no cache"
     form, shares = planner.label_format(result), planner.shares
     assumed = "every participant answers every request"
@@ -75,8 +75,8 @@ def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner,
     return "\n".join(lines)
 
 
-def own_table(result: PlanResult, no_cache: PlanResult) -> str:
-    """Bytes of a plan: per round, in total, and against the same federation without a cache."""
+def own_table(result: Budget, no_cache: Budget) -> str:
+    """Bytes of a budget: per round, in total, and against the same federation without a cache."""
     head = ["ledger", "direction", "first round", "mean", "largest", "last round", "total", "of no cache"]
     rows = []
     for ledger in result.uplink_bytes:
@@ -125,8 +125,8 @@ def variants_table(planner: Planner) -> str:
     return "\n\n".join([title, *blocks])
 
 
-def csv_text(result: PlanResult) -> str:
-    """Every round of a plan, in columns named as in metrics.csv."""
+def csv_text(result: Budget) -> str:
+    """Every round of a budget, in columns named as in metrics.csv."""
     columns = {name: getattr(result, name).tolist() for name in ("requested", "hit", "stale", "caught_up")}
     for ledger in result.uplink_bytes:
         columns[f"uplink_bytes_{ledger}"] = result.uplink_bytes[ledger].tolist()
@@ -193,13 +193,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "inlier_share",
         1.0,
-        "selective_fd: assumed share of the requests that each participant answers",
+        "of a method whose clients select: assumed share of the requests that each participant answers",
         flag_values=flag_values,
     )
     flags.DEFINE_float(
         "kept_share",
         1.0,
-        "selective_fd: assumed share of the requested samples that the server keeps",
+        "of a method that selects samples: assumed share of the requested ones that the server keeps",
         flag_values=flag_values,
     )
     flags.DEFINE_boolean(
@@ -208,7 +208,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.FlagValues) -> None:
-    """Print the plan of a config."""
+    """Print the budget of a config."""
     del config_path
     num_classes = class_count(config, flag_values.num_classes)
     path = Path(flag_values.csv) if flag_values.csv else None
@@ -218,7 +218,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     backend.load(os.environ)
     import jax
 
-    # Many tiny steps: no accelerator is faster, and planning must not take memory from a training run on one.
+    # The steps are too small for an accelerator to be faster, and a training run may need its memory.
     jax.config.update("jax_platforms", "cpu")
     from scarlet_jax import build
     from scarlet_jax.options.rules import validate

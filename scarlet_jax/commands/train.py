@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import config_dict
 
 from scarlet_jax.commands import command_line as cli
+from scarlet_jax.commands import config_files
 from scarlet_jax.errors import UserError
 from scarlet_jax.options.rules import validate
 from scarlet_jax.runtime import backend, hosts
@@ -60,7 +61,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
 
         dry_run.run(config, flag_values.target)
         return
-    workdir = flag_values.workdir or cli.default_workdir(config_path, config)
+    workdir = flag_values.workdir or config_files.default_workdir(config_path, config)
     validate(config)  # a refusal needs no jax, whose import takes seconds
     waiting = "" if cluster is None else f", waiting for all {cluster.num_processes} processes"
     with Stages(quiet=not hosts.will_be_first(cluster, os.environ))(f"starting JAX{waiting}"):

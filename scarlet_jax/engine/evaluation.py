@@ -84,7 +84,7 @@ class Evaluator:
 
         def client(own, local_id, active, shared, data: Data):
             model = own if self._own_models else shared
-            client_id = jnp.minimum(local_id, group.layout.num_clients - 1) + group.first
+            client_id = group.layout.client_id(local_id)
 
             def score(image, label, split, who):
                 size = jnp.where(active, split.size[client_id], 0)

@@ -32,18 +32,23 @@ class Schedule:
       draws: of the federation.
       layouts: of the groups.
       reads_all: whether every round reads all private images, so that they cannot be sent block by block.
+      largest_batch: images of the largest batch that is made of a client's own; None: not known.
     """
 
     ROUNDS_AT_ONCE = 64  # rounds whose draws are computed in one call, and copied to the host together
 
-    def __init__(self, draws: Draws, layouts: Sequence[Layout], reads_all: bool = False):
-        self.draws, self.layouts, self.reads_all = draws, tuple(layouts), reads_all
+    def __init__(
+        self, draws: Draws, layouts: Sequence[Layout], reads_all: bool = False, largest_batch: int | None = None
+    ):
+        self.draws, self.layouts, self.reads_all, self.largest_batch = draws, tuple(layouts), reads_all, largest_batch
         self._computed: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # call -> draws of its rounds; the last two calls
 
-        def draw(round_):
-            return draws.participants(round_), draws.public(round_)
+        def draw(seed, first):
+            own = draws._replace(seed=seed)
+            rounds = first + jnp.arange(self.ROUNDS_AT_ONCE)
+            return jax.lax.map(lambda r: (own.participants(r), own.public(r)), rounds)
 
-        self._draw = jax.jit(lambda first: jax.lax.map(draw, first + jnp.arange(self.ROUNDS_AT_ONCE)))
+        self._draw = jax.jit(draw)
 
     def participants(self, round_: int) -> np.ndarray:
         """The participants of a round, i32[M] ascending."""
@@ -57,7 +62,8 @@ class Schedule:
         call, place = divmod(round_, self.ROUNDS_AT_ONCE)
         if call not in self._computed:
             before = {call - 1: self._computed[call - 1]} if call - 1 in self._computed else {}
-            self._computed = before | {call: jax.device_get(self._draw(np.int32(call * self.ROUNDS_AT_ONCE)))}
+            arguments = np.uint32(self.draws.seed), np.int32(call * self.ROUNDS_AT_ONCE)
+            self._computed = before | {call: jax.device_get(self._draw(*arguments))}
         participants, public = self._computed[call]
         return participants[place], public[place]
 
@@ -78,6 +84,8 @@ class Feed:
     """
 
     def __init__(self, data: Data, schedule: Schedule, budget_mb: float, mesh: Mesh):
+        batch = schedule.largest_batch
+        data = data._replace(**{name: _columns(getattr(data, name), batch) for name in ("train", "val", "test")})
         self._data, self._schedule, self._budget_mb, self._mesh = data, schedule, budget_mb, mesh
         self._pending = windows.PendingReads()
         self.on_host = bool(budget_mb) and image_bytes(data) > budget_mb * 1e6
@@ -139,6 +147,23 @@ class Feed:
         if not phases.is_abstract(pool):
             rows = np.concatenate([self._schedule.public(r) for r in (round_ - 1, round_) if r >= 0])
         return windows.window(pool, self._mesh, [rows], size, spread=False)
+
+
+def _columns(split: Split, largest_batch: int | None) -> Split:
+    """The split with the columns that programs are made for. They change no result.
+
+    There are none if no client has an image, so that nothing is compiled for it. Where clients differ in size, the
+    largest one is another for each seed. Their number is then rounded up to a power of two, so that most seeds have the
+    same programs; not below the largest batch, because a client without a full batch has a batch of its size.
+    """
+    if phases.is_abstract(split):
+        return split
+    if not np.any(split.size):
+        return split._replace(rows=split.rows[:, :0])
+    now = split.rows.shape[1]
+    if largest_batch is None or now < largest_batch or np.ptp(split.size) < 2:
+        return split
+    return split._replace(rows=np.pad(split.rows, ((0, 0), (0, (1 << (now - 1).bit_length()) - now))))
 
 
 def image_bytes(data: Data) -> int:

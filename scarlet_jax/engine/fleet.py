@@ -2,11 +2,13 @@
 
 Clients are stacked on a leading axis that is sharded over the mesh axis `clients`. One dispatch computes one *block* of
 clients. On a device, a block is divided into *chunks*: the clients of a chunk run together (`vmap`), the chunks one
-after another (`lax.map`). All blocks have one static size; the clients that pad them are inactive.
+after another (`lax.map`). All blocks have one static size; places of the last one beyond a device's clients are
+inactive, and their results are dropped.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -32,6 +34,23 @@ def participant_ids(layout: Layout, ids: jax.Array) -> jax.Array:
     return jnp.pad(ids, (0, layout.capacity - ids.size), constant_values=layout.stored)
 
 
+@functools.cache
+def _moves(layout: Layout) -> tuple[Phase, Phase]:
+    """The phases that gather a group's participants and scatter them back; all fleets of the group share them."""
+    stacked, of = NamedSharding(layout.mesh, CLIENTS), f" from {layout.first}" if layout.first else ""
+
+    def gather(models, ids):
+        return jax.tree.map(lambda a: a.at[ids].get(mode="clip"), models)
+
+    def scatter(models, ids, new):
+        return jax.tree.map(lambda a, n: a.at[ids].set(n, mode="drop"), models, new)
+
+    return (
+        Phase(f"gather clients{of}", gather, out_shardings=stacked),
+        Phase(f"scatter clients{of}", scatter, donate_argnums=0, out_shardings=stacked),
+    )
+
+
 class Fleet:
     """A one-client function, compiled for a layout.
 
@@ -45,24 +64,13 @@ class Fleet:
     def __init__(self, one_client: OneClient, layout: Layout, name: str, updates: bool = True):
         self.layout, self._updates, self._one_client = layout, updates, one_client
         stacked, replicated = (NamedSharding(layout.mesh, spec) for spec in (CLIENTS, REPLICATED))
-        self._stacked = stacked
         self._block = Phase(
             name,
             self._sharded_block,
             donate_argnums=(0, 1) if updates else (1,),
             out_shardings=(stacked if updates else None, stacked, replicated),
         )
-        self._gather = Phase(
-            f"{name}: gather",
-            lambda models, ids: jax.tree.map(lambda a: a.at[ids].get(mode="clip"), models),
-            out_shardings=stacked,
-        )
-        self._scatter = Phase(
-            f"{name}: scatter",
-            lambda models, ids, new: jax.tree.map(lambda a, n: a.at[ids].set(n, mode="drop"), models, new),
-            donate_argnums=0,
-            out_shardings=stacked,
-        )
+        self._gather, self._scatter = _moves(layout)
         self._empty = Phase(f"{name}: outputs", self._empty_output, out_shardings=stacked)
 
     def __call__(
@@ -109,19 +117,28 @@ class Fleet:
         return *local(models, output, ids, block, *shared), block
 
     def _local_block(self, models, output, ids, block, *shared):
-        size, chunk = self.layout.block, self.layout.chunk
-        start = block * size
+        size, chunk, own = self.layout.block, self.layout.chunk, self.layout.own
+        start, whole = block * size, own % size == 0
+        places = start + jnp.arange(size)
 
         def take(a):
-            part = jax.lax.dynamic_slice_in_dim(a, start, size)
-            return part.reshape(size // chunk, chunk, *a.shape[1:]) if chunk > 1 else part
+            # Places beyond the device's clients, which only a last block has, read its last client.
+            return jax.lax.dynamic_slice_in_dim(a, start, size) if whole else a.at[places].get(mode="clip")
 
         def put(a, part):
-            return jax.lax.dynamic_update_slice_in_dim(a, part.reshape(size, *a.shape[1:]), start, 0)
+            part = part.reshape(size, *a.shape[1:])
+            return (
+                jax.lax.dynamic_update_slice_in_dim(a, part, start, 0) if whole else a.at[places].set(part, mode="drop")
+            )
+
+        def chunked(a):
+            return a.reshape(size // chunk, chunk, *a.shape[1:]) if chunk > 1 else a
 
         def one(xs):
-            model, client_id = xs
-            return self._one_client(model, client_id, client_id < self.layout.stored, *shared)
+            return self._one_client(*xs, *shared)
 
-        new, rows = jax.lax.map(jax.vmap(one) if chunk > 1 else one, jax.tree.map(take, (models, ids)))
+        clients = take(ids)
+        active = (clients < self.layout.stored) & (whole or places < own)
+        xs = jax.tree.map(chunked, (jax.tree.map(take, models), clients, active))
+        new, rows = jax.lax.map(jax.vmap(one) if chunk > 1 else one, xs)
         return jax.tree.map(put, models, new) if self._updates else 0, jax.tree.map(put, output, rows)

@@ -17,9 +17,11 @@ import optax
 from scarlet_jax.data.augment import augment, normalize
 from scarlet_jax.engine import scores
 from scarlet_jax.engine.scores import Scores
-from scarlet_jax.types import ModelState, PyTree
+from scarlet_jax.types import Array, ModelState, PyTree
 
 KdLoss = Callable[[jax.Array, jax.Array], jax.Array]  # logits [B, C], target [B, C] -> loss [B]
+
+EVALUATION_BATCH = 250
 
 
 class Training(NamedTuple):
@@ -51,10 +53,19 @@ class FitMetrics(NamedTuple):
     outputs: Any = None  # f32[P, C] softmax in training mode, in the order of the list, if `record` was set
 
 
-def sgd(lr: float, momentum: float, weight_decay: float) -> optax.GradientTransformation:
-    """SGD as in the reference: the L2 penalty is added to the gradient; momentum has no dampening."""
-    decay = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
-    return optax.chain(*decay, optax.sgd(lr, momentum or None))
+def sgd(
+    lr: Array | float, momentum: Array | float | None = None, weight_decay: Array | float | None = None
+) -> optax.GradientTransformation:
+    """SGD as in the reference: the L2 penalty is added to the gradient; momentum has no dampening.
+
+    The numbers may be arguments of a compiled program. None, or a constant 0, leaves momentum or the penalty out.
+    """
+    decay = [] if _off(weight_decay) else [optax.add_decayed_weights(weight_decay)]
+    return optax.chain(*decay, optax.sgd(lr, None if _off(momentum) else momentum))
+
+
+def _off(number: Array | float | None) -> bool:
+    return number is None or isinstance(number, int | float) and number == 0
 
 
 def kl_divergence(logits: jax.Array, target: jax.Array) -> jax.Array:
@@ -71,12 +82,25 @@ class Learner:
       kd: distillation.
       augmentation: of images, done on the device.
       kd_loss: distillation loss of each row.
+      evaluation_batch: images that `evaluate` scores together.
     """
 
     def __init__(
-        self, model: nn.Module, fit: Training, kd: Training, augmentation: Augmentation, kd_loss: KdLoss = kl_divergence
+        self,
+        model: nn.Module,
+        fit: Training,
+        kd: Training,
+        augmentation: Augmentation,
+        kd_loss: KdLoss = kl_divergence,
+        evaluation_batch: int = EVALUATION_BATCH,
     ):
         self.model, self._fit, self._kd, self._augmentation, self._kd_loss = model, fit, kd, augmentation, kd_loss
+        self._evaluation_batch = evaluation_batch
+
+    @property
+    def largest_batch(self) -> int:
+        """Images of the largest batch of `fit` and `evaluate`; lists that are shorter have batches of their size."""
+        return max(self._fit.batch_size, self._evaluation_batch)
 
     def init(self, key: jax.Array, image_shape: tuple[int, ...]) -> ModelState:
         """Fresh weights and optimizer states for images of shape [H, W, channels]."""
@@ -87,7 +111,7 @@ class Learner:
     def with_gradient(self, transformation: optax.GradientTransformation) -> Learner:
         """The same learner with a gradient transformation before the optimizer of private training."""
         fit = self._fit._replace(optimizer=optax.chain(transformation, self._fit.optimizer))
-        return Learner(self.model, fit, self._kd, self._augmentation, self._kd_loss)
+        return Learner(self.model, fit, self._kd, self._augmentation, self._kd_loss, self._evaluation_batch)
 
     def restart(self, state: ModelState) -> ModelState:
         """The same model with new optimizer states."""
@@ -213,7 +237,7 @@ class Learner:
         zero = scores.nothing(model.num_classes, who)
         if index.size == 0:
             return zero
-        batch_size = min(EVALUATION_BATCH, index.size)
+        batch_size = min(self._evaluation_batch, index.size)
         index = _pad_to(index, batch_size)
 
         def step(i, total):
@@ -291,9 +315,6 @@ class Learner:
         # Multiplied by the inverse, because XLA rounds a division differently on one device and on several.
         means = totals * (1 / jnp.maximum(size, 1).astype(totals.dtype))
         return (params, batch_stats, opt_state), FitMetrics(means[0], means[1], outputs)
-
-
-EVALUATION_BATCH = 250
 
 
 def _steps(size: jax.Array | int, batch_size: int) -> jax.Array | int:

@@ -114,8 +114,9 @@ def abstract(tree: PyTree, sharding: Sharding) -> PyTree:
 
 
 def put(tree: PyTree, sharding: Sharding) -> PyTree:
-    """`jax.device_put` of arrays; the shapes with this sharding, of shapes."""
-    return abstract(tree, sharding) if is_abstract(tree) else jax.device_put(tree, sharding)
+    """`jax.device_put` of arrays; of shapes, or for devices that are only described, the shapes with this sharding."""
+    described = not sharding.device_set <= set(jax.devices())
+    return abstract(tree, sharding) if described or is_abstract(tree) else jax.device_put(tree, sharding)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

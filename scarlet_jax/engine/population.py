@@ -18,15 +18,31 @@ from scarlet_jax.engine import fleet
 from scarlet_jax.engine.evaluation import Evaluation, Evaluator, Part
 from scarlet_jax.engine.layout import CLIENTS, REPLICATED, Layout
 from scarlet_jax.engine.learner import Learner
-from scarlet_jax.engine.phases import Phase
+from scarlet_jax.engine.phases import Phase, put
 from scarlet_jax.keys import Purpose, derive
-from scarlet_jax.types import Data, ModelState, PyTree
+from scarlet_jax.types import Data, ModelState, Numbers, PyTree
+
+# Makes the learner of an architecture. Phases call it with the numbers that they take as arguments.
+MakeLearner = Callable[[Numbers], Learner]
 
 
 class Group(NamedTuple):
     """Clients of one architecture, with consecutive ids."""
 
     name: str  # of the architecture
+    learner: MakeLearner
+    layout: Layout
+
+    @property
+    def first(self) -> int:
+        """Id of the first client."""
+        return self.layout.first
+
+
+class Evaluated(NamedTuple):
+    """A group as the evaluation takes it."""
+
+    name: str
     learner: Learner
     layout: Layout
 
@@ -37,12 +53,13 @@ class Group(NamedTuple):
 
 
 class Population:
-    """Clients in groups, and the server's learner. Holds no arrays.
+    """Clients in groups, and the server's learner. The only arrays it holds are the numbers of the run.
 
     Args:
-      seed: of the run.
+      numbers: of the run, NumPy scalars: the field `host_numbers`. The field `numbers` has them on the devices, for the
+        phases.
       groups: with consecutive ids.
-      server: None where there is no server model.
+      server: makes the server's learner; None where there is no server model.
       image_shape: [H, W, channels].
       same_init: all models of one architecture start from the same weights.
       mesh: of devices.
@@ -52,20 +69,24 @@ class Population:
 
     def __init__(
         self,
-        seed: int,
+        numbers: Numbers,
         groups: Sequence[Group],
-        server: Learner | None,
+        server: MakeLearner | None,
         image_shape: tuple[int, ...],
         same_init: bool,
         mesh: Mesh,
         own_models: bool = True,
         evaluate_all: bool = False,
     ):
-        self.seed, self.groups, self.server, self.mesh = seed, tuple(groups), server, mesh
+        self.groups, self.server, self.mesh = tuple(groups), server, mesh
         self.layouts = tuple(group.layout for group in groups)
         self._image_shape, self._same_init, self._own_models = image_shape, same_init, own_models
         self.stacked, self.replicated = (NamedSharding(mesh, spec) for spec in (CLIENTS, REPLICATED))
-        self._evaluator = Evaluator(self.groups, server, mesh, own_models)
+        self.host_numbers, self.numbers = numbers, put(numbers, self.replicated)
+        # An evaluation does not train, so that its learners may be of any numbers.
+        evaluated = [Evaluated(group.name, group.learner(numbers), group.layout) for group in groups]
+        self.largest_batch = max(group.learner.largest_batch for group in evaluated)  # of a client's own images
+        self._evaluator = Evaluator(evaluated, server and server(numbers), mesh, own_models)
         self._local_ids = Phase("participants", self.local_ids, out_shardings=self.replicated)
         self._evaluate_all = evaluate_all and not all(layout.full for layout in self.layouts)
         self._part_ids = Phase("clients evaluated", self._local_part, out_shardings=self.replicated)
@@ -84,22 +105,24 @@ class Population:
         """Make the function Data -> State that gives the state before round 0.
 
         Args:
-          start: makes the State from the starting models: `start(clients, server, data)`.
+          start: makes the State from the starting models: `start(numbers, clients, server, data)`.
 
         Returns:
           A function that is compiled once. Its State is padded and laid out on the devices.
         """
 
-        def everything(data: Data):
+        def everything(numbers: Numbers, data: Data):
             clients = ()
             if self._own_models:
                 clients = tuple(
-                    jax.lax.map(lambda i, g=g: self.start(g.learner, i + 1), g.first + jnp.arange(g.layout.num_clients))
+                    jax.lax.map(
+                        lambda i, g=g: self.start(numbers, g.learner, i + 1), g.first + jnp.arange(g.layout.num_clients)
+                    )
                     for g in self.groups
                 )
             # The server has number 0, and client i has number i + 1. With `same_init` all start from number 0.
-            server = None if self.server is None else self.start(self.server, 0)
-            return self.pad(start(clients, server, data))
+            server = None if self.server is None else self.start(numbers, self.server, 0)
+            return self.pad(start(numbers, clients, server, data))
 
         # The program runs once, for milliseconds. LLVM's full optimisation would take three times as long to compile.
         options = {"xla_backend_optimization_level": 1}
@@ -107,9 +130,9 @@ class Population:
 
         def init(data: Data) -> Any:
             if not phase:
-                out = self.shardings(jax.eval_shape(everything, data))
+                out = self.shardings(jax.eval_shape(everything, self.numbers, data))
                 phase.append(Phase("init", everything, out_shardings=out, compiler_options=options))
-            return phase[0](data)
+            return phase[0](self.numbers, data)
 
         return init
 
@@ -176,12 +199,7 @@ class Population:
             clients=tuple(jax.tree.map(lambda a, k=layout.num_clients: a[:k], c) for c, layout in pairs)
         )
 
-    def start(self, learner: Learner, number: jax.Array | int) -> ModelState:
+    def start(self, numbers: Numbers, learner: MakeLearner, number: jax.Array | int) -> ModelState:
         """Starting weights of the server (number 0) or of client i (number i + 1); all are equal with `same_init`."""
         number = 0 if self._same_init else number
-        return learner.init(derive(self.seed, Purpose.INIT, number), self._image_shape)
-
-
-def client_id(group: Group, local_id: jax.Array) -> jax.Array:
-    """The id of a client in the whole federation; that of the group's last client for an inactive one."""
-    return jnp.minimum(local_id, group.layout.num_clients - 1) + group.first
+        return learner(numbers).init(derive(numbers.seed, Purpose.INIT, number), self._image_shape)

@@ -1,14 +1,26 @@
-"""The table of methods: what the program must know of a method before it loads the method's own file."""
+"""The table of methods: everything that the program says or must know of a method by its name.
+
+Config fields, rules, `--help`, sweeps and reports are made from this table. It is data: importing it imports no jax.
+"""
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from scarlet_jax.errors import UserError, bad_field, first_line
-from scarlet_jax.tables import load
+from scarlet_jax.tables import REQUIRED, Parameter, load
+
+
+class Ask(NamedTuple):
+    """What a method asks of another field of the config, which is a number."""
+
+    why: str  # follows the field and its value in a refusal
+    least: float
+    most: float = math.inf
 
 
 class Entry(NamedTuple):
@@ -16,42 +28,58 @@ class Entry(NamedTuple):
 
     # "module:function", or the function; its parameters are the method's fields under config.method
     builder: str | Callable[..., Any]
+    title: str = ""  # in reports; empty: the method's name
+    parameters: Mapping[str, Parameter] = {}  # of the builder, by name
+    asks: Mapping[str, Ask] = {}  # by the field's dotted name
     distils: bool = True  # whether the builder returns a `base.Method`; otherwise it returns a `base.Make`
     duration: int = 0  # the method's own D, used if the config leaves cache.duration open
     server: bool = True  # whether there is a server model
-    own_models: bool = True  # whether clients keep their own models; otherwise the server's is evaluated for them
-    one_architecture: bool = False  # whether clients and server must have one architecture
+    # Whether clients keep their own models; otherwise the server's, of the same architecture, is evaluated for them.
+    own_models: bool = True
+    one_model: bool = False  # whether a round trains a single model, for which one device is enough
     server_distils: bool = True  # whether a model learns from soft labels: then kd_lr may be why a loss diverges
-    # "module:function" with the builder's parameters: returns an optax transformation of the gradient, or None, that is
-    # put before the optimizer of private training.
-    gradient: str = ""
+    # A parameter and "module:function" with the builder's parameters: unless that parameter is 0, the function returns
+    # an optax transformation of the gradient that is put before the optimizer of private training.
+    gradient: tuple[str, str] | None = None
 
 
 _HERE = "scarlet_jax.methods"
+
+# A new method is added at the end: the order is that of --help, and of the colours and markers in reports.
 METHODS: dict[str, Entry] = {
-    "scarlet": Entry(f"{_HERE}.scarlet:scarlet", duration=50),
-    "dsfl": Entry(f"{_HERE}.dsfl:dsfl"),
-    "cfd": Entry(f"{_HERE}.cfd:cfd"),
-    "comet": Entry(f"{_HERE}.comet:comet"),
-    "selective_fd": Entry(f"{_HERE}.selective_fd:selective_fd"),
-    "fedavg": Entry(
-        f"{_HERE}.fedavg:fedavg",
-        distils=False,
-        own_models=False,
-        one_architecture=True,
-        server_distils=False,
-        gradient=f"{_HERE}.fedavg:proximal",
+    "scarlet": Entry(f"{_HERE}.scarlet:scarlet", "SCARLET", {
+        "beta": Parameter(2.0, "Enhanced ERA exponent (1: no change)", 0, traced=True, synonyms=("sharpening",)),
+    }, duration=50),
+    "dsfl": Entry(f"{_HERE}.dsfl:dsfl", "DS-FL", {
+        "temperature": Parameter(0.1, "ERA temperature T", 1e-30, traced=True, synonyms=("tau",)),  # a divisor
+    }),
+    "cfd": Entry(f"{_HERE}.cfd:cfd", "CFD", {
+        "uplink_bits": Parameter(1, "1 = arg-max, more = quantiser", 1, 32, kind=int),
+        "downlink_bits": Parameter(None, "8, 16 or 32", choices=(8, 16, 32), kind=int, shown="comm.label_bits"),
+    }, {"kd_epochs": Ask("but cfd broadcasts predictions recorded during distillation", 1)}),
+    "comet": Entry(f"{_HERE}.comet:comet", "COMET", {
+        "num_clusters": Parameter(2, "centroids per sample", 1, 255, kind=int, synonyms=("nclusters", "clusters")),
+        "weight": Parameter(1.0, "factor of the distillation loss", 0, traced=True),
+    }),
+    "selective_fd": Entry(f"{_HERE}.selective_fd:selective_fd", "Selective-FD", {
+        "width": Parameter(5.0, "Gaussian kernel width", 1e-100),  # its square is a float64
+        "lambda_exponent": Parameter(0.5, "n_k ** this regularises", -10, 10),
+        "quantile": Parameter(0.125, "of a client's held-out images", 0, 1),
+        "threshold": Parameter(2.0, "L1 distance of the server", 1e-30, traced=True),
+    }),
+    "fedavg": Entry(f"{_HERE}.fedavg:fedavg", "FedAvg", {
+        "prox_mu": Parameter(0.0, "FedProx's factor", 0, traced=True, synonyms=("mu", "proxmu", "proximalmu")),
+    }, distils=False, own_models=False, server_distils=False, gradient=("prox_mu", f"{_HERE}.fedavg:proximal")),
+    "feddf": Entry(f"{_HERE}.feddf:feddf", "FedDF", distils=False, own_models=False),
+    "individual": Entry(
+        f"{_HERE}.individual:individual", "Individual", distils=False, server=False, server_distils=False
     ),
-    "feddf": Entry(f"{_HERE}.feddf:feddf", distils=False, own_models=False, one_architecture=True),
-    "individual": Entry(f"{_HERE}.individual:individual", distils=False, server=False, server_distils=False),
     "centralized": Entry(
-        f"{_HERE}.centralized:centralized",
-        distils=False,
-        own_models=False,
-        one_architecture=True,
-        server_distils=False,
+        f"{_HERE}.centralized:centralized", "Centralized",
+        asks={"participation": Ask("but centralized trains on the images of all", 1, 1)},
+        distils=False, own_models=False, one_model=True, server_distils=False,
     ),
-}
+}  # fmt: skip
 
 
 def find(name: str) -> Entry:
@@ -63,11 +91,20 @@ def find(name: str) -> Entry:
     if name in METHODS:
         return METHODS[name]
     if ":" in str(name):
-        _check_outside(name)
-        return Entry(name)
+        return Entry(name, parameters=_outside(name))
     near = difflib.get_close_matches(str(name), METHODS, 1)
     why = f"(did you mean {near[0]}?)" if near else ""
     raise bad_field("method.name", name, f"one of {', '.join(METHODS)}, or MODULE:FUNCTION", why)
+
+
+def title(name: str) -> str:
+    """The name of a method in reports. Nothing is loaded: a method outside the table has its own name."""
+    return METHODS[name].title or name if name in METHODS else name
+
+
+def parameters() -> dict[str, Parameter]:
+    """The parameters of all methods of the table, by name; of those of one name, the last."""
+    return {name: own for entry in METHODS.values() for name, own in entry.parameters.items()}
 
 
 def register(name: str, builder: Callable[..., Any], **facts: Any) -> None:
@@ -76,40 +113,40 @@ def register(name: str, builder: Callable[..., Any], **facts: Any) -> None:
     Args:
       name: a new one.
       builder: a function of the method's parameters that returns a `Method`.
-      **facts: fields of `Entry` that differ from their defaults, such as `duration`.
+      **facts: fields of `Entry` that differ from their defaults, such as `duration`. Unless given, the parameters are
+        those of the builder's signature, with every value of their type.
 
     Raises:
       UserError: the name is taken.
     """
     if name in METHODS:
         raise UserError(f"there is a method {name!r} already; give yours another name.")
-    METHODS[name] = Entry(builder, **facts)
+    METHODS[name] = Entry(builder, **{"parameters": signature(builder), **facts})
 
 
-def parameters(name: str) -> dict[str, type]:
-    """The parameters of a method and their types, by the defaults or annotations of its builder.
-
-    Raises:
-      UserError: as `find`.
-    """
-    found = inspect.signature(load(find(name).builder)).parameters
-    return {key: _type(parameter) for key, parameter in found.items()}
+def signature(builder: Callable[..., Any]) -> dict[str, Parameter]:
+    """The parameters of a builder by its signature. Each has the type of its default, else that of its annotation."""
+    found = inspect.signature(builder).parameters.values()
+    named = [own for own in found if own.kind not in (own.VAR_POSITIONAL, own.VAR_KEYWORD)]
+    return {own.name: Parameter(own.default, kind=_kind(own)) for own in named}
 
 
-def _type(parameter: inspect.Parameter) -> type:
-    if parameter.default not in (None, parameter.empty):
+def _kind(parameter: inspect.Parameter) -> type:
+    if parameter.default not in (None, REQUIRED):
         return type(parameter.default)
     written = getattr(parameter.annotation, "__name__", str(parameter.annotation))
     return next((kind for kind in (int, float, bool, str) if written.startswith(kind.__name__)), float)
 
 
-def _check_outside(name: str) -> None:
-    """Refuse a method outside the package that cannot be loaded, in one sentence."""
+def _outside(name: str) -> dict[str, Parameter]:
+    """The parameters of a method outside the package. One that cannot be loaded is refused in one sentence."""
     allowed = "MODULE:FUNCTION, where Python finds that module"
     try:
         function = load(name)
+        found = signature(function) if callable(function) else None
     except Exception as error:  # the module is the user's, and may do anything
         why = f"which gives {type(error).__name__}: {first_line(error)}"
         raise bad_field("method.name", name, allowed, why) from error
-    if not callable(function):
+    if found is None:
         raise bad_field("method.name", name, allowed, "which is no function")
+    return found

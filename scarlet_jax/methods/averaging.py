@@ -13,15 +13,15 @@ import jax.numpy as jnp
 
 from scarlet_jax.engine import fleet
 from scarlet_jax.engine.phases import Phase
-from scarlet_jax.engine.population import Group, Population, client_id
+from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.methods.base import Algorithm, RoundReport
 from scarlet_jax.protocol import ledger
 from scarlet_jax.protocol.draws import Draws
 from scarlet_jax.protocol.round import Settings
-from scarlet_jax.types import Data, ModelState, PyTree
+from scarlet_jax.types import Data, ModelState, Numbers, PyTree
 
-# f(server after averaging, probs f32[M, P, C], draw i32[P], round, data) -> server, distillation loss
+# f(numbers, server after averaging, probs f32[M, P, C], draw i32[P], round, data) -> server, distillation loss
 Refine = Callable[..., tuple[ModelState, jax.Array]]
 
 
@@ -47,7 +47,7 @@ def make(
     """
     del settings, data
     run = _Averaging(population, draws, refine)
-    init = population.init(lambda clients, server, data: State(jnp.int32(0), clients, server))
+    init = population.init(lambda numbers, clients, server, data: State(jnp.int32(0), clients, server))
     return Algorithm(population, draws, init, run.round, run.bill)
 
 
@@ -59,14 +59,15 @@ class _Averaging:
         self._plan = Phase("plan", self._plan_phase, out_shardings=replicated)
         self._fleet = fleet.Fleet(self._one_client(group), group.layout, f"train {group.name}", updates=False)
         self._server = Phase("server", self._server_phase, donate_argnums=0, out_shardings=replicated)
-        model = jax.eval_shape(lambda: self.population.start(group.learner, 0))
+        model = jax.eval_shape(lambda n: self.population.start(n, group.learner, 0), population.numbers)
         self.model_bytes = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves((model.params, model.batch_stats)))
 
     def round(self, state: State, data: Data, progress=None) -> tuple[State, RoundReport]:
         """Compute one round. All phases are dispatched without waiting for their results."""
-        participants, draw, ids = self._plan(state.round)
-        _, output = self._fleet((), ids, state.server, state.round, draw, data, progress=progress)
-        server, round_, report = self._server(state.server, state.round, participants, draw, output, data)
+        numbers = self.population.numbers
+        participants, draw, ids = self._plan(numbers, state.round)
+        _, output = self._fleet((), ids, numbers, state.server, state.round, draw, data, progress=progress)
+        server, round_, report = self._server(state.server, numbers, state.round, participants, draw, output, data)
         return State(round_, (), server), report
 
     def bill(self, report: RoundReport) -> dict[str, ledger.Bytes]:
@@ -74,32 +75,32 @@ class _Averaging:
         volume = len(report.participants) * self.model_bytes
         return dict.fromkeys(ledger.LEDGERS, ledger.Bytes(volume, volume))
 
-    def _plan_phase(self, round_):
-        participants = self.draws.participants(round_)
-        return participants, self.draws.public(round_), self.population.local_ids(participants)[0]
+    def _plan_phase(self, numbers: Numbers, round_):
+        draws = self.draws._replace(seed=numbers.seed)
+        participants = draws.participants(round_)
+        return participants, draws.public(round_), self.population.local_ids(participants)[0]
 
     def _one_client(self, group: Group):
-        learner, seed = group.learner, self.draws.seed
-
-        def client(own, local_id, active, server: ModelState, round_, draw, data: Data):
-            number = client_id(group, local_id)
+        def client(own, local_id, active, numbers: Numbers, server: ModelState, round_, draw, data: Data):
+            learner, number = group.learner(numbers), group.layout.client_id(local_id)
             size = jnp.where(active, data.train.size[number], 0)
-            key = derive(seed, Purpose.FIT, round_, number)
+            key = derive(numbers.seed, Purpose.FIT, round_, number)
             model = learner.restart(server)
             model, fit = learner.fit(model, key, data.private_image, data.private_label, data.train.rows[number], size)
             probs = None
             if self.refine is not None:
-                probs = learner.predict(model, data.public_image, draw, derive(seed, Purpose.PREDICT, round_, number))
+                key = derive(numbers.seed, Purpose.PREDICT, round_, number)
+                probs = learner.predict(model, data.public_image, draw, key)
             return own, ((model.params, model.batch_stats), size, fit.loss, fit.accuracy, probs)
 
         return client
 
-    def _server_phase(self, server, round_, participants, draw, output, data: Data):
+    def _server_phase(self, server, numbers: Numbers, round_, participants, draw, output, data: Data):
         models, size, fit_loss, fit_accuracy, probs = self.population.in_client_order([output])
         params, batch_stats = weighted_mean(models, size, (server.params, server.batch_stats))
         server, kd_loss = server._replace(params=params, batch_stats=batch_stats), None
         if self.refine is not None:
-            server, kd_loss = self.refine(server, probs, draw, round_, data)
+            server, kd_loss = self.refine(numbers, server, probs, draw, round_, data)
         report = RoundReport(participants, fit_loss, fit_accuracy, server_kd_loss=kd_loss)
         return server, round_ + 1, report
 

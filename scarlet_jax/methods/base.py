@@ -106,4 +106,4 @@ class Algorithm(NamedTuple):
     @property
     def schedule(self) -> Schedule:
         """Participants and public samples of every round, as NumPy arrays on the host."""
-        return Schedule(self.draws, self.population.layouts, self.reads_all)
+        return Schedule(self.draws, self.population.layouts, self.reads_all, self.population.largest_batch)

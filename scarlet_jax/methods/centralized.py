@@ -13,7 +13,7 @@ from scarlet_jax.engine.population import Population
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.methods.base import Algorithm, Make, RoundReport
 from scarlet_jax.protocol.draws import Draws
-from scarlet_jax.types import Data, ModelState
+from scarlet_jax.types import Data, ModelState, Numbers
 
 
 class State(NamedTuple):
@@ -31,13 +31,13 @@ def centralized() -> Make:
 
 def make(population: Population, draws: Draws, data: Data) -> Algorithm:
     """Make the Algorithm. Clients keep no models, and every round reads all private images."""
-    learner = population.server
-    assert learner is not None
+    make_learner = population.server
+    assert make_learner is not None
     everything = phases.put(all_rows(data), population.replicated)
 
-    def train(server, round_, everything, data: Data):
-        key = derive(draws.seed, Purpose.FIT, round_, 0)
-        server, fit = learner.fit(
+    def train(server, numbers: Numbers, round_, everything, data: Data):
+        key = derive(numbers.seed, Purpose.FIT, round_, 0)
+        server, fit = make_learner(numbers).fit(
             server, key, data.private_image, data.private_label, everything, jnp.int32(everything.size)
         )
         # The images of all clients are used, so the model is evaluated on the test parts of all clients.
@@ -48,7 +48,7 @@ def make(population: Population, draws: Draws, data: Data) -> Algorithm:
     step = phases.Phase("train", train, donate_argnums=0, out_shardings=population.replicated)
 
     def round_(state: State, data: Data, progress=None):
-        server, number, report = step(state.server, state.round, everything, data)
+        server, number, report = step(state.server, population.numbers, state.round, everything, data)
         if progress is not None:
             progress(number)
         return State(number, (), server), report
@@ -56,7 +56,7 @@ def make(population: Population, draws: Draws, data: Data) -> Algorithm:
     return Algorithm(
         population,
         draws,
-        init=population.init(lambda clients, server, data: State(jnp.int32(0), clients, server)),
+        init=population.init(lambda numbers, clients, server, data: State(jnp.int32(0), clients, server)),
         round=round_,
         bill=lambda report: {},
         reads_all=True,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from scarlet_jax.errors import bad_field
 from scarlet_jax.methods.base import Method, stateless
 from scarlet_jax.protocol import ledger
 from scarlet_jax.protocol.round import Uploads
-
-BITS = (8, 16, 32)
 
 
 def cfd(uplink_bits: int = 1, downlink_bits: int | None = None) -> Method:
@@ -19,14 +16,7 @@ def cfd(uplink_bits: int = 1, downlink_bits: int | None = None) -> Method:
     Args:
       uplink_bits: 1 sends the arg-max, billed as a hard label; 2 to 32 quantise each probability uniformly.
       downlink_bits: 8, 16 or 32 bits per broadcast probability; None is `comm.label_bits`.
-
-    Raises:
-      UserError: bits out of range.
     """
-    if not 1 <= uplink_bits <= 32:
-        raise bad_field("method.uplink_bits", uplink_bits, "a whole number from 1 (hard labels) to 32")
-    if downlink_bits is not None and downlink_bits not in BITS:
-        raise bad_field("method.downlink_bits", downlink_bits, "one of 8, 16, 32, or open (comm.label_bits)")
 
     def uplink(channel: ledger.Channel) -> ledger.Codec:
         if uplink_bits == 1:

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from scarlet_jax.engine.learner import kl_divergence
-from scarlet_jax.errors import bad_field
 from scarlet_jax.methods.base import Method, stateless
 from scarlet_jax.protocol import ledger
 from scarlet_jax.protocol.round import Labels, Uploads
@@ -22,16 +21,9 @@ def comet(num_clusters: int = 2, weight: float = 1.0) -> Method:
     The server distils from the mean, each client from the centroid that is nearest to its own prediction.
 
     Args:
-      num_clusters: centroids per sample.
-      weight: factor of the clients' distillation loss.
-
-    Raises:
-      UserError: no cluster, or a negative weight.
+      num_clusters: centroids per sample, from 1 to 255.
+      weight: factor of the clients' distillation loss, not negative.
     """
-    if not 1 <= num_clusters <= 255:
-        raise bad_field("method.num_clusters", num_clusters, "a whole number from 1 to 255")
-    if not weight >= 0:
-        raise bad_field("method.weight", weight, "a number of at least 0")
 
     def aggregate(uploads: Uploads) -> Labels:
         return Labels(uploads.mean(), payload=kmeans(uploads.probs, uploads.sent, num_clusters))

@@ -7,6 +7,7 @@ lookup); "train" for one block of clients after another (distil from the last br
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 
 from scarlet_jax.engine import fleet, phases
 from scarlet_jax.engine.phases import Phase
-from scarlet_jax.engine.population import Group, Population, client_id
+from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.methods.base import Algorithm, Method, RoundReport
 from scarlet_jax.metric_tables import ROUND
@@ -22,7 +23,7 @@ from scarlet_jax.protocol import label_cache, ledger
 from scarlet_jax.protocol.draws import Draws
 from scarlet_jax.protocol.round import Broadcast, Labels, Plan, Protocol, Settings, Uploads
 from scarlet_jax.tables import load
-from scarlet_jax.types import Array, Data, ModelState, PyTree
+from scarlet_jax.types import Array, Data, ModelState, Numbers, PyTree
 
 
 class State(NamedTuple):
@@ -38,25 +39,36 @@ class State(NamedTuple):
     method: PyTree  # the method's own state
 
 
-def make(method: Method, population: Population, draws: Draws, settings: Settings, data: Data) -> Algorithm:
-    """Make the Algorithm of a distillation method. `data` holds arrays, or their shapes."""
-    federation = _Federation(method, population, draws, settings, data)
+def make(
+    make_method: Callable[[Numbers], Method], population: Population, draws: Draws, settings: Settings, data: Data
+) -> Algorithm:
+    """Make the Algorithm of a distillation method.
+
+    Args:
+      make_method: makes the method from the numbers of a run; phases call it with the numbers that they take.
+      population: clients and server.
+      draws: of the federation.
+      settings: of the protocol.
+      data: arrays, or their shapes.
+    """
+    federation = _Federation(make_method, population, draws, settings, data)
     return Algorithm(population, draws, population.init(federation.start), federation.round, federation.bill)
 
 
 class _Federation:
     """The phases of a run. The only array it holds is `answers`."""
 
-    def __init__(self, method: Method, population: Population, draws: Draws, settings: Settings, data: Data):
-        self.method, self.population, self.draws, self.settings = method, population, draws, settings
+    def __init__(self, make_method, population: Population, draws: Draws, settings: Settings, data: Data):
+        self.make_method, self.population, self.draws, self.settings = make_method, population, draws, settings
+        self.method = method = make_method(population.host_numbers)  # for what does not depend on its numbers
         channel = ledger.Channel(settings.num_classes, settings.label_bits, draws.full_participation)
         self.uplink, self.downlink = method.uplink(channel), method.downlink(channel)
         self.answers = self._answers(data)  # bool[K, N] public samples that each client answers for; None: all
-        sample = jax.eval_shape(self._aggregated, data)
+        sample = jax.eval_shape(self._aggregated, population.numbers, data)
         self.protocol = Protocol(draws, settings, sample.payload is None and method.publish is None)
         self.payload_shape = (settings.num_classes,) if sample.payload is None else sample.payload.shape[1:]
         self.format = ledger.make_format(self.uplink, self.downlink, self.protocol.cached, method.answers is not None)
-        self._plan = Phase("plan", self._plan_phase, donate_argnums=2, out_shardings=population.replicated)
+        self._plan = Phase("plan", self._plan_phase, donate_argnums=3, out_shardings=population.replicated)
         self._fleets = [
             fleet.Fleet(self._one_client(group), group.layout, f"train {group.name}") for group in population.groups
         ]
@@ -64,26 +76,28 @@ class _Federation:
             "server", self._server_phase, donate_argnums=(0, 1, 2, 3, 4), out_shardings=population.replicated
         )
 
-    def start(self, clients: tuple[ModelState, ...], server: ModelState, data: Data) -> State:
+    def start(self, numbers: Numbers, clients: tuple[ModelState, ...], server: ModelState, data: Data) -> State:
         """The state before round 0."""
         s, protocol = self.settings, self.protocol
         separate = None if protocol.target_is_payload else self.payload_shape
         cache = label_cache.init(protocol.entries, s.num_classes, separate)
         choice = jnp.zeros((self.draws.num_clients, protocol.entries if self.method.decode else 0), jnp.uint8)
         last = protocol.empty_broadcast(jnp.zeros((self.draws.public_per_round, *self.payload_shape)))
-        own = self.method.init(data)
+        own = self.make_method(numbers).init(data)
         return State(jnp.int32(0), clients, server, cache, protocol.init_held(), choice, last, own)
 
     def round(self, state: State, data: Data, progress=None) -> tuple[State, RoundReport]:
         """Compute one round. All phases are dispatched without waiting for their results; `state` is donated."""
-        plan, held, ids = self._plan(state.round, state.cache.stamp, state.held, state.broadcast)
+        numbers = self.population.numbers
+        plan, held, ids = self._plan(numbers, state.round, state.cache.stamp, state.held, state.broadcast)
         clients, outputs = [], []
         for run, models, own in zip(self._fleets, state.clients, ids, strict=True):
-            models, output = run(models, own, state.round, state.broadcast, plan, state.choice, data, progress=progress)
+            shared = numbers, state.round, state.broadcast, plan, state.choice, data
+            models, output = run(models, own, *shared, progress=progress)
             clients.append(models)
             outputs.append(output)
         carried = state.server, state.cache, state.choice, state.broadcast, state.method
-        carried, next_round, report = self._server(*carried, state.round, plan, outputs, self.answers, data)
+        carried, next_round, report = self._server(*carried, numbers, state.round, plan, outputs, self.answers, data)
         server, cache, choice, last, own = carried
         return State(next_round, tuple(clients), server, cache, held, choice, last, own), report
 
@@ -105,30 +119,36 @@ class _Federation:
             found = self.method.answers(self.draws.seed, data)
         return phases.put(found, self.population.replicated)
 
-    def _aggregated(self, data: Data) -> Labels:
+    def _aggregated(self, numbers: Numbers, data: Data) -> Labels:
         """Labels aggregated from uniform rows: evaluated for their shapes only."""
         draws, classes = self.draws, self.settings.num_classes
         probs = jnp.full((draws.num_participants, draws.public_per_round, classes), 1 / classes)
         sent = jnp.ones(probs.shape[:2], bool)
-        return self._aggregate(self.method.init(data), jnp.int32(0), probs, sent, draws.public(jnp.int32(0)))[0]
+        own, samples = self.make_method(numbers).init(data), draws.public(jnp.int32(0))
+        return self._aggregate(numbers, own, jnp.int32(0), probs, sent, samples)[0]
 
-    def _aggregate(self, own, round_, probs, sent, samples) -> tuple[Labels, PyTree]:
-        key = derive(self.draws.seed, Purpose.AGGREGATE, round_)
-        return self.method.aggregate(own, Uploads(probs, sent, round_, key, samples))
+    def _aggregate(self, numbers: Numbers, own, round_, probs, sent, samples) -> tuple[Labels, PyTree]:
+        key = derive(numbers.seed, Purpose.AGGREGATE, round_)
+        return self.make_method(numbers).aggregate(own, Uploads(probs, sent, round_, key, samples))
 
-    def _plan_phase(self, round_, stamp, held, last):
-        plan, held = self.protocol.plan(round_, stamp, held, last)
+    def _protocol(self, numbers: Numbers) -> Protocol:
+        """The protocol with the seed and the duration that a phase takes as arguments."""
+        duration = 0 if numbers.duration is None else numbers.duration
+        draws, settings = self.draws._replace(seed=numbers.seed), self.settings._replace(duration=duration)
+        return self.protocol._replace(draws=draws, settings=settings)
+
+    def _plan_phase(self, numbers: Numbers, round_, stamp, held, last):
+        plan, held = self._protocol(numbers).plan(round_, stamp, held, last)
         return plan, held, self.population.local_ids(plan.ids)
 
     def _one_client(self, group: Group):
-        learner, seed, method = group.learner, self.draws.seed, self.method
-
-        def client(model: ModelState, local_id, active, round_, last: Broadcast, plan: Plan, choice, data: Data):
+        def client(model: ModelState, local_id, active, numbers: Numbers, round_, last, plan: Plan, choice, data: Data):
             """Distil, train and predict, for one client. An inactive client trains on no images."""
-            number = client_id(group, local_id)
+            learner, method = group.learner(numbers), self.make_method(numbers)
+            number = group.layout.client_id(local_id)
 
             def key(purpose):
-                return derive(seed, purpose, round_, number)
+                return derive(numbers.seed, purpose, round_, number)
 
             target, chosen = last.payload, None
             if method.decode is not None:
@@ -152,8 +172,8 @@ class _Federation:
 
         return client
 
-    def _server_phase(self, server, cache, choice, last, own, round_, plan, outputs, answers, data: Data):
-        method, protocol = self.method, self.protocol
+    def _server_phase(self, server, cache, choice, last, own, numbers, round_, plan, outputs, answers, data: Data):
+        method, protocol = self.make_method(numbers), self._protocol(numbers)
         probs, chosen, kd_loss, fit_loss, fit_accuracy = self.population.in_client_order(outputs)
         if method.decode is not None and protocol.cached:
             place = plan.ids[:, None], last.samples[None, :]
@@ -162,12 +182,12 @@ class _Federation:
         sent = jnp.broadcast_to(~plan.lookup.hit, probs.shape[:2])
         if answers is not None:
             sent = sent & answers[plan.ids[:, None], plan.draw[None, :]]
-        labels, own = self._aggregate(own, round_, probs, sent, plan.draw)
+        labels, own = self._aggregate(numbers, own, round_, probs, sent, plan.draw)
         cache, served = protocol.serve(cache, plan, labels, sent, round_, self.downlink)
-        learner: Any = self.population.server
-        key = derive(self.draws.seed, Purpose.SERVER_DISTIL, round_)
+        make_learner: Any = self.population.server
+        key = derive(numbers.seed, Purpose.SERVER_DISTIL, round_)
         record = method.publish is not None
-        server, kd = learner.distil(
+        server, kd = make_learner(numbers).distil(
             server, key, data.public_image, served.samples, served.target, jnp.sum(served.keep), record
         )
         if protocol.target_is_payload:

@@ -22,10 +22,8 @@ def fedavg(prox_mu: float = 0.0) -> Make:
     return averaging.make
 
 
-def proximal(prox_mu: float = 0.0) -> optax.GradientTransformation | None:
-    """Add prox_mu (w - w0) to the gradient, where w0 are the weights at the optimizer's start; None if prox_mu is 0."""
-    if not prox_mu:
-        return None
+def proximal(prox_mu: float) -> optax.GradientTransformation:
+    """Add prox_mu (w - w0) to the gradient, where w0 are the weights at the optimizer's start."""
 
     def update(gradient, anchor, params=None):
         return jax.tree.map(lambda g, w, w0: g + prox_mu * (w - w0), gradient, params, anchor), anchor

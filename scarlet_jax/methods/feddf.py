@@ -17,13 +17,12 @@ def feddf() -> Make:
     """
 
     def make(population, draws, settings, data) -> Algorithm:
-        learner = population.server
-
-        def refine(server, probs, draw, round_, data):
+        def refine(numbers, server, probs, draw, round_, data):
+            learner = population.server(numbers)
             # log p differs from the logits by a constant in each row, which does not change the softmax of their mean.
             smallest = jnp.finfo(probs.dtype).tiny
             target = jax.nn.softmax(jnp.mean(jnp.log(jnp.maximum(probs, smallest)), 0))
-            key, size = derive(draws.seed, Purpose.SERVER_DISTIL, round_), jnp.int32(draw.size)
+            key, size = derive(numbers.seed, Purpose.SERVER_DISTIL, round_), jnp.int32(draw.size)
             server, kd = learner.distil(learner.restart(server), key, data.public_image, draw, target, size)
             return server, kd.loss
 

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 
 from scarlet_jax.engine import fleet
 from scarlet_jax.engine.phases import Phase
-from scarlet_jax.engine.population import Group, Population, client_id
+from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.methods.base import Algorithm, Make, RoundReport
 from scarlet_jax.protocol import ledger
 from scarlet_jax.protocol.draws import Draws
-from scarlet_jax.types import Data, ModelState
+from scarlet_jax.types import Data, ModelState, Numbers
 
 
 class State(NamedTuple):
@@ -33,19 +33,19 @@ def make(population: Population, draws: Draws) -> Algorithm:
     """Make the Algorithm, which has no server model and sends no bytes."""
 
     def one_client(group: Group):
-        def client(model, local_id, active, round_, data: Data):
-            number = client_id(group, local_id)
+        def client(model, local_id, active, numbers: Numbers, round_, data: Data):
+            learner, number = group.learner(numbers), group.layout.client_id(local_id)
             size = jnp.where(active, data.train.size[number], 0)
-            key = derive(draws.seed, Purpose.FIT, round_, number)
-            return group.learner.fit(model, key, data.private_image, data.private_label, data.train.rows[number], size)
+            key = derive(numbers.seed, Purpose.FIT, round_, number)
+            return learner.fit(model, key, data.private_image, data.private_label, data.train.rows[number], size)
 
         return client
 
-    def plan(round_):
-        participants = draws.participants(round_)
+    def plan(numbers: Numbers, round_):
+        participants = draws._replace(seed=numbers.seed).participants(round_)
         return participants, population.local_ids(participants)
 
-    plan = Phase("plan", plan, out_shardings=population.replicated)
+    plan_phase = Phase("plan", plan, out_shardings=population.replicated)
     fleets = [fleet.Fleet(one_client(group), group.layout, f"train {group.name}") for group in population.groups]
 
     def finish(round_, participants, outputs):
@@ -55,16 +55,17 @@ def make(population: Population, draws: Draws) -> Algorithm:
     finish = Phase("report", finish, out_shardings=population.replicated)
 
     def round_(state: State, data: Data, progress=None):
-        participants, ids = plan(state.round)
+        numbers = population.numbers
+        participants, ids = plan_phase(numbers, state.round)
         runs = zip(fleets, state.clients, ids, strict=True)
-        done = [run(models, own, state.round, data, progress=progress) for run, models, own in runs]
+        done = [run(models, own, numbers, state.round, data, progress=progress) for run, models, own in runs]
         number, report = finish(state.round, participants, [output for _, output in done])
         return State(number, tuple(models for models, _ in done)), report
 
     return Algorithm(
         population,
         draws,
-        init=population.init(lambda clients, server, data: State(jnp.int32(0), clients)),
+        init=population.init(lambda numbers, clients, server, data: State(jnp.int32(0), clients)),
         round=round_,
         bill=lambda report: dict.fromkeys(ledger.LEDGERS, ledger.Bytes(0, 0)),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from scarlet_jax.errors import bad_field
 from scarlet_jax.methods.base import Method, stateless
 from scarlet_jax.protocol.sharpen import enhanced_era
 
@@ -13,12 +12,6 @@ def scarlet(beta: float = 2.0) -> Method:
     The cache is no part of this function: the shared round adds it to any method. Its duration is 50 rounds by default.
 
     Args:
-      beta: exponent.
-
-    Raises:
-      UserError: beta is negative.
+      beta: exponent, not negative.
     """
-    if not beta >= 0:
-        raise bad_field("method.beta", beta, "a number of at least 0 (1 leaves the mean as it is, 2 sharpens)")
-
     return Method(stateless(lambda uploads: enhanced_era(uploads.mean(), beta)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from scarlet_jax.errors import bad_field
 from scarlet_jax.methods.base import Method, stateless
 from scarlet_jax.protocol.round import Labels, Uploads
 from scarlet_jax.types import Data
@@ -30,18 +29,7 @@ def selective_fd(
       lambda_exponent: the regulariser is n_k ** lambda_exponent for a client of n_k images (the reference's sign).
       quantile: share of a client's held-out images whose ratio is below the client's threshold.
       threshold: L1 distance below which a mean label is kept.
-
-    Raises:
-      UserError: a value is out of range.
     """
-    if not width >= 1e-100:  # its square is a float64
-        raise bad_field("method.width", width, "a number from 1e-100 to 1e38")
-    if not -10 <= lambda_exponent <= 10:
-        raise bad_field("method.lambda_exponent", lambda_exponent, "a number from -10 to 10")
-    if not 0 <= quantile <= 1:
-        raise bad_field("method.quantile", quantile, "a number from 0 to 1")
-    if not threshold > 0:
-        raise bad_field("method.threshold", threshold, "a number above 0")
 
     def aggregate(uploads: Uploads) -> Labels:
         mean = uploads.mean()

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scarlet_jax.errors import first_line
 from scarlet_jax.models import build_model
 from scarlet_jax.models.conv.triton import primitive
 from scarlet_jax.models.precision import resolved
@@ -29,8 +30,8 @@ DEFAULT, FUSED = "grouped", "triton"
 # in bfloat16 to 8 bits, in TF32 the operands to 11. A wrong tap or a lost partial sum gives more than that.
 TOLERANCE = {"float32": 1e-3, "tf32": 3e-2, "bfloat16": 1e-1}
 
-_STEPS = 5  # in a row, which hide the cost of dispatching a single one
-_REPEATS = 5  # rows of steps, of which the median counts
+STEPS = 5  # in a row, which hide the cost of dispatching a single one
+REPEATS = 5  # rows of steps, of which the median counts
 _GAIN = 0.95  # the fused form is taken if it needs less than this share of the default's time
 
 
@@ -103,12 +104,12 @@ def trial(form: str, work: Work, setting: Setting) -> Trial:
     params, stats, made = step(params, stats, images, labels, mask)
     numbers = [np.asarray(leaf[np.array([0, -1])], np.float32) for leaf in jax.tree.leaves(made)]
     taken = []
-    for _ in range(_REPEATS):
+    for _ in range(REPEATS):
         begun = time.perf_counter()
-        for _ in range(_STEPS):
+        for _ in range(STEPS):
             params, stats, made = step(params, stats, images, labels, mask)
         jax.block_until_ready(made)
-        taken.append((time.perf_counter() - begun) / _STEPS)
+        taken.append((time.perf_counter() - begun) / STEPS)
     return Trial(statistics.median(taken), numbers)
 
 
@@ -140,7 +141,7 @@ def choose(works: Iterable[Work], setting: Setting, attempt: Try) -> Verdict:
             ours = attempt(FUSED, work, setting)
         except Exception as error:  # whatever a compiler raises, there is a form that works
             _log.debug("%s with %s", work, FUSED, exc_info=True)
-            return _not_fused(f"it does not run: {next(iter(str(error).splitlines()), type(error).__name__)[:200]}")
+            return _not_fused(f"it does not run: {first_line(error)}")
         if (apart := difference(ours.numbers, reference.numbers)) > allowed:
             return _not_fused(f"gradients of {work.model} differ from {DEFAULT}'s by {apart:.1g}, above {allowed:g}")
         seconds[DEFAULT] += work.rows * reference.seconds

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
-from scarlet_jax import methods
+from scarlet_jax import data, methods
 
 # What other programs and papers call a field. Written as `_simple` writes it.
 SYNONYMS = {
@@ -39,17 +39,12 @@ SYNONYMS = {
     "datadir": "data.dir", "datapath": "data.dir", "dataroot": "data.dir", "root": "data.dir",
     "n": "public_size", "p": "public_per_round", "poolsize": "public_size", "numpublic": "public_size",
     "opensize": "public_size", "publicsamples": "public_per_round", "samplesperround": "public_per_round",
-    "dirichletalpha": "partition.alpha", "diralpha": "partition.alpha", "dirichlet": "partition.alpha",
-    "noniid": "partition.alpha", "concentration": "partition.alpha", "heterogeneity": "partition.alpha",
     "iid": "partition.name", "split": "partition.name", "partitioner": "partition.name",
-    "classesperuser": "partition.classes_per_client", "shardsperclient": "partition.classes_per_client",
     "arch": "model.client", "architecture": "model.client", "network": "model.client", "net": "model.client",
     "backbone": "model.client", "clientmodel": "model.client", "servermodel": "model.server",
     "globalmodel": "model.server", "modeldtype": "model.precision", "dtype": "model.precision",
     "bf16": "model.precision", "amp": "model.precision", "mixedprecision": "model.precision", "tf32": "model.precision",
     "algorithm": "method.name", "algo": "method.name", "strategy": "method.name", "aggregation": "method.name",
-    "sharpening": "method.beta", "tau": "method.temperature", "mu": "method.prox_mu", "proxmu": "method.prox_mu",
-    "proximalmu": "method.prox_mu", "nclusters": "method.num_clusters", "clusters": "method.num_clusters",
     "cacheduration": "cache.duration", "d": "cache.duration", "ttl": "cache.duration", "expiry": "cache.on_expiry",
     "cacheratio": "cache.ratio", "bits": "comm.label_bits", "quantization": "comm.label_bits",
     "augment": "private_augment", "augmentation": "private_augment", "dataaugmentation": "private_augment",
@@ -100,23 +95,31 @@ def set_open(config: config_dict.ConfigDict, field: str) -> None:
         owner[key] = None
 
 
+def synonyms() -> dict[str, str]:
+    """The field that is meant by each other word, those for the parameters of methods and partitioners included."""
+    own = {"method": methods.parameters(), "partition": data.parameters()}
+    return SYNONYMS | {
+        word: f"{group}.{name}" for group, found in own.items() for name, one in found.items() for word in one.synonyms
+    }
+
+
 def nearest(field: str, known: Sequence[str]) -> str | None:
     """The known field that was probably meant: the same last name in another group, another word for it, or a similar
     spelling."""
-    last = field.rpartition(".")[2]
+    last, others = field.rpartition(".")[2], synonyms()
     by_last_name = {name.rpartition(".")[2]: name for name in reversed(known)}
     if last in by_last_name:
         return by_last_name[last]
     for word in (_simple(field), _simple(last)):
-        if SYNONYMS.get(word) in known:
-            return SYNONYMS[word]
+        if others.get(word) in known:
+            return others[word]
     close = difflib.get_close_matches(field, known, n=1)
     if close:
         return close[0]
     close = difflib.get_close_matches(last, list(by_last_name), n=1)
     if close:
         return by_last_name[close[0]]
-    words = {word: name for word, name in SYNONYMS.items() if name in known and len(word) > 3}
+    words = {word: name for word, name in others.items() if name in known and len(word) > 3}
     close = difflib.get_close_matches(_simple(last), list(words), n=1, cutoff=0.8)
     return words[close[0]] if close else None
 
@@ -157,17 +160,27 @@ def _walk(config: config_dict.ConfigDict, prefix: str) -> Iterator[tuple[str, co
 
 
 def add_method_parameters(config: config_dict.ConfigDict, name: str) -> None:
-    """Make the parameters of a method from outside the package open fields under config.method.
+    """Make the parameters of a method open fields under config.method, which has those of the table already.
+
+    A parameter of the same name and another type, of another method, gives way unless the config sets it.
 
     Raises:
-      UserError: the method cannot be loaded.
+      UserError: there is no such method, or it cannot be loaded.
     """
-    if ":" not in name:
-        return
-    with config.unlocked():
-        for parameter, kind in methods.parameters(name).items():
-            if parameter not in config.method:
-                config.method[parameter] = config_dict.placeholder(kind)
+    kinds, group = types(config), config.method
+    with group.unlocked():
+        for key, parameter in methods.find(name).parameters.items():
+            if kinds.get(f"method.{key}", parameter.kind) is not parameter.kind and group[key] is None:
+                del group[key]
+            if key not in group:
+                group[key] = config_dict.placeholder(parameter.kind)
+
+
+def method_parameters(config: config_dict.ConfigDict) -> dict[str, Any]:
+    """Every parameter of the config's method: what the config sets, or the method's own default."""
+    found = methods.find(config.method.name).parameters
+    given = {key: config.method.get(key) for key in found}
+    return {key: found[key].default if value is None else value for key, value in given.items()}
 
 
 def durations(config: config_dict.ConfigDict) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """What a config may say: every rule that can be decided from the config alone, before any compute.
 
-One table of rules per field, one table of rules between fields. What depends on the data is checked where data are
-loaded; whether the method exists and has the fields that were set is checked in `registry.py`.
+One table of rules per field, and rules made from the table of methods for a method's parameters; `relations` has those
+between fields. What depends on the data is checked where data are loaded.
 """
 
 from __future__ import annotations
@@ -12,18 +12,15 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from scarlet_jax import counts, models
-from scarlet_jax.data import PARTITIONERS
+from scarlet_jax import data, methods, models
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.models import conv
-from scarlet_jax.options import fields
-
-Values = dict[str, Any]  # leaf values by dotted name
+from scarlet_jax.options import fields, relations
+from scarlet_jax.tables import REQUIRED, Parameter
 
 MAX_INT = 2**31 - 1  # rounds, stamps and indices are int32 on the device
 MAX_FLOAT = 1e38  # within float32, which models compute in
 LONGEST_TEXT = 1000
-DEFAULT_RATIO, DEFAULT_ON_EXPIRY, DEFAULT_CLASSES, DEFAULT_LABEL_BITS = 1.0, "drop", 2, 32  # as in configs/base.py
 
 
 class Rule(NamedTuple):
@@ -31,64 +28,57 @@ class Rule(NamedTuple):
 
     accepts: Callable[[Any], bool]
     allowed: str | Callable[[], str]  # completes "allowed is ..."
-    imports: bool = False  # whether asking imports jax, which takes seconds
 
     def words(self) -> str:
         """What is allowed."""
         return self.allowed if isinstance(self.allowed, str) else self.allowed()
 
 
-class Relation(NamedTuple):
-    """What must hold between fields."""
-
-    holds: Callable[[Values], bool]
-    refusal: Callable[[Values], UserError]
-
-
 def validate(config: config_dict.ConfigDict) -> None:
-    """Refuse a config that cannot be run.
+    """Refuse a config that cannot be run. What is left is of the right type.
 
     Raises:
       UserError: names the field, its value and what is allowed; the first problem found.
     """
-    _check(config, imports=True)
-
-
-def validate_quickly(config: config_dict.ConfigDict) -> None:
-    """The same, but for the rules that jax must be imported for. What is left is of the right type.
-
-    Raises:
-      UserError: as `validate`.
-    """
-    _check(config, imports=False)
+    values = fields.leaves(fields.plain(config))
+    name = values.get("method.name")
+    own = method_rules(name) if RULES["method.name"].accepts(name) else {}
+    rules = RULES | own
+    for field, value in values.items():
+        above = next((known for known in rules if field.startswith(f"{known}.")), None)
+        if above is not None:
+            raise bad_field(above, fields.shown_group(config, above), rules[above].words())
+        if field in rules or fields.is_group(value):
+            continue
+        if not field.startswith("method."):
+            near = fields.nearest(field, list(rules))
+            hint = f" (did you mean config.{near}?)" if near else ""
+            raise UserError(f"The config has a field that nothing reads, config.{field}{hint}.")
+        if value is not None:
+            has = ", ".join(own) or "no field of its own"
+            raise bad_field(field, value, "open", f"but method {name} does not have it ({name} has {has})")
+    for field, rule in rules.items():
+        # A config written by hand may leave out what is open.
+        if field not in values and field not in own:
+            raise UserError(f"config.{field} is missing: start from get_config of configs/base.py.")
+        if not rule.accepts(values.get(field)):
+            raise bad_field(field, values.get(field), rule.words())
+    relations.check(values)
 
 
 def may_be_open(field: str) -> bool:
     """Whether a field may be None, which leaves it to the method."""
-    return field in RULES and not RULES[field].imports and RULES[field].accepts(None)
+    return RULES[field].accepts(None) if field in RULES else field.startswith("method.")
 
 
-def _check(config: config_dict.ConfigDict, imports: bool) -> None:
-    values = fields.leaves(fields.plain(config))
-    for field, value in values.items():
-        above = next((known for known, rule in RULES.items() if field.startswith(f"{known}.")), None)
-        if above is not None:
-            raise bad_field(above, fields.shown_group(config, above), RULES[above].words())
-        # Fields of a method that this module does not know are the registry's to judge.
-        if field not in RULES and not field.startswith("method.") and not fields.is_group(value):
-            near = fields.nearest(field, list(RULES))
-            hint = f" (did you mean config.{near}?)" if near else ""
-            raise UserError(f"The config has a field that nothing reads, config.{field}{hint}.")
-    for field, rule in RULES.items():
-        if field not in values:
-            if field in OPTIONAL:
-                continue
-            raise UserError(f"config.{field} is missing: start from get_config of configs/base.py.")
-        if (imports or not rule.imports) and not rule.accepts(values[field]):
-            raise bad_field(field, values[field], rule.words())
-    for relation in RELATIONS:
-        if not relation.holds(values):
-            raise relation.refusal(values)
+def method_rules(name: Any) -> dict[str, Rule]:
+    """The rules for the parameters of a method, by field.
+
+    Raises:
+      UserError: as `methods.find`.
+    """
+    found = methods.find(name).parameters
+    return {f"method.{key}": _of_method(parameter) for key, parameter in found.items()}
 
 
 def _integer(least: int, most: int = MAX_INT) -> Rule:
@@ -112,6 +102,27 @@ def _open_or(rule: Rule) -> Rule:
     return Rule(lambda value: value is None or rule.accepts(value), f"open (None) or {rule.allowed}")
 
 
+def _parameter(parameter: Parameter) -> Rule:
+    """The rule for a parameter of a table's function."""
+    least, most = parameter.least, parameter.most
+    if parameter.choices:
+        return _one_of(*parameter.choices)
+    if parameter.kind is int:
+        return _integer(int(max(least, -MAX_INT)), int(min(most, MAX_INT)))
+    if parameter.kind is float:
+        least, most = max(least, -MAX_FLOAT), min(most, MAX_FLOAT)
+        return _number(lambda value: least <= value <= most, f"from {least:g} to {most:g}")
+    return {bool: _TRUTH, str: _TEXT}.get(parameter.kind, Rule(lambda value: value is not None, "a value"))
+
+
+def _of_method(parameter: Parameter) -> Rule:
+    """The same for a method's, which may be open; one that has no default must be set."""
+    rule = _parameter(parameter)
+    if parameter.default is REQUIRED:
+        return rule._replace(allowed=f"{rule.allowed} (the method has no default for it)")
+    return _open_or(rule)
+
+
 def _one_of(*choices: Any) -> Rule:
     return Rule(
         lambda value: any(type(value) is type(choice) and value == choice for choice in choices),
@@ -125,7 +136,7 @@ def _named(names: Callable[[], Iterable[str]]) -> Rule:
 
 
 def _client_models(value: Any) -> bool:
-    """A model, or groups of them; `build.model_groups` checks the counts."""
+    """A model, or groups of them; `groups.model_groups` checks the counts."""
     return isinstance(value, str) and all(part.split(":")[0].strip() in models.MODELS for part in value.split(","))
 
 
@@ -146,7 +157,6 @@ def _is_text(value: Any) -> bool:
 _TRUTH = Rule(lambda value: isinstance(value, bool), "true or false")
 _TEXT = Rule(_is_text, f"one line of at most {LONGEST_TEXT} characters, or nothing")
 _NAME = Rule(lambda value: _is_text(value) and bool(value.strip()), f"a name of at most {LONGEST_TEXT} characters")
-_FINITE = _number(lambda x: True, f"from {-MAX_FLOAT:g} to {MAX_FLOAT:g}")
 _POSITIVE = _number(lambda x: x > 0, f"above 0 and at most {MAX_FLOAT:g}")
 _NOT_NEGATIVE = _number(lambda x: x >= 0, f"from 0 to {MAX_FLOAT:g}")
 _SHARE = _number(lambda x: 0 < x <= 1, "above 0 and at most 1")
@@ -185,28 +195,14 @@ RULES: dict[str, Rule] = {
     "data.device_budget_mb": _NOT_NEGATIVE,
     "data.flip": _TRUTH,
     "data.crop": _TRUTH,
-    "partition.name": _named(lambda: PARTITIONERS),
-    "partition.alpha": _POSITIVE,
-    "partition.classes_per_client": _integer(1),
-    "partition.file": _TEXT,
+    "partition.name": _named(lambda: data.PARTITIONERS),
+    **{f"partition.{name}": _parameter(parameter) for name, parameter in data.parameters().items()},
     "partition.seed": _open_or(_integer(0)),
     "model.client": Rule(_client_models, _client_models_allowed),
     "model.server": _named(lambda: models.MODELS),
     "model.conv": _named(conv.names),
     "model.precision": _open_or(_one_of(*models.PRECISIONS)),
     "method.name": _NAME,
-    # Whether the method has the field, and its range there, is the method's to say.
-    "method.beta": _open_or(_FINITE),
-    "method.temperature": _open_or(_FINITE),
-    "method.uplink_bits": _open_or(_integer(1)),
-    "method.downlink_bits": _open_or(_integer(1)),
-    "method.num_clusters": _open_or(_integer(1)),
-    "method.weight": _open_or(_FINITE),
-    "method.width": _open_or(_FINITE),
-    "method.lambda_exponent": _open_or(_FINITE),
-    "method.quantile": _open_or(_FINITE),
-    "method.threshold": _open_or(_FINITE),
-    "method.prox_mu": _open_or(_NOT_NEGATIVE),
     "cache.duration": _open_or(_integer(0)),
     "cache.on_expiry": _one_of("drop", "refresh"),
     "cache.ratio": _SHARE,
@@ -214,6 +210,7 @@ RULES: dict[str, Rule] = {
     "clients_per_chunk": _integer(0),
     "remat": _TRUTH,
     "deterministic": _TRUTH,
+    "compilation_cache": _TRUTH,
     "checkpoint.every": _integer(1),
     "checkpoint.keep": _integer(1),
     "profile_rounds": Rule(
@@ -222,78 +219,3 @@ RULES: dict[str, Rule] = {
     "wandb.mode": _one_of("off", "offline", "online"),
     "wandb.project": _NAME,
 }
-
-# A config written by hand may leave these out; a config that starts from base.py has them all.
-OPTIONAL = frozenset(field for field in RULES if field.startswith("method.") and field != "method.name")
-
-
-def _pool(values: Values) -> int:
-    """Public images left for drawing."""
-    return counts.kept(values["public_size"], values["public_val_ratio"])
-
-
-def _of_partitioners(parameter: str, default: Any) -> Relation:
-    """A parameter that is left at its default unless the partitioner reads it."""
-    field = f"partition.{parameter}"
-
-    def readers() -> list[str]:
-        return [name for name, own in PARTITIONERS.items() if parameter in own.parameters]
-
-    def refusal(v: Values) -> UserError:
-        listed = " or ".join(readers())
-        why = f"but only config.partition.name = {listed} reads it, not {v['partition.name']}"
-        return bad_field(field, v[field], f"{default or 'nothing'}, or {listed}", why)
-
-    return Relation(lambda v: v["partition.name"] in readers() or v[field] == default, refusal)
-
-
-RELATIONS: tuple[Relation, ...] = (
-    Relation(
-        lambda v: counts.participants(v["num_clients"], v["participation"]) >= 1,
-        lambda v: bad_field(
-            "participation",
-            v["participation"],
-            f"a number from {1 / v['num_clients']!r} to 1",
-            f"which gives no client of config.num_clients = {v['num_clients']}",
-        ),
-    ),
-    Relation(
-        lambda v: v["public_per_round"] <= _pool(v),
-        lambda v: bad_field(
-            "public_per_round",
-            v["public_per_round"],
-            f"a whole number from 1 to {_pool(v)}",
-            f"but config.public_size = {v['public_size']} with config.public_val_ratio = {v['public_val_ratio']!r} "
-            f"leaves {_pool(v)} public images",
-        ),
-    ),
-    Relation(
-        lambda v: v["cache.duration"] != 0 or v["cache.ratio"] == DEFAULT_RATIO,
-        lambda v: bad_field(
-            "cache.ratio",
-            v["cache.ratio"],
-            f"{DEFAULT_RATIO}, or a duration of at least 1",
-            "but config.cache.duration = 0 means no cache",
-        ),
-    ),
-    Relation(
-        lambda v: v["cache.duration"] != 0 or v["cache.on_expiry"] == DEFAULT_ON_EXPIRY,
-        lambda v: bad_field(
-            "cache.on_expiry",
-            v["cache.on_expiry"],
-            f"{DEFAULT_ON_EXPIRY!r}, or a duration of at least 1",
-            "but config.cache.duration = 0 means no cache",
-        ),
-    ),
-    _of_partitioners("classes_per_client", DEFAULT_CLASSES),
-    _of_partitioners("file", ""),
-    Relation(
-        lambda v: not (span := fields.span(v["profile_rounds"])) or span.start < v["rounds"],
-        lambda v: bad_field(
-            "profile_rounds",
-            v["profile_rounds"],
-            f"FIRST:END with a FIRST of at most {v['rounds'] - 1}",
-            f"but config.rounds = {v['rounds']}, counted from 0, end with round {v['rounds'] - 1}",
-        ),
-    ),
-)

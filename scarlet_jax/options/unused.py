@@ -9,29 +9,30 @@ from ml_collections import config_dict
 
 from scarlet_jax import methods
 from scarlet_jax.options import fields
-from scarlet_jax.options.rules import DEFAULT_LABEL_BITS, DEFAULT_ON_EXPIRY, DEFAULT_RATIO
+from scarlet_jax.options.relations import DEFAULTS
 
 
 def unused_options(config: config_dict.ConfigDict) -> list[str]:
     """One sentence for each such option of a config that `build.check` accepts.
 
-    Only options that no shipped config sets are reported: if their value is not the default, the user changed it.
+    If the value of such an option is not the default, the user changed it, because no shipped config sets it.
     """
-    name = config.method.name
-    labels = methods.find(name).distils
-    cached = labels and fields.durations(config)["duration"] > 0
-    why = f"{name} has no cache unless cache.duration is set" if labels else f"{name} sends no soft labels"
-    options = (
-        ("cache.ratio", config.cache.ratio, DEFAULT_RATIO, cached),
-        ("cache.on_expiry", config.cache.on_expiry, DEFAULT_ON_EXPIRY, cached),
-        ("comm.label_bits", config.comm.label_bits, DEFAULT_LABEL_BITS, labels),
-    )
+    name, entry = config.method.name, methods.find(config.method.name)
+    unused: dict[str, str] = {}
+    if not entry.distils:
+        unused = dict.fromkeys(("cache.ratio", "cache.on_expiry", "comm.label_bits"), f"{name} sends no soft labels")
+    elif not fields.durations(config)["duration"]:
+        why = f"{name} has no cache unless cache.duration is set"
+        unused = dict.fromkeys(("cache.ratio", "cache.on_expiry"), why)
+    if not entry.server_distils:
+        unused |= dict.fromkeys(("kd_lr", "kd_momentum", "kd_weight_decay"), f"{name} does not distil")
+    values = fields.leaves(config)
     sentences = [
-        f"config.{field} is {value!r}, which changes nothing: {why}."
-        for field, value, default, used in options
-        if value != default and not used
+        f"config.{field} is {values[field]!r}, which changes nothing: {why}."
+        for field, why in unused.items()
+        if values[field] != DEFAULTS[field]
     ]
-    if config.eval_clients == "all" and not methods.find(name).own_models:
+    if config.eval_clients == "all" and not entry.own_models:
         sentences.append(
             f"config.eval_clients is 'all', and the clients of {name} keep no models: the server's model is evaluated "
             "on the test images of each of them."

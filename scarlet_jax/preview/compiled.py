@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import hashlib
 import itertools
+import json
 import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
+from scarlet_jax import paths
 from scarlet_jax.engine.feed import Feed
 from scarlet_jax.engine.layout import device_bytes
 from scarlet_jax.engine.phases import Call, recording
@@ -105,7 +111,7 @@ def compile_phase(call: Call, options: dict[str, Any] | None = None) -> Program:
     return Program(*_size(call.name, compiled), count(_CALL), count(_WINDOW), count(_COLLECTIVE), text)
 
 
-def compile_all(calls: Sequence[Call], stage: Stage = _unseen) -> list[Size]:
+def compile_all(calls: Sequence[Call], stage: Stage = _unseen, kept: Path | None = None) -> list[Size]:
     """Compile phases for the devices that are here, side by side, and tell what memory they take.
 
     Much of a compilation is the work of a single thread. The run reuses these programs.
@@ -113,19 +119,45 @@ def compile_all(calls: Sequence[Call], stage: Stage = _unseen) -> list[Size]:
     Args:
       calls: of the phases.
       stage: told which phase is compiled, and of how many.
+      kept: a private folder, in which the sizes of programs are kept beside the programs; None: there is none.
     """
     number = itertools.count(1)
 
     def compile_one(call: Call) -> Size:
         with stage(f"compiling {call.name} ({next(number)} of {len(calls)})"):
-            return _size(call.name, call.traced.lower().compile())
+            lowered = call.traced.lower()
+            program = lowered.compile()
+            if kept is None:
+                return _size(call.name, program)
+            return _kept_size(call.name, program, kept / f"{key(lowered)}.json")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(compile_one, calls))
 
 
-def _size(name: str, compiled: Any) -> Size:
-    memory = compiled.memory_analysis()
+def key(lowered: jax.stages.Lowered) -> str:
+    """Identifies a program, for one version of the compiler and one kind of device."""
+    return hashlib.sha256(f"{os.environ.get('XLA_FLAGS', '')}\0{lowered.as_text()}".encode()).hexdigest()
+
+
+def _kept_size(name: str, program: jax.stages.Compiled, path: Path) -> Size:
+    """The size that was found when the program was compiled: one that is loaded need not tell the same."""
+    try:
+        arguments, results, temporary = map(int, json.loads(path.read_bytes()))
+        return Size(name, arguments, results, temporary)
+    except (OSError, ValueError, TypeError):  # not there, or damaged
+        size = _size(name, program)
+    if jax.process_index() == 0:
+        with contextlib.suppress(OSError), paths.beside(path) as aside:
+            aside.write_text(json.dumps(size[1:]))
+            aside.replace(path)
+    return size
+
+
+def _size(name: str, program: jax.stages.Compiled) -> Size:
+    memory = program.memory_analysis()
+    if memory is None:  # a backend that does not tell
+        return Size(name, 0, 0, 0)
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Size(name, memory.argument_size_in_bytes, results, memory.temp_size_in_bytes)
 

@@ -20,7 +20,7 @@ from scarlet_jax.engine.layout import device_bytes
 from scarlet_jax.methods.base import Algorithm, RoundReport
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
-from scarlet_jax.preview import cards
+from scarlet_jax.preview import cards, choices
 from scarlet_jax.preview import compiled as programs
 from scarlet_jax.types import Data, Split
 
@@ -93,7 +93,7 @@ def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
         return jax.ShapeDtypeStruct(shape, np.int32)
 
     def split(count: int) -> Split:
-        return Split(integers(config.num_clients, max(count, 1)), integers(config.num_clients))
+        return Split(integers(config.num_clients, count), integers(config.num_clients))
 
     return Data(
         private_image=images(train),
@@ -102,7 +102,7 @@ def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
         test_label=integers(test),
         public_image=images(public),
         public_val_image=images(config.public_size - public),
-        train=split(kept),
+        train=split(max(kept, 1)),
         val=split(own - kept),
         test=split(-(-test // config.num_clients)),
     ), known.classes
@@ -115,7 +115,7 @@ def run(config: config_dict.ConfigDict, target: str | None = None) -> None:
       UserError: as `prepare`.
     """
     plan = prepare(config, target)
-    print("\n".join([*_head(plan, target), "", *_work(plan), "", *_traffic(plan), ""]), flush=True)
+    print("\n".join([*_head(plan, target), "", *_work(plan), "", *traffic(plan), ""]), flush=True)
     print(_line("MB per device, by phase", "arguments", "results", "temporary"), flush=True)
     compiled = []
     for call in plan.shapes.calls:
@@ -157,17 +157,10 @@ def _work(plan: Prepared) -> list[str]:
             f"{config.data.device_budget_mb:g}); each block of clients is fed its own"
         )
     lines.append(
-        f"{_chunks(plan)} clients are trained together on a device (clients_per_chunk); "
+        f"{choices.chunks_text(config, plan.chosen)} clients are trained together on a device (clients_per_chunk); "
         f"{plan.algorithm.population.blocks} dispatches a round; convolution {plan.chosen.conv}"
     )
     return lines
-
-
-def _chunks(plan: Prepared) -> str:
-    """The chunk size; that of each group where they differ."""
-    chunks = {group.name: group.layout.chunk for group in plan.algorithm.population.groups}
-    several = len(set(chunks.values())) > 1
-    return ", ".join(f"{name} {chunk}" for name, chunk in chunks.items()) if several else str(min(chunks.values()))
 
 
 def _row(name: str, clients: int, parameters: int, stored: int, size: int) -> str:
@@ -179,7 +172,7 @@ def _line(name: str, *cells: str) -> str:
     return texts.line([name, *cells], [28, *[12] * len(cells)], between="")
 
 
-def _traffic(plan: Prepared) -> list[str]:
+def traffic(plan: Prepared) -> list[str]:
     """Bytes of a mean round, from the protocol alone; of methods that select, the most they can send."""
     config = plan.config
     if methods.find(config.method.name).distils:
@@ -205,5 +198,10 @@ def _verdict(plan: Prepared, target: str | None, compiled: Sequence[programs.Pro
         return sentence
     card = cards.parse(target)[0]
     memory = cards.CARDS[card].memory
-    verdict = "it fits" if most < cards.USABLE * memory else "it does not fit: choose a smaller clients_per_chunk"
+    smaller = (
+        "choose a smaller clients_per_chunk"
+        if plan.config.clients_per_chunk
+        else "a run would train an equal part of these clients together"
+    )
+    verdict = "it fits" if most < cards.USABLE * memory else f"it does not fit: {smaller}"
     return f"{sentence}; the memory of {card} is {memory / 1e9:.1f} GB: {verdict}"

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from scarlet_jax.errors import bad_field
 
-USABLE = 0.9  # of a machine's physical memory, for all its devices together
+USABLE = 0.9  # of a memory; the rest is left to what is not in XLA's analysis
 
 
 def check(most: int, phase: str, limit: int | None, chunk: int, need_with: Callable[[int], int]) -> None:

@@ -23,7 +23,7 @@ class GroupSize(NamedTuple):
 class Draws(NamedTuple):
     """The random choices of a federation, round by round."""
 
-    seed: int
+    seed: int | jax.Array  # an argument of compiled programs, so that they are those of every seed
     groups: tuple[GroupSize, ...]  # with consecutive client ids
     public_size: int  # N
     public_per_round: int  # P

@@ -53,7 +53,7 @@ def masked_mean(probs: jax.Array, sent: jax.Array) -> jax.Array:
     return jnp.where(count > 0, total / jnp.maximum(count, 1), 1 / probs.shape[-1])
 
 
-def enhanced_era(probs: jax.Array, beta: float) -> jax.Array:
+def enhanced_era(probs: jax.Array, beta: jax.Array | float) -> jax.Array:
     """Enhanced ERA, the paper's sharpening: p^beta / sum p^beta over the classes.
 
     Each row is divided by its largest entry before the power, so that no row underflows to zeros. Exact zeros stay
@@ -63,11 +63,20 @@ def enhanced_era(probs: jax.Array, beta: float) -> jax.Array:
       probs: f32[..., C] rows that are not all zero.
       beta: exponent >= 0; 1 leaves the row as it is, a larger one sharpens it, a smaller one flattens it.
     """
-    scaled = (probs / jnp.max(probs, axis=-1, keepdims=True)) ** beta
-    return scaled / jnp.sum(scaled, axis=-1, keepdims=True)
+
+    def sharpened(power: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+        def rows(probs: jax.Array) -> jax.Array:
+            scaled = power(probs / jnp.max(probs, axis=-1, keepdims=True))
+            return scaled / jnp.sum(scaled, axis=-1, keepdims=True)
+
+        return rows
+
+    # The published values need no power function. If beta is an argument, the compiler cannot see that by itself.
+    powers = [sharpened(power) for power in (lambda p: p, lambda p: p * p, lambda p: p**beta)]
+    return jax.lax.switch(jnp.where(beta == 1, 0, jnp.where(beta == 2, 1, 2)), powers, probs)
 
 
-def era(probs: jax.Array, temperature: float) -> jax.Array:
+def era(probs: jax.Array, temperature: jax.Array | float) -> jax.Array:
     """Entropy-reduction aggregation: softmax(p / T) of the probabilities (Itahara et al., arXiv 2008.06180).
 
     Args:

@@ -12,9 +12,8 @@ import numpy as np
 
 from scarlet_jax import row_files
 from scarlet_jax.errors import UserError
+from scarlet_jax.methods import METHODS
 from scarlet_jax.metric_tables import LEDGERS
-
-OWN_DURATION = {"scarlet": 50}  # of runs whose environment.json, written by an older program, does not say it
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,16 +188,17 @@ def planned(path: Path, config: dict[str, Any], durations: dict[str, int] | None
 def _described(path: Path, config: dict[str, Any], durations: dict[str, int] | None) -> dict[str, Any]:
     """The attributes of a run that its path, its config and the D recorded with it decide."""
     method, set_ = config["method"]["name"], config.get("cache", {}).get("duration")
-    own = OWN_DURATION.get(method, 0) if durations is None else durations["own"]
-    duration = own if durations is None else durations["duration"]
+    if durations is None:  # a run whose environment.json, written by an older program, does not say them
+        own = METHODS[method].duration if method in METHODS else 0
+        durations = {"own": own, "duration": own}
     return {
         "path": path,
         "name": path.resolve().name,
         "config": config,
         "method": method,
         "seed": config["seed"],
-        "duration": duration if set_ is None else set_,
-        "own_duration": own,
+        "duration": durations["duration"] if set_ is None else set_,
+        "own_duration": durations["own"],
     }
 
 

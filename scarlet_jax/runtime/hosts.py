@@ -138,6 +138,14 @@ def largest(value: int) -> int:
     return int(_gather(np.array(value, np.int32)).max()) if several() else value
 
 
+def smallest(size: int | None) -> int | None:
+    """The smallest of all processes' numbers of bytes, in whole MB if there are several; None if one has none."""
+    if largest(int(size is None)):
+        return None
+    assert size is not None
+    return size if not several() else -largest(-(size // 10**6)) * 10**6
+
+
 def together(work: Callable[[], _T]) -> _T:
     """Do something in every process; what one of them refuses, or the system refuses it, all refuse.
 

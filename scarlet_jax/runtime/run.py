@@ -24,7 +24,7 @@ from scarlet_jax.models.precision import note
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
 from scarlet_jax.options.unused import unused_options
-from scarlet_jax.runtime import backend, checkpoint, hosts, metrics, opening, signals, writers
+from scarlet_jax.runtime import backend, checkpoint, finite, hosts, metrics, opening, program_cache, signals, writers
 from scarlet_jax.runtime import workdir as workdirs
 from scarlet_jax.runtime.progress import Progress, RoundClock
 from scarlet_jax.runtime.stages import Stages
@@ -64,7 +64,8 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
             say(f"this run is finished\n{metrics.summary_text(opened.summary)}")
             return opened.summary
         frozen = config_dict.FrozenConfigDict(config)
-        session = _Session(frozen, path, stop, opened, say, Stages(quiet or not hosts.is_first()))
+        kept = stack.enter_context(program_cache.kept(config.compilation_cache))
+        session = _Session(frozen, path, stop, opened, say, Stages(quiet or not hosts.is_first()), kept)
         try:
             summary = signals.run_watched(session.run, session.poll, stop)
         except signals.Stopped:
@@ -133,15 +134,16 @@ class _Session:
         opened: opening.Opened,
         say: Say,
         stages: Stages,
+        kept: Path | None,
     ):
         self.config, self.path, self.stop, self.opened = config, path, stop, opened
-        self.say, self.stages = say, stages
+        self.say, self.stages, self.kept = say, stages, kept
         self.mesh = build.make_mesh(config)
         self.progress: Progress | None = None
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
         self.done = 0  # rounds that a checkpoint holds
         self.writer: writers.Writer | None = None  # only the first process has one
-        self._may_help = metrics.cures(config, build.method_fields(config))
+        self._may_help = finite.cures(config)
 
     def poll(self) -> None:
         """Called by the main thread while the loop works."""
@@ -159,8 +161,8 @@ class _Session:
 
     def _run(self) -> metrics.Row:
         config = self.config
-        start = Start(config, self.path, self.mesh, self.opened, self.stop, self.say, self.stages)
-        self.ready = start.set_up()
+        how = self.stop, self.say, self.stages, self.kept
+        self.ready = Start(config, self.path, self.mesh, self.opened, *how).set_up()
         algorithm, feed = self.ready.algorithm, self.ready.feed
         self.checkpoints = checkpoint.Checkpoints(self.path, config.checkpoint.keep)
         with contextlib.closing(self.checkpoints):
@@ -234,7 +236,7 @@ class _Session:
     def _read(self, pending: _Pending, algorithm: Algorithm, progress: Progress) -> None:
         """Fetch a round's report, write its row, show it."""
         report, evaluation = jax.device_get((pending.report, pending.evaluation))
-        metrics.check_finite(pending.round, report, evaluation, self.done, self._may_help)
+        finite.check_report(pending.round, report, evaluation, self.done, self._may_help)
         seconds, ended = pending.times()
         billed = algorithm.bill(report)
         row, self.totals = metrics.make_row(
@@ -247,8 +249,7 @@ class _Session:
 
     def _save(self, state: Any, rounds: int) -> None:
         """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
-        distils = methods.find(self.config.method.name).server_distils
-        metrics.check_state(rounds - 1, state, self.done, self._may_help, distils)
+        finite.check_state(rounds - 1, state, self.done, self._may_help)
         self._check_place()
         own = {"run": self.ready.run_id, "config": json.loads(self.config.to_json())}
         own |= {"choices": self.ready.choices, "facts": self.ready.facts}

@@ -16,9 +16,11 @@ from scarlet_jax.data import federation as federation_data
 from scarlet_jax.data.describe import partition_written, write_partition
 from scarlet_jax.data.federation import Federation
 from scarlet_jax.engine.feed import Feed, outline
+from scarlet_jax.engine.phases import Call
 from scarlet_jax.methods.base import Algorithm
 from scarlet_jax.models import conv_choice
 from scarlet_jax.models.form_timing import Setting, Work
+from scarlet_jax.options.groups import model_groups
 from scarlet_jax.preview import choices, compiled, memory
 from scarlet_jax.runtime import checkpoint, hosts, metrics, opening, signals, writers
 from scarlet_jax.runtime import workdir as workdirs
@@ -47,6 +49,7 @@ class Start:
       stop: asked between the steps.
       say: prints a line.
       stages: shows what is under way.
+      kept: folder of what is kept beside compiled programs; None: nothing is kept.
     """
 
     def __init__(
@@ -58,9 +61,11 @@ class Start:
         stop: signals.Stop,
         say: Callable[[str], None],
         stages: Stages,
+        kept: Path | None,
     ):
         self.config, self.path, self.mesh, self.opened = config, path, mesh, opened
-        self.stop, self.say, self.stages = stop, say, stages
+        self.stop, self.say, self.stages, self.kept = stop, say, stages, kept
+        self._built: dict[Chosen, tuple[Algorithm, compiled.Outline]] = {}
 
     def set_up(self) -> Ready:
         """Load the data, choose, compile, describe this start in the workdir, put the data on the devices.
@@ -71,7 +76,9 @@ class Start:
         """
         federation, chosen, facts = self._load()
         self.stop.check()
-        chosen = self._timed(federation, chosen)
+        chosen = self._timed(federation, self._fitting(federation, chosen))
+        for change in choices.changes(self.config, self.opened.choices, chosen):
+            self.say(f"{change}: from here on, results agree up to rounding with those of the earlier starts")
         self.stop.check()
         algorithm = self._compile(federation, chosen)
         self.stop.check()
@@ -108,13 +115,13 @@ class Start:
         """What was chosen, with the convolution that is fastest here for the run's models: measured, or kept from an
         earlier run."""
         config = self.config
-        if not choices.times_convolutions(config, chosen, self.opened.choices):
+        if not choices.times_convolutions(config, self.mesh, chosen, self.opened.choices):
             return chosen
 
         def choose() -> tuple[str, str]:
             works = [
                 Work(group.name, chunk, -(-group.participants // (chunk * self.mesh.size)))
-                for group, chunk in zip(build.model_groups(config), chosen.chunks, strict=True)
+                for group, chunk in zip(model_groups(config), chosen.chunks, strict=True)
             ]
             if config.model.conv == "timed":
                 works.append(Work(config.model.server, 1))
@@ -126,28 +133,49 @@ class Start:
         self.say(f"convolution: {conv}{why}")
         return chosen._replace(conv=conv)
 
+    def _fitting(self, federation: Federation, chosen: Chosen) -> Chosen:
+        """What was chosen, on accelerators with the largest chunks that fit the device with the least memory."""
+        config = self.config
+        if not choices.fits_chunks(config, self.mesh, self.opened.choices):
+            return chosen
+
+        def size_of(call: Call) -> compiled.Size:
+            return compiled.compile_all([call], self.stages, self.kept)[0]
+
+        def outline_of(other: Chosen) -> compiled.Outline:
+            return self._build(federation, other)[1]
+
+        with self.stages("choosing clients_per_chunk"):
+            limit = hosts.smallest(memory.device_limit(self.mesh))
+            fitting = hosts.together(lambda: choices.fitting(config, chosen, limit, outline_of, size_of))
+        self.say(f"clients_per_chunk: {choices.chunks_text(config, fitting)}")
+        return fitting
+
+    def _build(self, federation: Federation, chosen: Chosen) -> tuple[Algorithm, compiled.Outline]:
+        """The run with these choices, and its phases; made once for equal choices."""
+        if chosen not in self._built:
+            config, data, mesh = self.config, federation.data, self.mesh
+            with self.stages("building the programs"):
+                algorithm = build.make_algorithm(config, data, federation.num_classes, mesh, chosen)
+                feed = Feed(outline(data), algorithm.schedule, config.data.device_budget_mb, mesh)
+                self._built = {chosen: (algorithm, compiled.outline(algorithm, feed))}  # the last one is kept
+        return self._built[chosen]
+
     def _compile(self, federation: Federation, chosen: Chosen) -> Algorithm:
         """Build the run, compile its phases, and refuse it if they do not fit into the devices' memory."""
-        config, data, classes, mesh = self.config, federation.data, federation.num_classes, self.mesh
-
-        def shapes_of(algorithm: Algorithm) -> compiled.Outline:
-            feed = Feed(outline(data), algorithm.schedule, config.data.device_budget_mb, mesh)
-            return compiled.outline(algorithm, feed)
 
         def need_with(chunk: int) -> int:
             smaller = chosen._replace(chunks=tuple(min(chunk, own) for own in chosen.chunks))
-            shapes = shapes_of(build.make_algorithm(config, outline(data), classes, mesh, smaller))
-            return compiled.peak(shapes.resident, compiled.compile_all(shapes.calls[1:], self.stages))[0]
+            shapes = self._build(federation, smaller)[1]
+            return compiled.peak(shapes.resident, compiled.compile_all(shapes.calls[1:], self.stages, self.kept))[0]
 
-        with self.stages("building the programs"):
-            algorithm = hosts.together(lambda: build.make_algorithm(config, data, classes, mesh, chosen))
-            shapes = shapes_of(algorithm)
+        algorithm, shapes = hosts.together(lambda: self._build(federation, chosen))
         making, *others = shapes.calls
         new = [] if self.opened.found else [making]  # else the state comes from a checkpoint
-        sizes = hosts.together(lambda: compiled.compile_all([*new, *others], self.stages))
+        sizes = hosts.together(lambda: compiled.compile_all([*new, *others], self.stages, self.kept))
         # The phase that makes the state runs before there is one: it needs no more than the others.
         most, phase = compiled.peak(shapes.resident, sizes[len(new) :])
-        limit = memory.device_limit(mesh)
+        limit = memory.device_limit(self.mesh)
         with self.stages("checking the memory"):
             hosts.together(lambda: memory.check(most, phase, limit, max(chosen.chunks), need_with))
         return algorithm

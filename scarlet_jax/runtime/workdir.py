@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 # Fields that may differ when a run resumes: they change where and how it runs or how much is kept, not its results.
 FREE_FIELDS = (
     "rounds", "clients_per_chunk", "data.dir", "data.cache_dir", "checkpoint.every", "checkpoint.keep", "wandb.mode",
-    "wandb.project", "profile_rounds", "remat", "deterministic", "data.device_budget_mb",
+    "wandb.project", "profile_rounds", "remat", "deterministic", "data.device_budget_mb", "compilation_cache",
 )  # fmt: skip
 
 # What a run overwrites or deletes where it finds it; config.json is the first that it writes.

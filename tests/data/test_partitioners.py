@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import scarlet_jax
-from scarlet_jax import report
+from scarlet_jax import data, report
 from scarlet_jax.data import PARTITIONERS, Partitioner
 from scarlet_jax.data.partition import Partition
 from scarlet_jax.options import rules
@@ -21,7 +21,9 @@ def round_robin(rng, train_label, test_label, num_clients, num_classes, classes_
 
 @pytest.fixture
 def toy(monkeypatch):
-    entry = Partitioner(f"{__name__}:round_robin", "in turn", ("classes_per_client",))
+    entry = Partitioner(
+        f"{__name__}:round_robin", "in turn", {"classes_per_client": data.parameters()["classes_per_client"]}
+    )
     monkeypatch.setitem(PARTITIONERS, "round_robin", entry)
 
 

@@ -105,7 +105,7 @@ def test_the_methods_of_readme_and_page_are_one(page):
 
 def test_a_new_method_runs_with_groups_and_refuses_what_it_does_not_have(page, tmp_path):
     import scarlet_jax
-    from scarlet_jax import build
+    from scarlet_jax.options.rules import validate
     from tests.support.harness import rows, tiny
 
     page.run("docs/adding_a_method.md")
@@ -117,11 +117,12 @@ def test_a_new_method_runs_with_groups_and_refuses_what_it_does_not_have(page, t
     assert len(history) == 3 and all(row["server_kd_loss"] > 0 for row in history)
     config.method.beta = 2.0
     with pytest.raises(scarlet_jax.UserError, match="confident has method.power"):
-        build.make_method(config)
-    with config.unlocked():
-        config.method.beta, config.method.power = None, -1.0
-    with pytest.raises(scarlet_jax.UserError, match="method.power is -1.0; it must be 0 or more"):
-        build.make_method(config)
+        validate(config)
+    config.method.beta, config.method.power = None, -1.0
+    with pytest.raises(
+        scarlet_jax.UserError, match=r"method.power is -1.0; allowed is open \(None\) or a number from 0"
+    ):
+        validate(config)
 
 
 def test_links_lead_to_files_and_headings():

@@ -14,7 +14,8 @@ import scarlet_jax
 from scarlet_jax import build
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.runtime import metrics, workdir
-from tests.support.harness import rows, scalars, tiny, with_round
+from tests.support.compiling import with_round
+from tests.support.harness import rows, scalars, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -99,20 +100,19 @@ def test_the_environment_is_recorded_once_per_start(again):
     for start in environment["starts"]:
         assert set(start) == {"python", "platform", "cpus", "versions", "devices", "xla_flags", "choices", "commit"}
         assert {"jax", "jaxlib", "flax", "orbax-checkpoint"} <= set(start["versions"])
-        assert start["choices"] == {
-            "conv": "xla",
-            "clients_per_chunk": {"mlp": 1},
-            "cache": {"duration": 2, "own": 50},
-            "precision": "float32",
-        }
+        choices = {"conv": "xla", "clients_per_chunk": {"mlp": 1}, "precision": "float32"}
+        assert start["choices"] == choices | {"cache": {"duration": 2, "own": 50}}
         assert start["devices"]
 
 
-def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))  # no git here
-    for value, recorded in (("0123abc", "0123abc"), ("", None)):
-        monkeypatch.setenv("SCARLET_COMMIT", value)
-        assert workdir._commit() == recorded
+def test_the_bytes_are_those_of_the_plan(finished):
+    plan = build.make_planner(tiny(), 10).run()
+    assert plan.hit.sum() > 0
+    for name in ("requested", "hit", "stale", "caught_up"):
+        assert [row[name] for row in rows(finished)] == getattr(plan, name).tolist(), name
+    for ledger in LEDGERS:
+        for direction, planned in (("uplink", plan.uplink_bytes), ("downlink", plan.downlink_bytes)):
+            assert [row[f"{direction}_bytes_{ledger}"] for row in rows(finished)] == planned[ledger].tolist()
 
 
 def test_tensorboard_shows_the_rows(finished):
@@ -143,14 +143,6 @@ def test_evaluation_every_other_round_and_in_the_last(tmp_path, finished):
 
 
 EVALUATED = metrics.summarised()
-
-
-def test_a_stopped_run_is_summarised_by_its_latest_evaluation():
-    totals = metrics.no_totals() | {"drawn": 4, "hit": 1}
-    row = dict.fromkeys(metrics.summarised(), 0.5) | {"round": 0}
-    summary = metrics.summarise(metrics.no_summary(), row, totals)
-    later = metrics.summarise(summary, dict.fromkeys(metrics.summarised()) | {"round": 1}, totals)
-    assert later["server_top1"] == 0.5 and later["rounds"] == 2 and later["cache_share"] == 0.25
 
 
 def _spoilt(monkeypatch, spoil, at):

@@ -11,7 +11,8 @@ import scarlet_jax
 from scarlet_jax import build
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.runtime import checkpoint, signals, workdir
-from tests.support.harness import assert_same_run, scalars, tiny, with_round
+from tests.support.compiling import with_round
+from tests.support.harness import assert_same_run, scalars, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -236,7 +237,7 @@ def test_other_data_are_refused_and_the_checkpoint_stays(unfinished, monkeypatch
 
 
 def test_another_form_of_state_is_refused_and_the_checkpoint_stays(unfinished, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_structure", lambda _: 1)
+    monkeypatch.setattr(checkpoint, "structure", lambda _: 1)
     with pytest.raises(scarlet_jax.UserError, match="written by a version of the program"):
         scarlet_jax.run(tiny(), unfinished)
     assert checkpoint.steps(unfinished) == [2]

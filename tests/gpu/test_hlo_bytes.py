@@ -66,6 +66,32 @@ def test_of_an_operand_that_is_sliced_the_slice_counts():
     assert hlo_bytes.accessed(TAKES_A_ROW) == F32 * (8 + 1 + 8)
 
 
+CALLS_CUDNN = """HloModule m
+
+%body (x: f32[50,8,8,16], w: f32[16,3,3,16], v: f32[16,3,3,16]) -> f32[50,8,8,16] {
+  %x = f32[50,8,8,16]{3,2,1,0} parameter(0)
+  %w = f32[16,3,3,16]{3,2,1,0} parameter(1)
+  %v = f32[16,3,3,16]{3,2,1,0} parameter(2)
+  %one = (f32[50,8,8,16]{3,2,1,0}, u8[0]{0}) custom-call(%x, %w), window={size=3x3 pad=1_1x1_1}, \
+dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convForward", metadata={op_name="first"}
+  %y = f32[50,8,8,16]{3,2,1,0} get-tuple-element(%one), index=0
+  %two = (f32[50,8,8,16]{3,2,1,0}, u8[0]{0}) custom-call(%y, %v), window={size=3x3 pad=1_1x1_1}, \
+dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convForward", metadata={op_name="second"}
+  %z = f32[50,8,8,16]{3,2,1,0} get-tuple-element(%two), index=0
+  %three = (f32[50,8,8,16]{3,2,1,0}, u8[0]{0}) custom-call(%z, %w), window={size=3x3 pad=1_1x1_1}, \
+dim_labels=b01f_o01i->b01f, feature_group_count=2, custom_call_target="__cudnn$convForward"
+  ROOT %out = f32[50,8,8,16]{3,2,1,0} get-tuple-element(%three), index=0
+}
+"""
+
+
+def test_convolutions_are_distinct_by_what_cudnn_sees_of_them():
+    found = hlo_bytes.convolutions(CALLS_CUDNN)
+    assert sorted(found.values()) == [1, 2]
+    assert any("feature_group_count=2" in convolution for convolution in found)
+    assert not hlo_bytes.convolutions(TAKES_A_ROW)
+
+
 def test_kernels_are_those_of_the_largest_loop_body():
     def run(a):
         return jax.lax.fori_loop(0, 3, lambda i, x: jnp.sort(jnp.sort(x, 0), 1), a)

@@ -48,7 +48,7 @@ class PlainFederation:
     def __init__(self, algorithm, data, config):
         owner = algorithm.round.__self__
         self.learner, self.seed, self.data, self.duration = (
-            owner.population.server,
+            owner.population.server(owner.population.host_numbers),
             config.seed,
             data,
             config.cache.duration,

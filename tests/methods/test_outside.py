@@ -9,7 +9,7 @@ import pytest
 import scarlet_jax
 from configs import base
 from scarlet_jax import build, methods
-from scarlet_jax.options import fields
+from scarlet_jax.options import fields, rules
 from tests.support import harness
 from tests.support.harness import rows, tiny
 
@@ -84,6 +84,12 @@ def test_the_command_line_knows_its_parameters(outside, tmp_path):
         [*command, "--config.method.shar=1"], cwd=tmp_path, env=harness.environment(), capture_output=True, text=True
     )
     assert misspelt.returncode == 1 and "did you mean config.method.share?" in misspelt.stderr
+    described = subprocess.run(
+        [*command, "--help"], cwd=tmp_path, env=harness.environment(), capture_output=True, text=True
+    )
+    assert described.returncode == 0 and f"method.share open {outside}: (open: 0.9)" in " ".join(
+        described.stdout.split()
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,7 @@ def test_the_command_line_knows_its_parameters(outside, tmp_path):
 )
 def test_what_cannot_be_loaded_is_one_sentence(outside, name, words):
     with pytest.raises(scarlet_jax.UserError, match=words) as refusal:
-        build.check(configured(name))
+        rules.validate(configured(name))
     assert str(refusal.value).startswith(f"config.method.name is {name!r}") and str(refusal.value).endswith(".")
 
 
@@ -106,9 +112,10 @@ def test_a_parameter_without_a_default_is_asked_for(outside):
     config = configured("mine.of_mine:needy")
     fields.add_method_parameters(config, "mine.of_mine:needy")
     assert config.method.get_type("power") is int
-    with pytest.raises(scarlet_jax.UserError, match=r"config\.method\.power is None, but .* has no default for it"):
-        build.check(config)
+    with pytest.raises(scarlet_jax.UserError, match=r"config\.method\.power is None; .* has no default for it"):
+        rules.validate(config)
     config.method.power = 3
+    rules.validate(config)
     build.check(config)
 
 
@@ -122,6 +129,6 @@ def test_a_registered_name_is_a_method_like_the_others(outside, tmp_path, monkey
     base.set_method(config, "momentum", 2, share=0.5)
     scarlet_jax.run(config, tmp_path / "run", quiet=True)
     own = json.loads((tmp_path / "run" / "environment.json").read_text())["starts"][-1]["choices"]["cache"]
-    assert own == {"duration": 1, "own": 1}
+    assert own == {"duration": 2, "own": 1}
     with pytest.raises(scarlet_jax.UserError, match="already"):
         scarlet_jax.register("scarlet", mine.of_mine.momentum)

@@ -84,8 +84,8 @@ def test_a_step_of_both_forms_has_the_same_numbers_within_the_tolerance(
 ) -> None:
     """The pure form of `triton`, which rounds where the kernels round."""
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    monkeypatch.setattr(form_timing, "_REPEATS", 1)
-    monkeypatch.setattr(form_timing, "_STEPS", 1)
+    monkeypatch.setattr(form_timing, "REPEATS", 1)
+    monkeypatch.setattr(form_timing, "STEPS", 1)
     setting = SETTING._replace(precision=precision)
     ours, reference = (trial(form, Work("cnn", 3), setting) for form in ("triton", "grouped"))
     assert ours.seconds > 0 and all(a.shape[0] == 2 for a in ours.numbers)

@@ -5,7 +5,7 @@ import pytest
 from configs import base, cifar10, cifar10_small, digits
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
-from scarlet_jax.options import fields, rules
+from scarlet_jax.options import fields, relations, rules
 from scarlet_jax.options.unused import unused_options
 
 
@@ -21,15 +21,13 @@ def test_our_configs_are_valid(module):
 
 
 def test_every_leaf_field_has_a_rule():
-    assert set(fields.leaves(base.get_config())) == set(rules.RULES)
+    found = set(rules.RULES).union(*(rules.method_rules(name) for name in METHODS))
+    assert set(fields.leaves(base.get_config())) == found
 
 
-def test_defaults_that_relations_repeat_are_those_of_base():
-    config = base.get_config()
-    assert config.cache.ratio == rules.DEFAULT_RATIO
-    assert config.cache.on_expiry == rules.DEFAULT_ON_EXPIRY
-    assert config.partition.classes_per_client == rules.DEFAULT_CLASSES
-    assert config.comm.label_bits == rules.DEFAULT_LABEL_BITS
+@pytest.mark.parametrize("module", [base, cifar10, cifar10_small, digits], ids=lambda module: module.__name__)
+def test_defaults_that_are_repeated_are_those_of_base_which_no_config_changes(module):
+    assert relations.DEFAULTS.items() <= fields.leaves(module.get_config()).items()
 
 
 REFUSED = [
@@ -80,8 +78,8 @@ REFUSED = [
     ("model.server", ""),
     ("model.conv", "fast"),
     ("method.name", ""),
-    ("method.prox_mu", -0.5),
     ("method.beta", math.nan),
+    ("method.beta", -1.0),
     ("cache.duration", -1),
     ("cache.on_expiry", "keep"),
     ("cache.ratio", 0.0),
@@ -129,7 +127,6 @@ def test_a_bad_value_is_refused_by_name_value_and_what_is_allowed(field, value):
         ("partition.name", "shards"),
         ("wandb.mode", "offline"),
         ("data.dir", "/data"),
-        ("method.name", "a method the registry judges"),
     ],
 )
 def test_values_at_the_bounds_are_accepted(field, value):
@@ -172,11 +169,15 @@ def test_a_field_that_nothing_reads_is_refused_with_the_nearest_name():
         rules.validate(config)
 
 
-def test_fields_of_a_method_are_left_to_the_registry():
+def test_a_config_may_leave_out_the_fields_of_its_method_and_have_no_others():
     config = base.get_config().unlock()
-    config.method.sharpness = 3
     del config.method.beta
     rules.validate(config)
+    config.method.sharpness = 3
+    with pytest.raises(
+        UserError, match=r"sharpness is 3, but method scarlet does not have it \(.* method\.beta\); .* open"
+    ):
+        rules.validate(config)
 
 
 def test_participation_must_give_a_client():
@@ -228,6 +229,9 @@ def test_profiling_rounds_that_never_come_is_refused():
         ({"method.name": "fedavg", "cache.ratio": 0.5}, ["cache.ratio is 0.5"]),
         ({"method.name": "feddf", "comm.label_bits": 8}, ["comm.label_bits is 8"]),
         ({"method.name": "individual", "comm.label_bits": 32}, []),
+        ({"method.name": "individual", "kd_lr": 0.01, "kd_momentum": 0.9}, ["kd_lr is 0.01", "kd_momentum is 0.9"]),
+        ({"method.name": "centralized", "kd_weight_decay": 1e-4}, ["kd_weight_decay is 0.0001"]),
+        ({"method.name": "feddf", "kd_lr": 0.01}, []),
     ],
     ids=str,
 )

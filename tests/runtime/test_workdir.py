@@ -111,3 +111,11 @@ def test_a_run_that_was_begun_with_model_dtype_goes_on_with_model_precision(tmp_
     other = harness.tiny(model__precision="tf32")
     with pytest.raises(UserError, match=f"model.precision was {now!r} and is now 'tf32'"):
         workdir.check_config(tmp_path, other)
+
+
+def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git here
+    for value, recorded in (("0123abc", "0123abc"), ("", None)):
+        monkeypatch.setenv("SCARLET_COMMIT", value)
+        workdir.record_environment(tmp_path, {}, None)
+        assert json.loads((tmp_path / "environment.json").read_text())["starts"][-1]["commit"] == recorded
