@@ -108,7 +108,7 @@ def compile_phase(call: Call, options: dict[str, Any] | None = None) -> Program:
     def count(pattern: re.Pattern[str]) -> dict[str, int]:
         return dict(collections.Counter(pattern.findall(text)))
 
-    return Program(*_size(call.name, compiled), count(_CALL), count(_WINDOW), count(_COLLECTIVE), text)
+    return Program(*size_of(call.name, compiled), count(_CALL), count(_WINDOW), count(_COLLECTIVE), text)
 
 
 def compile_all(calls: Sequence[Call], stage: Stage = _unseen, kept: Path | None = None) -> list[Size]:
@@ -128,7 +128,7 @@ def compile_all(calls: Sequence[Call], stage: Stage = _unseen, kept: Path | None
             lowered = call.traced.lower()
             program = lowered.compile()
             if kept is None:
-                return _size(call.name, program)
+                return size_of(call.name, program)
             return _kept_size(call.name, program, kept / f"{key(lowered)}.json")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -146,7 +146,7 @@ def _kept_size(name: str, program: jax.stages.Compiled, path: Path) -> Size:
         arguments, results, temporary = map(int, json.loads(path.read_bytes()))
         return Size(name, arguments, results, temporary)
     except (OSError, ValueError, TypeError):  # not there, or damaged
-        size = _size(name, program)
+        size = size_of(name, program)
     if jax.process_index() == 0:
         with contextlib.suppress(OSError), paths.beside(path) as aside:
             aside.write_text(json.dumps(size[1:]))
@@ -154,7 +154,8 @@ def _kept_size(name: str, program: jax.stages.Compiled, path: Path) -> Size:
     return size
 
 
-def _size(name: str, program: jax.stages.Compiled) -> Size:
+def size_of(name: str, program: jax.stages.Compiled) -> Size:
+    """The memory that a compiled phase takes, as its backend tells it."""
     memory = program.memory_analysis()
     if memory is None:  # a backend that does not tell
         return Size(name, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""Two processes compile the same programs: what one has kept, the next one finds."""
+"""Two processes compile the same programs, also for another seed: what one has kept, the next one finds."""
 
 import json
 import subprocess
@@ -34,14 +34,15 @@ def keys(hash_seed, **fields):
 @pytest.mark.parametrize(
     "fields", [{"model.client": "mlp:3,cnn:1", "method.name": "comet"}, {"method.name": "feddf", "cache.duration": 0}]
 )
-def test_two_processes_lower_the_same_programs(fields):
-    one, other = (keys(hash_seed, participation=0.5, **fields) for hash_seed in (1, 2))
+def test_two_processes_and_seeds_lower_the_same_programs(fields):
+    one = keys(1, participation=0.5, **fields)
+    other = keys(2, participation=0.5, seed=7, lr=0.01, kd_lr=0.02, **fields)
     assert one == other and len(one) > 5 and len(set(one.values())) > 5
     changed = keys(1, participation=0.5, batch_size=30, **fields)
     assert all(changed[name] != one[name] for name in one if name in ("train mlp", "train cnn"))
 
 
-def test_two_processes_ask_jax_s_cache_for_the_same_entries(tmp_path):
+def test_two_runs_with_different_seeds_ask_jax_s_cache_for_the_same_entries(tmp_path):
     """JAX's own cache, switched on for a CPU, where it writes entries. Both runs name them alike."""
     folder, names = tmp_path / "cache", []
     switched_on = {
@@ -50,7 +51,7 @@ def test_two_processes_ask_jax_s_cache_for_the_same_entries(tmp_path):
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
     for number in (1, 2):
-        run = harness.command(tmp_path / str(number), rounds=1)
+        run = harness.command(tmp_path / str(number), rounds=1, seed=number)
         call(run, PYTHONHASHSEED=str(number), **switched_on)
         names.append({path.name for path in folder.iterdir() if path.name.endswith("-cache")})
         folder.rename(tmp_path / f"cache {number}")

@@ -137,8 +137,8 @@ def test_a_kept_program_takes_the_memory_that_was_found_when_it_was_compiled(cal
     assert size == compiled.compile_all([call])[0] and size.temporary > 0 and size.name == "step"
     (record,) = tmp_path.iterdir()
     assert json.loads(record.read_text()) == list(size[1:])
-    told = monkeypatch.setattr(compiled, "_size", lambda name, program: compiled.Size(name, 1, 2, 3))
-    assert told is None and compiled.compile_all([call], kept=tmp_path) == [size]
+    monkeypatch.setattr(compiled, "size_of", lambda name, program: compiled.Size(name, 1, 2, 3))
+    assert compiled.compile_all([call], kept=tmp_path) == [size]
     record.write_text(record.read_text()[:5])
     assert compiled.compile_all([call], kept=tmp_path) == [("step", 1, 2, 3)], "a damaged record is made anew"
     assert json.loads(record.read_text()) == [1, 2, 3]
@@ -150,4 +150,4 @@ def test_a_loaded_program_tells_the_memory_of_the_compiled_one(call):
 
     program = call.traced.lower().compile()
     loaded = serialize_executable.deserialize_and_load(*serialize_executable.serialize(program))
-    assert compiled._size("step", loaded) == compiled._size("step", program)
+    assert compiled.size_of("step", loaded) == compiled.size_of("step", program)
