@@ -37,6 +37,9 @@ LONG: dict[str, tuple[str, ...]] = {
     "end_to_end/test_signals.py": ("test_sigterm",),
     "end_to_end/test_streams.py": ("test_a_run_in_python",),
     "engine/test_learner.py": ("test_golden_training_in_float32[a", "test_nothing", "test_every_sample", "test_scores"),
+    "engine/test_numbers.py": ("test_two_seeds_two_rates_and_two_betas_have_the_same_programs[scarlet",
+                               "test_two_seeds_two_rates_and_two_betas_have_the_same_programs[fedavg",
+                               "test_no_program_is_compiled_twice[fields0", "test_numbers_are", "test_a_federation"),
     "engine/test_phases.py": ("test_every_phase_of_every_method_lowers_for_cuda[scarlet", "test_a_call"),
     "data/test_hostile_archives.py": ("test_what_numpy",),
     "data/test_hostile_npz.py": ("test_npz[True-a pickle", "test_npz[True-a header"),
@@ -67,6 +70,7 @@ LONG: dict[str, tuple[str, ...]] = {
 LONG_IN: dict[str, tuple[str, ...]] = {
     "data/test_builders.py": ("test_a_federation_of_tiny_imagenet",),
     "data/test_federation.py": ("test_the_small_cifar_experiment",),
+    "data/test_partitioners.py": ("test_a_new_partitioner",),
     "data/test_picture.py": ("test_one_image", "test_what_is_held_is_seen_of_many[1000-1000",
                              "test_what_is_held_is_seen_of_many[2500"),
     "data/test_prepared.py": ("test_decoding_needs",),
@@ -74,6 +78,7 @@ LONG_IN: dict[str, tuple[str, ...]] = {
     "methods/test_selective_fd.py": ("test_rounds_in_which_nothing_passes_a_selector[+cache",),
     "models/test_fused.py": ("test_a_model_is_that_of_the_reference_form[resnet", "test_bfloat16"),
     "models/conv/test_native.py": ("test_processes",),
+    "preview/test_choices.py": ("test_a_run_and_a_dry_run",),
     "report/test_write.py": ("test_same_input",),
 }  # fmt: skip
 
