@@ -9,8 +9,10 @@ WORKERS ?= 3
 VENV := .venv
 TORCH := benchmarks/.venv-torch
 GPU_AOT := .gpu-aot
-ON_GPU := $(patsubst %,tests/models/test_%.py,norm layers models golden_resnet20) tests/models/conv/test_conv.py \
-  tests/methods tests/protocol tests/engine/test_learner.py
+ON_GPU := tests/models/test_norm.py tests/models/test_layers.py tests/models/test_models.py \
+  tests/models/test_golden_resnet20.py tests/models/conv/test_conv.py \
+  tests/models/conv/test_implementations.py tests/methods tests/protocol tests/engine/test_learner.py \
+  tests/engine/test_fleet.py tests/engine/test_evaluation.py
 NATIVE := scarlet_jax/models/conv/native
 BIN := $(VENV)/bin
 comma := ,

@@ -1,16 +1,18 @@
-"""Everything that wants measuring on a GPU, in one command that ends by itself.
+"""Measures everything that needs a GPU, in one command that ends by itself.
 
     python -m benchmarks.gpu [--seconds=300] [--tiny]
 
 Three stages, each with its limit; within a stage parts compile side by side and use the GPU one at a time:
 1. copy bandwidth, every kernel of `model.conv=triton` against its pure form and against the bytes it must move; the
    training step of ResNet-20 in bfloat16 with `triton` and `grouped`, its kernels by kind;
-2. configs/cifar10.py in bfloat16 on images that are made here: from the command to the first round, and the rounds;
-3. the training step in float32; rounds of that config, each waited for, and their phases; the server's steps; PyTorch,
-   where it is installed: one model eager and as a CUDA graph, `torch.func.vmap` of 25.
+2. configs/cifar10.py in bfloat16 on images that are made here, three rounds with nothing kept, and three with what
+   that start kept and another seed: from the command to the first round, and the rounds;
+3. the training step in TF32; rounds of that config, each waited for, and their phases; the server's steps; PyTorch,
+   where it is installed: one model eager and as a CUDA graph, `torch.func.vmap` of 25; the server's step and the
+   clients' with Triton's kernels inside XLA's command buffers (CUDA graphs).
 
-What is known is in benchmarks/results/gpu.json after every part; what did not end in time is named. `--tiny` rehearses
-it all on any machine, and writes nothing there.
+After every stage benchmarks/results/gpu.json holds what was measured, and names the parts that did not end in time.
+`--tiny` rehearses all parts on any machine, and does not write that file.
 
 On a machine without a network bring wheels of what is missing: jax-triton, and this project's dependencies
 (`pip download --no-deps --only-binary=:all: --python-version 3.12 -r ...`); images are not needed.
@@ -31,18 +33,22 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "gpu.json"
+LAST = (
+    "grouped tf32", "triton tf32", "rounds", "torch", "server triton", "server grouped", "server triton graphs",
+    "triton bfloat16 graphs",
+)  # fmt: skip
 STAGES = (  # share of the time by whose end a stage is over, its parts
-    (0.30, ("grouped bfloat16", "triton bfloat16", "kernels bfloat16", "kernels float32")),
-    (0.62, ("config",)),
-    (1.0, ("grouped float32", "triton float32", "rounds", "torch", "server triton", "server grouped")),
+    (0.30, ("grouped bfloat16", "triton bfloat16", "kernels bfloat16", "kernels tf32")),
+    (0.68, ("config",)),
+    (1.0, LAST),
 )
-# Table of the issue: samples/s that PyTorch and we are compared in; a row is skipped until both are there.
+# What is compared with PyTorch: the name of a row, and two parts whose samples/s are divided.
 RATIOS = (
     ("CUDA graph of one model, bfloat16", "triton bfloat16", "torch graph bfloat16"),
-    ("CUDA graph of one model, float32", "triton float32", "torch graph float32"),
+    ("CUDA graph of one model, TF32", "triton tf32", "torch graph tf32"),
     ("eager, bfloat16", "triton bfloat16", "torch eager bfloat16"),
-    ("eager, float32", "triton float32", "torch eager float32"),
-    ("torch.func.vmap of 25, float32", "triton float32", "torch vmap float32"),
+    ("eager, TF32", "triton tf32", "torch eager tf32"),
+    ("torch.func.vmap of 25, TF32", "triton tf32", "torch vmap tf32"),
 )
 
 
@@ -109,21 +115,24 @@ def table(result: dict[str, Any]) -> str:
     for name, ours, theirs in RATIOS:
         if ours in speeds and theirs in speeds:
             lines.append(f"| {name} | {speeds[ours] / speeds[theirs]:.1f} |")
-    for name in ("triton bfloat16", "grouped bfloat16", "triton float32", "grouped float32"):
-        if "kinds" in parts.get(name, {}):
+    for name in parts:
+        if "kinds" in parts[name]:
             lines.append(f"\n{name}, ms a step by kind: {parts[name]['kinds']}, {parts[name]['launches']} launches")
     if "config" in parts:
         lines.append(f"\nconfigs/cifar10.py, bfloat16, triton: {json.dumps(parts['config'])}")
     if "rounds" in parts:
         lines.append(f"\na round, evaluation included: {json.dumps(parts['rounds'])}")
-    rows = [row for dtype in ("bfloat16", "float32") for row in parts.get(f"kernels {dtype}", {}).get("rows", [])]
+    rows = [row for name in ("bfloat16", "tf32") for row in parts.get(f"kernels {name}", {}).get("rows", [])]
     if rows:
         lines += [
             "",
-            "| kernel | shape | dtype | us | times its floor | error |",
+            "| kernel | shape | precision | us | times its floor | error |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
         lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    for name, part in parts.items():
+        if "doubt" in part:
+            lines.append(f"\n{name}: {part['doubt']}")
     for name, why in result["missing"].items():
         lines.append(f"\nnot measured: {name}: {why}")
     return "\n".join(lines)

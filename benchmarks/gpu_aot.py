@@ -39,11 +39,11 @@ from scarlet_jax.models.conv.triton import primitive
 from scarlet_jax.preview import cards, compiled, dry_run
 
 TARGETS = ("H100", "A100", "H100x8")
-FORMS = (  # convolution, computed in, blocks computed again for the gradient
-    ("grouped", "float32", False), ("grouped", "float32", True),
+FORMS = (  # convolution, precision, blocks computed again for the gradient
+    ("grouped", "tf32", False), ("grouped", "tf32", True),
     ("grouped", "bfloat16", False), ("grouped", "bfloat16", True),
-    ("triton", "float32", False), ("triton", "bfloat16", False),
-    ("xla", "float32", False), ("gemm", "float32", False), ("winograd", "float32", False),
+    ("triton", "tf32", False), ("triton", "bfloat16", False),
+    ("xla", "tf32", False), ("gemm", "tf32", False), ("winograd", "tf32", False),
 )  # fmt: skip
 CHUNKS = {"H100": (8, 32), "H100x8": (5, 13), "A100": (8, 32)}  # clients of a device; 13 are all it has of 100 on 8
 ALL_CLIENTS = 100  # together on one H100, as benchmarks/gpu.py measures them
@@ -53,7 +53,7 @@ RESULT = Path(__file__).parent / "results" / "gpu_aot.json"
 
 def training_step(target: str, conv: str, dtype: str, remat: bool, chunk: int) -> compiled.Program:
     """One step of all clients of a chunk, on every device of the target, through the fleet that runs in training."""
-    mesh = cards.target_mesh(target)  # first: before JAX looks for devices
+    mesh = cards.described_mesh(target)  # first: before JAX looks for devices
     training = Training(1, BATCH, sgd(0.1, 0.0, 0.0))
     model = build_model("resnet20", CLASSES, conv, dtype, remat)
     learner = Learner(model, training, training, Augmentation(True, True, True, True))
@@ -99,7 +99,7 @@ def phase_rows(target: str) -> list[dict[str, Any]]:
     plan = dry_run.prepare(cifar10.get_config(), target)
     rows: list[dict[str, Any]] = []
     distinct: set[tuple[str, ...]] = set()
-    for call in plan.calls:
+    for call in plan.shapes.calls:
         start = time.perf_counter()
         program = compiled.compile_phase(call)
         seconds = time.perf_counter() - start
@@ -117,7 +117,7 @@ def phase_rows(target: str) -> list[dict[str, Any]]:
                 "largest_window": max(program.windows, default="-"),
                 "arguments_mb": round(program.arguments / 1e6, 1),
                 "temporary_mb": round(program.temporary / 1e6, 1),
-                "peak_mb": round(compiled.peak(plan.resident, [program])[0] / 1e6, 1),
+                "peak_mb": round(compiled.peak(plan.shapes.resident, [program])[0] / 1e6, 1),
             }
         )
     return rows

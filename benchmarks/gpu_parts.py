@@ -1,6 +1,7 @@
 """The parts of benchmarks/gpu.py, each a process of its own: python -m benchmarks.gpu_parts PART FOLDER [--tiny].
 
-A part leaves FOLDER/PART.json, written again whenever it knows more. Only who holds FOLDER/gpu.lock measures.
+A part writes FOLDER/PART.json, again after each of its measurements. It measures while it holds the lock
+FOLDER/gpu.lock, so that one part at a time uses the GPU.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Part:
     def __init__(self, name: str, folder: str, tiny: bool):
         self.tiny, self._path, self._lock = tiny, Path(folder, f"{name}.json"), open(Path(folder, "gpu.lock"), "w")  # noqa: SIM115
         self.folder, self._known = folder, {}
+        self.trace = str(Path(folder, f"{name} trace"))
 
     def write(self, **known: Any) -> None:
         """Add to what is known."""
@@ -40,7 +42,7 @@ class Part:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """The GPU to itself."""
+        """Hold the lock on the GPU."""
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             yield
@@ -60,7 +62,7 @@ def median_seconds(work: Callable[[], Any], repeats: int) -> float:
     return statistics.median(taken[1:])
 
 
-def step(part: Part, conv: str, dtype: str, clients: int) -> None:
+def step(part: Part, conv: str, precision: str, clients: int) -> None:
     """Training samples/s of ResNet-20 through `learner.fit` under `fleet`, all clients in one chunk."""
     import jax
     import jax.numpy as jnp
@@ -76,7 +78,7 @@ def step(part: Part, conv: str, dtype: str, clients: int) -> None:
     batch, size = (4, 8) if part.tiny else (BATCH, IMAGE)
     training = Training(epochs, batch, sgd(1e-2, 0.0, 0.0))
     learner = Learner(
-        build_model("cnn" if part.tiny else "resnet20", 10, conv, dtype),
+        build_model("cnn" if part.tiny else "resnet20", 10, conv, precision),
         training,
         training,
         Augmentation(True, True, True, True),
@@ -115,9 +117,27 @@ def step(part: Part, conv: str, dtype: str, clients: int) -> None:
     with part.alone():
         seconds = median_seconds(once, 3)
         part.write(samples=samples / seconds, step_ms=round(1e3 * seconds / steps, 2), first=round(first, 1))
-        with jax.profiler.trace(f"{part.folder}/{conv}_{dtype}_{clients}"):
+        with jax.profiler.trace(part.trace):
             jax.block_until_ready(once())
-    part.write(**kinds(f"{part.folder}/{conv}_{dtype}_{clients}", steps))
+    part.write(**kinds(part.trace, steps))
+
+
+def in_graphs() -> None:
+    """From here on kernels are called through XLA's typed interface, by which command buffers (CUDA graphs) can hold
+    them; jax-triton up to 0.3.1 uses an older one, by which they cannot (docs/speed.md)."""
+    import jax
+
+    from scarlet_jax.models.conv.triton import calls
+
+    before = calls.Call.__call__
+
+    def typed(self: Any, *arrays: Any, results: Any) -> list[Any]:
+        if self.version >= 4:
+            return before(self, *arrays, results=results)
+        call = jax.ffi.ffi_call("triton_kernel_call_ffi", results)
+        return list(call(*arrays, name="", opaque=self.attributes["backend_config"]))
+
+    calls.Call.__call__ = typed  # type: ignore[method-assign]
 
 
 def kinds(folder: str, steps: int) -> dict[str, Any]:
@@ -142,20 +162,36 @@ def kinds(folder: str, steps: int) -> dict[str, Any]:
     return {"kinds": milliseconds, "largest": largest, "launches": round(launches / steps)}
 
 
-def kernels(part: Part, dtype: str) -> None:
-    """Each kernel: error against the pure form in exact float32, time against the bytes that it must move."""
+def copy_bandwidth(tiny: bool) -> float:
+    """Bytes that a kernel reads and writes in a second, one element after another of an array beyond every cache.
+
+    The passes are steps of one program, so that nothing is launched or allocated between them; how many there are is an
+    argument, and a barrier divides them, so that the compiler cannot make one of several.
+    """
     import jax
     import jax.numpy as jnp
 
+    n, passes = (2**10, 2) if tiny else (2**28, 20)
+
+    @jax.jit
+    def work(a: jax.Array, passes: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, passes, lambda i, a: jax.lax.optimization_barrier(a ^ i), a)
+
+    a = jnp.arange(n, dtype=jnp.int32)
+    return 2 * a.nbytes * passes / median_seconds(functools.partial(work, a, jnp.int32(passes)), 10)
+
+
+def kernels(part: Part, precision: str) -> None:
+    """Each kernel: error against the pure form in exact float32, time against the bytes that it must move."""
+    import jax
+
     from scarlet_jax.models.conv.triton import primitive
     from scarlet_jax.models.conv.triton.launches import Problem
+    from scarlet_jax.models.precision import stored
 
-    n = 2**10 if part.tiny else 2**28
-    a = jnp.arange(n, dtype=jnp.int32)
-    copy = jax.jit(jnp.copy)
+    dtype = stored(precision) or "float32"
     with part.alone():
-        bandwidth = 5 * 8 * n / median_seconds(functools.partial(_calls, copy, (a,), 5), 10)
-    del a
+        bandwidth = copy_bandwidth(part.tiny)
     device = jax.devices()[0]
     part.write(card=device.device_kind, copy_tb=round(bandwidth / 1e12, 2), jax=jax.__version__, rows=[])
     rows: list[list[Any]] = []
@@ -180,8 +216,10 @@ def kernels(part: Part, dtype: str) -> None:
             moved = sum(x.nbytes for x in jax.tree.leaves((arrays, call(*arrays))) if x.size > 1)
             name = "x".join(map(str, shape)) + f"-{stride}"
             floor = round(each * bandwidth / moved, 2)
-            rows.append([kind, name, dtype, round(1e6 * each, 1), floor, f"{error:.0e}"])
+            rows.append([kind, name, precision, round(1e6 * each, 1), floor, f"{error:.0e}"])
             part.write(rows=rows)
+            if floor < 1 and not part.tiny:
+                part.write(doubt=f"{kind} of {name} moves its bytes faster than the copy: copy_tb is too low")
 
 
 def _calls(call: Callable[..., Any], arrays: tuple[Any, ...], times: int) -> list[Any]:
@@ -224,36 +262,50 @@ def _error(operation: Any) -> float:
 
 
 def config(part: Part) -> None:
-    """configs/cifar10.py at its size, eight rounds, as a user starts it."""
+    """Three rounds of configs/cifar10.py at its size, as a user starts it: first with nothing kept, then with what that
+    start kept, and another seed."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    small = ["--config.num_clients=2", "--config.public_size=40", "--config.public_per_round=16", "--config.epochs=1",
-             "--config.kd_epochs=1", "--config.batch_size=8", "--config.kd_batch_size=8",
-             "--config.model.client=cnn", "--config.model.server=cnn"]  # fmt: skip
     for name, train in (("private", 50_000), ("public", 10_000)):
         train, test, size = (64, 16, 8) if part.tiny else (train, 10_000, IMAGE)
         arrays = {"image": rng.integers(0, 256, (train, size, size, 3), np.uint8), "label": np.arange(train) % 10}
         arrays |= {"test_image": arrays["image"][:test], "test_label": arrays["label"][:test]}
         np.savez(f"{part.folder}/{name}.npz", **arrays)
-    workdir = f"{part.folder}/run"
+    for seed, label in enumerate(("nothing kept", "kept, another seed")):
+        with part.alone():
+            _start(part, label, seed)
+
+
+def _start(part: Part, label: str, seed: int) -> None:
+    """Run `configs/cifar10.py`, and write when each line came, and how long rounds took."""
+    small = ["--config.num_clients=2", "--config.public_size=40", "--config.public_per_round=16", "--config.epochs=1",
+             "--config.kd_epochs=1", "--config.batch_size=8", "--config.kd_batch_size=8",
+             "--config.model.client=cnn", "--config.model.server=cnn"]  # fmt: skip
+    workdir = f"{part.folder}/run{seed}"
     command = [
-        sys.executable, "launch.py", "--config=configs/cifar10.py", f"--workdir={workdir}", "--config.rounds=8",
+        sys.executable, "launch.py", "--config=configs/cifar10.py", f"--workdir={workdir}", f"--config.seed={seed}",
         f"--config.data.private={part.folder}/private.npz", f"--config.data.public={part.folder}/public.npz",
-        "--config.model.dtype=bfloat16", "--config.model.conv=triton", "--config.checkpoint.every=8",
-        *(small if part.tiny else ["--config.clients_per_chunk=100"]),
+        "--config.model.precision=bfloat16", "--config.model.conv=triton", "--config.rounds=3",
+        "--config.checkpoint.every=3", *(small if part.tiny else ["--config.clients_per_chunk=100"]),
     ]  # fmt: skip
-    begun, lines = time.perf_counter(), []
-    with part.alone(), subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
-        for line in run.stdout or ():
+    environment = {**os.environ, "XDG_CACHE_HOME": f"{part.folder}/cache"}
+    found: dict[str, Any] = {"lines": []}
+    begun = time.perf_counter()
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, env=environment, **piped) as run:  # type: ignore[call-overload]
+        for line in run.stdout:
             at = round(time.perf_counter() - begun, 1)
-            lines.append([at, line.rstrip()[:160]])
-            part.write(lines=lines[-40:])
+            found["lines"] = [*found["lines"], [at, line.rstrip()[:160]]][-40:]
+            if line.startswith("round 1/"):
+                found["command_to_first_round"] = at
+            part.write(**{label: found})
             print(at, line, end="", flush=True)
-    rows = [json.loads(line) for line in Path(workdir, "metrics.jsonl").read_text().splitlines()]
-    firsts = [at for at, line in lines if line.startswith("round 1/")]
-    part.write(command_to_end=round(time.perf_counter() - begun, 1), seconds=[row["seconds"] for row in rows])
-    part.write(command_to_first_round=firsts[0] if firsts else None)
+    found["command_to_end"] = round(time.perf_counter() - begun, 1)
+    metrics = Path(workdir, "metrics.jsonl")
+    if metrics.exists():
+        found["seconds"] = [json.loads(line)["seconds"] for line in metrics.read_text().splitlines()]
+    part.write(**{label: found})
     if run.returncode:
         raise SystemExit(run.returncode)
 
@@ -271,7 +323,7 @@ def rounds(part: Part) -> None:
 
     settings = cifar10.get_config()
     settings.data.private, settings.data.public = f"{part.folder}/private.npz", f"{part.folder}/public.npz"
-    settings.model.conv, settings.model.dtype, settings.clients_per_chunk = "triton", "bfloat16", 100
+    settings.model.conv, settings.model.precision, settings.clients_per_chunk = "triton", "bfloat16", 100
     if part.tiny:
         settings.num_clients, settings.public_size, settings.public_per_round, settings.clients_per_chunk = 2, 40, 16, 1
         settings.epochs = settings.kd_epochs = 1
@@ -311,6 +363,9 @@ def main() -> None:
     """Run the part that is named."""
     name, folder = sys.argv[1:3]
     part = Part(name, folder, "--tiny" in sys.argv)
+    if name.endswith(" graphs"):
+        in_graphs()
+    name = name.removesuffix(" graphs")
     if name in ("config", "rounds", "torch"):
         {"config": config, "rounds": rounds, "torch": torch}[name](part)
     elif name.startswith("kernels "):

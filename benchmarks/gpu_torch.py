@@ -26,7 +26,7 @@ def measure(part: Any) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     x = torch.randn(BATCH, 3, 32, 32, device="cuda").to(memory_format=torch.channels_last)
     y = torch.randint(0, 10, (BATCH,), device="cuda")
-    for dtype in ("bfloat16", "float32"):
+    for dtype in ("bfloat16", "tf32"):
         model = torch_peer.resnet20().cuda().to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 
@@ -44,7 +44,7 @@ def measure(part: Any) -> None:
             part.write(**{f"eager {dtype}": _rate(step, 40, BATCH)})
             part.write(**{f"graph {dtype}": _rate(_graph(step, gradient, optimizer), 200, BATCH)})
     with part.alone():
-        part.write(**{"vmap float32": _rate(_stacked(), 10, BATCH * MODELS)})
+        part.write(**{"vmap tf32": _rate(_stacked(), 10, BATCH * MODELS)})
 
 
 def _rate(work: Callable[[], Any], calls: int, samples: int) -> float:

@@ -22,7 +22,7 @@ from scarlet_jax.configs import cifar10_small
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.engine import phases
 from scarlet_jax.engine.layout import REPLICATED
-from scarlet_jax.models import resolve_conv
+from scarlet_jax.models.conv.api import resolve_conv
 from scarlet_jax.runtime import backend
 
 CLIENTS, IMAGES, BATCH, PUBLIC, TEST = 10, 500, 50, 200, 1_000

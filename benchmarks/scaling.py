@@ -34,7 +34,7 @@ def one(model: str, clients: int) -> dict[str, object]:
     from scarlet_jax import build
     from scarlet_jax.data import federation as federation_data
     from scarlet_jax.engine.layout import REPLICATED
-    from scarlet_jax.models import resolve_conv
+    from scarlet_jax.models.conv.api import resolve_conv
     from scarlet_jax.runtime import backend
 
     backend.prepare(os.environ, False)  # as launch.py does

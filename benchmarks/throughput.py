@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from benchmarks import sides
 from benchmarks.common import alternate, seconds, write
-from scarlet_jax.models import resolve_conv
+from scarlet_jax.models.conv.api import resolve_conv
 
 BATCH = 50
 STEPS = {"resnet20_train": 20, "resnet20_infer": 80, "cnn_train": 400, "cnn_infer": 800}  # about 2 s each

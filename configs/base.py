@@ -1,16 +1,16 @@
 """Every hyperparameter with its default; other configs import this one and change what differs.
 
 The comment behind a field is what `launch.py --help` prints, under headings that begin with `##`; a comment with one
-`#` above a field is added to the field's own. Words in braces, and the fields of the methods, come from the table in
-scarlet_jax/methods. Defaults are those of the reference implementation's main branch. A field that is "open" (None)
-takes the value named in its comment; `--config.FIELD=open` opens it again.
+`#` above a field is added to the field's own. Words in braces, and the fields of methods and partitioners, come from
+the tables in scarlet_jax/methods, data and models. Defaults are those of the reference implementation's main branch. A
+field that is "open" (None) takes the value named in its comment; `--config.FIELD=open` opens it again.
 """
 
 from typing import Any
 
 from ml_collections import config_dict
 
-from scarlet_jax import methods
+from scarlet_jax import data, methods
 from scarlet_jax.errors import UserError
 
 
@@ -85,18 +85,21 @@ def get_config() -> config_dict.ConfigDict:
 
     ## Partition: which client holds which private images
     config.partition = config_dict.ConfigDict()
-    config.partition.name = "dirichlet"  # dirichlet (reference, equal sizes), label_dirichlet, iid, shards, given
-    config.partition.alpha = 0.05  # concentration of the Dirichlet partitions; small = more skewed
-    config.partition.classes_per_client = 2  # shards: classes each client holds
-    config.partition.file = ""  # given: client of each training image, .npy, .npz or text; empty = in data.private
+    config.partition.name = "dirichlet"  # {partitions}
+    for name, own in data.parameters().items():
+        config.partition[name] = own.default
     config.partition.seed = config_dict.placeholder(int)  # split and pool are drawn by it (open: seed)
 
-    ## Models: mlp, cnn, resnet20 / 32 / 44 / 56 / 110, resnet18, resnet18_64
+    ## Models
     config.model = config_dict.ConfigDict()
-    config.model.client = "resnet20"  # client architecture, or groups: resnet20:60,cnn:40
+    config.model.client = "resnet20"  # client architecture ({models}), or groups: resnet20:60,cnn:40
     config.model.server = "resnet20"  # server architecture
-    config.model.conv = "auto"  # auto: on CPU the fastest known, on GPU timed at the first start; or a name of conv.py
-    config.model.dtype = "float32"  # float32 or bfloat16: what models compute in; what is trained stays float32
+    # auto: native on CPU; on GPU grouped or triton, whichever takes less time for a training step. timed: the fastest
+    # for each shape. Both are measured once and kept. Or one of {convolutions}.
+    config.model.conv = "auto"  # implementation of the convolution
+    # float32: exact on every device. tf32: stored in float32, multiplied in TF32 (10 bits) by NVIDIA GPUs, exactly by
+    # others. bfloat16: images and activations are stored and multiplied in bfloat16. What is trained stays float32.
+    config.model.precision = config_dict.placeholder(str)  # float32, tf32, bfloat16 (open: tf32 on GPUs, else float32)
 
     ## Method; an open field takes the method's own default, a field the method does not have is refused
     config.method = config_dict.ConfigDict()
@@ -118,6 +121,7 @@ def get_config() -> config_dict.ConfigDict:
     config.clients_per_chunk = 0  # clients trained together on a device, at most those of a group; 0 = chosen
     config.remat = False  # ResNets: compute blocks again for the gradient instead of keeping them; saves GPU memory
     config.deterministic = False  # GPU: the same bits in every run, for some speed (XLA's deterministic operations)
+    config.compilation_cache = True  # GPU: keep compiled programs, in the cache folder, for later starts of any run
     config.profile_rounds = ""  # trace these rounds into WORKDIR/profile: 3:5 is the rounds 3 and 4, counted from 0
 
     ## Records

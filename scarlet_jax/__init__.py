@@ -9,7 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # as in `typing`, which takes long to import before a signal handler is there
 
 if TYPE_CHECKING:
-    from scarlet_jax.commands.command_line import get_config as get_config
+    from scarlet_jax.commands.config_files import get_config as get_config
     from scarlet_jax.errors import UserError as UserError
     from scarlet_jax.methods import register as register
     from scarlet_jax.methods.base import Method as Method
@@ -23,7 +23,7 @@ _EXPORTS = {  # name -> module, name there
     "run": ("scarlet_jax.runtime.run", "run"),
     "load_server": ("scarlet_jax.runtime.predictor", "load_server"),
     "load_run": ("scarlet_jax.report", "load"),
-    "get_config": ("scarlet_jax.commands.command_line", "get_config"),
+    "get_config": ("scarlet_jax.commands.config_files", "get_config"),
     "Method": ("scarlet_jax.methods.base", "Method"),
     "register": ("scarlet_jax.methods", "register"),
     "UserError": ("scarlet_jax.errors", "UserError"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,22 +16,24 @@ from scarlet_jax.engine.layout import make_mesh as mesh_of
 from scarlet_jax.engine.learner import EVALUATION_BATCH, Augmentation, KdLoss, Learner, Training, kl_divergence, sgd
 from scarlet_jax.engine.population import Group, MakeLearner, Population
 from scarlet_jax.errors import UserError, bad_field
-from scarlet_jax.methods import METHODS, distillation, load
+from scarlet_jax.methods import METHODS, distillation
 from scarlet_jax.methods.base import Algorithm, Method
-from scarlet_jax.models import MODELS, build_model
+from scarlet_jax.models import MODELS, build_model, resolve_conv_for
 from scarlet_jax.options import fields
+from scarlet_jax.options.groups import model_groups
 from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.protocol.planner import Planner, Shares
 from scarlet_jax.protocol.round import Settings
+from scarlet_jax.tables import load
 from scarlet_jax.types import Data, Numbers, Rates
 
 
-class ModelGroup(NamedTuple):
-    """Clients of one architecture."""
+class Chosen(NamedTuple):
+    """What a run has chosen for the fields of its config that leave the choice to the run. The config never changes."""
 
-    name: str
-    clients: int
-    participants: int
+    conv: str  # for `model.conv`: the name of an implementation, or a mixture of them
+    chunks: tuple[int, ...]  # for `clients_per_chunk`, of each group: clients trained together on a device
+    duration: int  # for `cache.duration`: D
 
 
 def check(config: config_dict.ConfigDict) -> None:
@@ -45,7 +47,7 @@ def check(config: config_dict.ConfigDict) -> None:
     if methods.find(name).distils:
         _build(config)
     groups = model_groups(config)
-    if methods.find(name).one_architecture:
+    if not methods.find(name).own_models:
         names = {group.name for group in groups} | {config.model.server}
         if len(names) > 1:
             raise bad_field(
@@ -82,16 +84,16 @@ def make_method(config: config_dict.ConfigDict) -> Method:
       UserError: not a distillation method.
     """
     if not methods.find(config.method.name).distils:
-        listed = _listed(name for name, entry in METHODS.items() if entry.distils)
-        raise bad_field("method.name", config.method.name, listed, "which sends no soft labels")
+        listed = ", ".join(name for name, entry in METHODS.items() if entry.distils)
+        raise bad_field("method.name", config.method.name, f"one of {listed}", "which sends no soft labels")
     return _build(config)
 
 
-def settings(config: config_dict.ConfigDict, num_classes: int) -> Settings:
-    """The protocol's numbers."""
+def settings(config: config_dict.ConfigDict, num_classes: int, duration: int) -> Settings:
+    """The protocol's numbers, with the cache duration D that was chosen."""
     return Settings(
         num_classes=num_classes,
-        duration=fields.durations(config)["duration"],
+        duration=duration,
         on_expiry=config.cache.on_expiry,
         cache_ratio=config.cache.ratio,
         label_bits=config.comm.label_bits,
@@ -121,7 +123,8 @@ def make_planner(
     """
     method = make_method(config)
     how = method.uplink, method.downlink, method.answers is not None
-    return Planner(config.rounds, draws(config), settings(config, num_classes), *how, shares, memory)
+    numbers = settings(config, num_classes, fields.durations(config)["duration"])
+    return Planner(config.rounds, draws(config), numbers, *how, shares, memory)
 
 
 def num_participants(config: config_dict.ConfigDict) -> int:
@@ -140,50 +143,25 @@ def make_mesh(config: config_dict.ConfigDict) -> Mesh:
     return mesh_of(jax.devices()[:1] if alone and jax.process_count() == 1 else None)
 
 
-def model_groups(config: config_dict.ConfigDict) -> list[ModelGroup]:
-    """Groups of `model.client` ("resnet20", or "resnet20:60,cnn:40") with their shares of the participants.
-
-    Shares are stratified: by the largest remainder, the earlier group first on ties.
-
-    Raises:
-      UserError: not of this form, counts that do not sum to num_clients, or a group without participants.
-    """
-    text, clients, total = config.model.client, config.num_clients, num_participants(config)
-    parts = [[word.strip() for word in part.split(":")] for part in text.split(",")]
-    if len(parts) == 1 and len(parts[0]) == 1:
-        return [ModelGroup(parts[0][0], clients, total)]
-    if not all(len(part) == 2 and fields.whole(part[1]) for part in parts):
-        raise bad_field("model.client", text, "a name, or groups such as resnet20:60,cnn:40")
-    names, sizes = [name for name, _ in parts], [int(size) for _, size in parts]
-    if len(set(names)) < len(names):
-        raise bad_field("model.client", text, "each architecture once")
-    if sum(sizes) != clients:
-        why = f"whose groups have {sum(sizes)} clients"
-        raise bad_field("model.client", text, f"groups of config.num_clients = {clients} together", why)
-    shares = [size * total // clients for size in sizes]
-    by_remainder = sorted(range(len(sizes)), key=lambda i: (-(sizes[i] * total % clients), i))
-    for i in by_remainder[: total - sum(shares)]:
-        shares[i] += 1
-    groups = [ModelGroup(*group) for group in zip(names, sizes, shares, strict=True)]
-    for group in groups:
-        if not group.participants:
-            raise bad_field(
-                "participation",
-                config.participation,
-                "a larger share, or a larger group",
-                f"which leaves no participant to the group {group.name}:{group.clients} of config.model.client",
-            )
-    return groups
-
-
 def model_names(config: config_dict.ConfigDict) -> set[str]:
     """Architectures that the run trains: the groups', and the server's where the method has a server model."""
     own = {group.name for group in model_groups(config)}
     return own | {config.model.server} if methods.find(config.method.name).server else own
 
 
-def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int, mesh: Mesh) -> Algorithm:
-    """Everything a run computes, for a validated config and NumPy data (or, to record its phases, their shapes)."""
+def make_algorithm(
+    config: config_dict.ConfigDict, data: Data, num_classes: int, mesh: Mesh, chosen: Chosen | None = None
+) -> Algorithm:
+    """Everything a run computes, for a validated config and NumPy data (or, to record its phases, their shapes).
+
+    Args:
+      config: of configs/base.py's fields.
+      data: of the federation.
+      num_classes: C.
+      mesh: of the run's devices.
+      chosen: for the fields that the config leaves open; None: `choose(config, mesh)`.
+    """
+    chosen = chosen or choose(config, mesh)
     entry = methods.find(config.method.name)
     build, parameters = load(entry.builder), fields.method_parameters(config)
 
@@ -196,16 +174,17 @@ def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int,
     # On an accelerator clients are evaluated in batches of training's size, whose convolutions are compiled anyway.
     batch = EVALUATION_BATCH if on_cpu(mesh) else config.batch_size
     groups, first = [], 0
-    for group in model_groups(config):
-        chunk = bounded_chunk(config.clients_per_chunk or default_chunk(group.clients, mesh), [group])
+    for group, chunk in zip(model_groups(config), chosen.chunks, strict=True):
         layout = make_layout(mesh, group.clients, group.participants, chunk, first)
-        groups.append(Group(group.name, _make_learner(config, num_classes, group.name, kd_loss, batch), layout))
+        groups.append(
+            Group(group.name, _make_learner(config, chosen.conv, num_classes, group.name, kd_loss, batch), layout)
+        )
         first += group.clients
-    rules = settings(config, num_classes)
+    rules = settings(config, num_classes, chosen.duration)
     population = Population(
         numbers(config, rules.duration),
         groups,
-        _make_learner(config, num_classes, config.model.server) if entry.server else None,
+        _make_learner(config, chosen.conv, num_classes, config.model.server) if entry.server else None,
         tuple(data.private_image.shape[1:]),
         config.same_init,
         mesh,
@@ -218,29 +197,40 @@ def make_algorithm(config: config_dict.ConfigDict, data: Data, num_classes: int,
     return make_method(population.host_numbers)(*arguments)
 
 
-def choose_chunk(config: config_dict.ConfigDict, mesh: Mesh, before: int = 0) -> int:
-    """Clients trained together on a device: the config's number, else that of an earlier start, else the default."""
-    wanted = config.clients_per_chunk or before or default_chunk(config.num_clients, mesh)
-    return bounded_chunk(wanted, model_groups(config))
+def choose(config: config_dict.ConfigDict, mesh: Mesh) -> Chosen:
+    """What a run chooses without compiling or timing anything.
+
+    Raises:
+      UserError: `model.conv` names a convolution that cannot be used on these devices.
+    """
+    conv = resolve_conv_for(model_names(config), config.model.conv, mesh.devices.flat[0].platform)
+    return Chosen(conv, choose_chunks(config, mesh), fields.durations(config)["duration"])
 
 
-def bounded_chunk(chunk: int, groups: Sequence[ModelGroup]) -> int:
-    """At most the clients of a group: more are places in which nothing is trained. Devices do not count."""
-    return min(chunk, max(group.clients for group in groups))
+def choose_chunks(config: config_dict.ConfigDict, mesh: Mesh, before: Sequence[int] = ()) -> tuple[int, ...]:
+    """Clients trained together on a device, of each group: the config's number, else that of an earlier start, else the
+    default.
+
+    One client on a CPU, where batching clients only spreads the working set; on an accelerator all of them.
+
+    Args:
+      config: of configs/base.py's fields.
+      mesh: of the run's devices.
+      before: what an earlier start of the run chose; empty: nothing.
+
+    Returns:
+      For each group at least 1, and at most the participants that a device has: more would be places without a client.
+    """
+    groups = model_groups(config)
+    whole = [-(-group.participants // mesh.size) for group in groups]
+    default = [1] * len(groups) if on_cpu(mesh) else whole
+    wanted = [config.clients_per_chunk] * len(groups) if config.clients_per_chunk else before or default
+    return tuple(min(chunk, own) for chunk, own in zip(wanted, whole, strict=True))
 
 
 def on_cpu(mesh: Mesh) -> bool:
     """Whether the devices are no accelerators."""
     return mesh.devices.flat[0].platform == "cpu"
-
-
-def default_chunk(num_clients: int, mesh: Mesh) -> int:
-    """Clients trained together on a device: one on a CPU, where batching clients only spreads the working set; on an
-    accelerator up to 32, in chunks of equal size."""
-    if on_cpu(mesh):
-        return 1
-    own = -(-num_clients // mesh.size)
-    return -(-own // -(-own // 32))
 
 
 def numbers(config: config_dict.ConfigDict, duration: int | jax.Array) -> Numbers:
@@ -267,6 +257,7 @@ def _rates(lr: float, *others: float) -> Rates:
 
 def _make_learner(
     config: config_dict.ConfigDict,
+    conv: str,
     num_classes: int,
     name: str,
     kd_loss: Callable[[Numbers], KdLoss | None] = lambda numbers: None,
@@ -276,6 +267,7 @@ def _make_learner(
 
     Args:
       config: validated.
+      conv: the convolution chosen.
       num_classes: C.
       name: of the architecture.
       kd_loss: makes the distillation loss; its None is the default.
@@ -285,7 +277,7 @@ def _make_learner(
     epochs, batch_size, kd_epochs, kd_batch_size = (
         config[field] for field in ("epochs", "batch_size", "kd_epochs", "kd_batch_size")
     )
-    model = build_model(name, num_classes, config.model.conv, config.model.dtype, config.remat)
+    model = build_model(name, num_classes, conv, config.model.precision, config.remat)
     gradient = _gradient(config)
 
     def make(numbers: Numbers) -> Learner:
@@ -309,7 +301,3 @@ def _gradient(config: config_dict.ConfigDict) -> Callable[[Numbers], Any]:
 def _build(config: config_dict.ConfigDict) -> Any:
     """What the method's builder makes of the method's parameters."""
     return load(methods.find(config.method.name).builder)(**fields.method_parameters(config))
-
-
-def _listed(names: Iterable[str]) -> str:
-    return f"one of {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""Whole numbers that shares of a total stand for: one function for each, wherever it is needed."""
+"""From a share of a total to a whole number: how many clients take part, how many images are kept."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from fractions import Fraction
 
 
 def count(total: int, share: float) -> int:
-    """The whole number that a share of a total stands for: the largest one that is not more of the total than `share`.
+    """The largest whole number n with n / total <= share.
 
-    Compared as shares, so that a quotient and a decimal mean what was written: M / K of K is M for any of them, and
-    0.29 of 100 is 29, though neither 1 / 49 * 49 nor 0.29 * 100 reaches that number in floating point.
+    The quotient is compared, not the product, so that the result is what the user wrote: M / K of K clients are M, and
+    0.29 of 100 is 29. In floating point neither 1 / 49 * 49 nor 0.29 * 100 reaches that number.
     """
     found = math.floor(Fraction(share) * total)
     return found + 1 if (found + 1) / total <= share else found

@@ -1,4 +1,4 @@
-"""Names that come from users and from files (data sets, classes, runs), made safe for the place where they are shown.
+"""Makes names that come from users and files (of data sets, classes, runs) safe for the place where they are shown.
 
 A name may be 5,000 letters long, contain line breaks, begin like a formula or look like mathematical typesetting.
 """
@@ -23,9 +23,9 @@ def of_file(path: object, most: int = 400) -> str:
 
 
 def in_csv(name: object) -> str:
-    """A cell that a spreadsheet shows as text: what it would read as a formula gets an apostrophe in front.
+    """A cell that a spreadsheet shows as text: a name that it would read as a formula gets an apostrophe in front.
 
-    For names only: a negative number is a number, and stays one.
+    Numbers are unchanged, negative ones too.
     """
     text = str(name)
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

@@ -1,4 +1,4 @@
-"""The rows of a run, read from files that may be damaged: metrics.jsonl and metrics.csv restore each other.
+"""The rows and the config of a run, read from its files, of which metrics.jsonl and metrics.csv restore each other.
 
 Nothing here imports jax, because reports read these files, too.
 """
@@ -6,22 +6,25 @@ Nothing here imports jax, because reports read these files, too.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scarlet_jax.metric_tables import client_columns
+
 Row = dict[str, Any]
 
-CLIENT_FIELDS = ("round", "client", "top1", "top5", "loss", "samples")
+_COUNTS = ("round", "client", "samples")  # columns of clients.csv that are whole numbers
 
 
 class Parsed(NamedTuple):
-    """What is good in a file, and what is not."""
+    """The rows of a file, and its damaged lines."""
 
     rows: dict[int, Any]  # round -> its row; in clients.csv its lines
-    bad: list[int]  # numbers of the lines, from 1, that are none of this file
+    bad: list[int]  # numbers, from 1, of the lines that are no rows of this file
     tail: bool  # the last line has no end: it was being written when a process was killed
+    columns: tuple[str, ...] = ()  # of clients.csv
+    values: list[list[int | float | None]] = []  # of its good lines, in their order
 
 
 class Metrics(NamedTuple):
@@ -33,7 +36,10 @@ class Metrics(NamedTuple):
 
 
 def read_metrics(workdir: Path) -> Metrics:
-    """Every row that is good in one of the two files. Where both have one, metrics.jsonl counts."""
+    """Every row that is intact in one of the two files.
+
+    If both have a row of a round, the one with more fields counts, or that of metrics.jsonl.
+    """
     jsonl = _parse_jsonl(workdir / "metrics.jsonl")
     table = _parse_csv(workdir / "metrics.csv", [tuple(row) for row in jsonl.rows.values()])
     rows = []
@@ -44,19 +50,29 @@ def read_metrics(workdir: Path) -> Metrics:
 
 
 def read_clients(workdir: Path) -> Parsed:
-    """clients.csv: the good lines of each round, without their ends, each client once."""
+    """clients.csv: the intact lines of each round, without their ends, each client once.
+
+    The columns are those of the file, which a program with other metrics may have written; those of this program where
+    the header is damaged.
+    """
     lines, tail = _lines(workdir / "clients.csv")
+    columns = next((own for own in (tuple(line.split(",")) for line in lines) if set(_COUNTS) <= set(own)), None)
+    columns = columns or client_columns()
+    header, places = ",".join(columns), [columns.index(name) for name in _COUNTS]
     rows: dict[int, dict[int, str]] = {}
-    bad = []
+    good, bad = [], []
     for number, line in enumerate(lines, 1):
-        values = _numbers(line.split(","))
-        if line == ",".join(CLIENT_FIELDS):
+        if line == header:
             continue
-        if values is not None and len(values) == len(CLIENT_FIELDS) and all(_is_count(values[i]) for i in (0, 1, -1)):
-            rows.setdefault(int(values[0] or 0), {}).setdefault(int(values[1] or 0), line)
-        else:
+        values = _numbers(line.split(","))
+        if values is None or len(values) != len(columns) or not all(_is_count(values[i]) for i in places):
             bad.append(number)
-    return Parsed({round_: list(own.values()) for round_, own in rows.items()}, bad, tail)
+            continue
+        own: dict[int, str] = rows.setdefault(values[places[0]], {})  # type: ignore[arg-type]
+        if values[places[1]] not in own:
+            own[values[places[1]]] = line  # type: ignore[index]
+            good.append(values)
+    return Parsed({round_: list(own.values()) for round_, own in rows.items()}, bad, tail, columns, good)
 
 
 def _parse_jsonl(path: Path) -> Parsed:
@@ -73,7 +89,12 @@ def _parse_jsonl(path: Path) -> Parsed:
 
 
 def _parse_csv(path: Path, columns: list[tuple[str, ...]]) -> Parsed:
-    """Args: columns: of the rows in metrics.jsonl, for a header that is damaged."""
+    """Read metrics.csv.
+
+    Args:
+      path: of the file.
+      columns: those of the rows in metrics.jsonl, used if the header is damaged.
+    """
     lines, tail = _lines(path)
     split = [line.split(",") for line in lines]
     header = next((fields for fields in split if "round" in fields), None)
@@ -91,12 +112,12 @@ def _parse_csv(path: Path, columns: list[tuple[str, ...]]) -> Parsed:
 
 
 def _lines(path: Path) -> tuple[list[str], bool]:
-    """The whole lines of a text file, and whether a part of one follows them; none where there is no file."""
+    """The whole lines of a text file, without their ends, and whether a part of one follows; none without a file."""
     try:
         *lines, rest = path.read_bytes().decode(errors="replace").split("\n")
     except FileNotFoundError:
         return [], False
-    return lines, bool(rest)
+    return [line.removesuffix("\r") for line in lines], bool(rest)  # as csv and other programs end lines
 
 
 def _take(value: Any, number: int, rows: dict[int, Row], bad: list[int]) -> None:
@@ -119,9 +140,14 @@ def _is_count(value: Any) -> bool:
 def _numbers(texts: list[str]) -> list[int | float | None] | None:
     """Fields of a CSV line; None where one of them is neither a number nor empty."""
     try:
-        return [None if not t else int(t) if _WHOLE.fullmatch(t) else float(t) for t in texts]
+        return [None if not t else int(t) if t.lstrip("-").isdecimal() else float(t) for t in texts]
     except ValueError:
         return None
 
 
-_WHOLE = re.compile(r"-?[0-9]{1,400}")
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields of a config.json by their dotted names."""
+    fields: dict[str, Any] = {}
+    for key, value in tree.items():
+        fields |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return fields

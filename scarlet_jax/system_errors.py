@@ -1,4 +1,4 @@
-"""The one place that knows the forms in which an error of the operating system arrives, and the words for it.
+"""Recognises errors of the operating system, in whatever form a library passes them on, and puts them into words.
 
 Python raises OSError. TensorStore, which writes and reads the arrays of Orbax's checkpoints, raises ValueError with the
 errno inside its text; XLA raises JaxRuntimeError for memory; libraries wrap each of them in errors of their own.
@@ -45,18 +45,19 @@ _WORDS = {
     errno.EISDIR: ("a directory is where a file belongs", "move it away"),
     errno.ENOTEMPTY: ("the directory is not empty", "move its files away"),
     errno.EBUSY: ("it is in use", "end what uses it"),
-    errno.ELOOP: ("its symbolic links form a circle", "mend them"),
+    errno.ELOOP: ("its symbolic links form a circle", "correct them"),
     errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
     errno.ETIMEDOUT: ("no answer in time", "try again later"),
 }
 
-# These say that the program is wrong, not the system.
+# These mean that the program is wrong, not the system.
 _BUGS = {errno.EBADF, errno.EFAULT, errno.ECHILD, errno.ESRCH, errno.ENOTTY}
-# These are asked for in the normal course ("open it, or else make it"): one that was being handled when another error
-# came up need not be the reason for that.
+# Programs run into these on purpose ("open it, or else make it"). If one of them was being handled when another error
+# occurred, it need not be the cause of that error.
 _ORDINARY = {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EAGAIN, errno.ENOTEMPTY}
 _OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE}
-# OSErrors without a number whose class says which it would be. Others, as of a damaged gzip file, are not the system's.
+# The errno of an OSError that has none, by its class. Other OSErrors without a number, such as that of a damaged gzip
+# file, do not come from the system.
 _CLASSES = {
     PermissionError: errno.EACCES,
     FileNotFoundError: errno.ENOENT,
@@ -65,8 +66,8 @@ _CLASSES = {
     IsADirectoryError: errno.EISDIR,
     TimeoutError: errno.ETIMEDOUT,
 }
-# How TensorStore and XLA begin a text without a number, and the errno, or the words, that it stands for. What damage
-# makes them say (DATA_LOSS, INVALID_ARGUMENT, NOT_FOUND ...) is missing on purpose.
+# How TensorStore and XLA begin a message without a number, and the errno or the words that it stands for. Messages that
+# damaged files cause (DATA_LOSS, INVALID_ARGUMENT, NOT_FOUND ...) are left out on purpose.
 _STATUS: dict[str, int | str] = {
     "RESOURCE_EXHAUSTED": "a resource of the system is used up",
     "PERMISSION_DENIED": errno.EACCES,
@@ -81,11 +82,11 @@ _LOCK = ".__lock"  # of TensorStore: beside the file that it locks
 
 
 def fault_of(error: BaseException) -> SystemFault | None:
-    """What the system refused, if that is what this error, a part of its group, or its cause says.
+    """What the system refused, if this error, a part of its group, or its cause is an error of the system.
 
-    The result may have no path, and a missing file is a fault, too (ENOENT): whoever reads a file that others wrote
-    decides what its absence means. A UserError has its sentence already and gives None, as do errors of the program's
-    own and those that only say that the contents of a file are wrong.
+    The result may have no path. A missing file is a fault, too (ENOENT): the caller decides what its absence means. The
+    result is None for a UserError, which has its sentence already, for errors of the program itself, and for errors
+    which only say that the contents of a file are wrong.
     """
     faults = _faults(error, set(), handled=False)
     return next((fault for fault in faults if fault.path), faults[0] if faults else None)
@@ -96,9 +97,9 @@ def sentence(fault: SystemFault, doing: str) -> str:
 
     Args:
       fault: of `fault_of`.
-      doing: what the program was at, as in "writing a checkpoint".
+      doing: what the program was doing, such as "writing a checkpoint".
     """
-    remedy = _WORDS.get(fault.code or 0, ("", "mend that, and try again"))[1]
+    remedy = _WORDS.get(fault.code or 0, ("", "correct that, and try again"))[1]
     reason = (
         fault.reason[:1].upper() + fault.reason[1:] if fault.path is None else f"{_shown(fault.path)}: {fault.reason}"
     )
@@ -112,10 +113,10 @@ def refusing(doing: str, then: str = "", where: str | os.PathLike[str] | None = 
     Args:
       doing: as in `sentence`.
       then: a sentence that follows it.
-      where: what is written and read; named where the error of a disk names no file.
+      where: the directory in use; named if an error of a disk names no file.
 
     Raises:
-      UserError: instead of whatever says that the system refused something; other errors pass.
+      UserError: in place of an error of the system; other errors pass.
     """
     try:
         yield
@@ -129,7 +130,7 @@ def refusing(doing: str, then: str = "", where: str | os.PathLike[str] | None = 
 
 
 def _faults(error: BaseException, seen: set[int], handled: bool) -> list[SystemFault]:
-    """Of the error, its group, its cause or what was being handled when it came up, in this order."""
+    """The faults of an error, of its group, and of its cause or of the error that was being handled, in this order."""
     if id(error) in seen or isinstance(error, UserError):
         return []
     seen.add(id(error))
@@ -145,7 +146,7 @@ def _faults(error: BaseException, seen: set[int], handled: bool) -> list[SystemF
 
 
 def _own(error: BaseException) -> SystemFault | None:
-    """Of this error alone."""
+    """The fault of this error alone."""
     if isinstance(error, OSError):
         code = error.errno or next((code for kind, code in _CLASSES.items() if isinstance(error, kind)), None)
         path = next((os.fsdecode(p) for p in (error.filename, error.filename2) if isinstance(p, str | bytes)), None)
@@ -158,7 +159,7 @@ def _own(error: BaseException) -> SystemFault | None:
 
 
 def _in_text(text: str) -> SystemFault | None:
-    """Of a text by TensorStore or XLA."""
+    """The fault that a message of TensorStore or XLA describes."""
     told = text.partition(" [tensorstore_spec")[0]
     paths = _PATH.findall(told) or _XLA_PATH.findall(told)
     path = paths[-1].removesuffix(_LOCK) if paths else None
@@ -186,5 +187,5 @@ def _fault(code: int, path: str | None) -> SystemFault | None:
 
 
 def _shown(path: str) -> str:
-    """A path as one line of characters that any terminal shows."""
+    """A path on one line, in characters that any terminal shows."""
     return path if path.isprintable() else ascii(path)

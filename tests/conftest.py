@@ -61,7 +61,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 # Made once for a session or module, and long in the making: parallel workers would each make their own.
-_SHARED = ("_finished", "needs", "run", "plan")
+_SHARED = ("_finished", "needs", "run", "plan", "made")
 
 
 @pytest.hookimpl(tryfirst=True)

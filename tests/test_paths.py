@@ -23,9 +23,9 @@ def nobody(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", nameless)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    paths._instead_of_home.cache_clear()
+    paths.temporary_home.cache_clear()
     yield tmp_path
-    paths._instead_of_home.cache_clear()
+    paths.temporary_home.cache_clear()
 
 
 def test_without_a_home_the_cache_is_a_private_folder(nobody):

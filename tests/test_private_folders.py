@@ -74,3 +74,30 @@ def test_what_is_not_finished_is_removed(tmp_path, made):
         made(aside)
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
+
+
+def test_a_private_folder_is_made_for_this_user_alone_whatever_the_umask(tmp_path):
+    before = os.umask(0o002)
+    try:
+        made = paths.private_folder(tmp_path / "cache" / "programs")
+    finally:
+        os.umask(before)
+    assert made == (tmp_path / "cache" / "programs").resolve() and stat.S_IMODE(made.stat().st_mode) == 0o700
+    made.chmod(0o755)
+    assert stat.S_IMODE(paths.private_folder(made).stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("which", ["cache", "cache/programs", "cache/programs/inner/file", "cache/programs/link"])
+def test_a_private_folder_in_which_others_can_have_written_is_refused(tmp_path, which):
+    made = paths.private_folder(tmp_path / "cache" / "programs")
+    (made / "inner").mkdir()
+    (made / "inner" / "file").touch()
+    assert paths.private_folder(made) == made
+    place = tmp_path / which
+    if place.name == "link":
+        place.symlink_to("/usr")
+    else:
+        place.chmod(0o777)
+    with pytest.raises(PermissionError, match="everybody may write to") as caught:
+        paths.private_folder(made)
+    assert str(caught.value).endswith(str(place)) and paths.reason(caught.value) == str(caught.value)

@@ -1,4 +1,4 @@
-"""Draws docs/images/architecture.svg: the rooms of the package with what imports what, and the data of one round.
+"""Draws docs/images/architecture.svg: the parts of the package with what imports what, and the data of one round.
 
     python tools/draw_architecture.py           # writes the picture
     python tools/draw_architecture.py --check   # exit code 1 if the committed picture is out of date
@@ -21,7 +21,7 @@ PACKAGE = ROOT / "scarlet_jax"
 PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 
 BASE = "base"  # the modules that stand in no folder and import nothing of the package
-ALONE = ("build",)  # modules that are rooms of their own
+ALONE = ("build",)  # modules that are drawn like a package
 PURPOSE = {
     "commands": "command lines and their help",
     "runtime": "host I/O while a run lasts",
@@ -62,8 +62,8 @@ PHASES_OF = ("methods/distillation.py", "engine/evaluation.py")
 LINE, CHARACTER, FONT = 16, 7.3, "Menlo, Consolas, DejaVu Sans Mono, monospace"
 
 
-def room_of(module: str) -> str:
-    """The room of "engine.fleet" or "errors"."""
+def package_of(module: str) -> str:
+    """The package of "engine.fleet" or "errors"."""
     first = module.partition(".")[0]
     return first if (PACKAGE / first).is_dir() or first in ALONE else BASE
 
@@ -84,15 +84,15 @@ def starts_a_command(path: Path) -> bool:
     return path.parent == PACKAGE and "scarlet_jax.commands" in path.read_text()
 
 
-def contents(room: str, found: dict[str, Path]) -> list[str]:
-    """Modules and folders of a room."""
-    inside = [name.split(".")[1:] for name in found if room_of(name) == room and "." in name]
+def contents(package: str, found: dict[str, Path]) -> list[str]:
+    """Modules and folders of a package."""
+    inside = [name.split(".")[1:] for name in found if package_of(name) == package and "." in name]
     folders = {parts[0] for parts in inside if len(parts) > 1}
     return sorted({f"{parts[0]}/" if parts[0] in folders else parts[0] for parts in inside})
 
 
 def imports(found: dict[str, Path]) -> set[tuple[str, str]]:
-    """(importing room, imported room)."""
+    """(importing package, imported package)."""
     edges = set()
     for name, path in found.items():
         for node in ast.walk(ast.parse(path.read_text())):
@@ -101,23 +101,23 @@ def imports(found: dict[str, Path]) -> set[tuple[str, str]]:
                 targets = [f"{node.module}.{alias.name}" for alias in node.names]
             for target in targets:
                 if target.startswith("scarlet_jax."):
-                    edges.add((room_of(name), room_of(target.removeprefix("scarlet_jax."))))
+                    edges.add((package_of(name), package_of(target.removeprefix("scarlet_jax."))))
     return {(a, b) for a, b in edges if a != b}
 
 
-def levels(rooms: list[str], edges: set[tuple[str, str]]) -> dict[str, int]:
-    """The longest way from a room to one that imports nothing; a circle is an error."""
+def levels(packages: list[str], edges: set[tuple[str, str]]) -> dict[str, int]:
+    """The longest way from a package to one that imports nothing; a circle is an error."""
     result: dict[str, int] = {}
 
-    def level(room: str, above: tuple[str, ...]) -> int:
-        if room in above:
-            raise SystemExit(f"Rooms import each other in a circle: {' -> '.join((*above, room))}.")
-        if room not in result:
-            result[room] = 1 + max((level(b, (*above, room)) for a, b in edges if a == room), default=-1)
-        return result[room]
+    def level(package: str, above: tuple[str, ...]) -> int:
+        if package in above:
+            raise SystemExit(f"Packages import each other in a circle: {' -> '.join((*above, package))}.")
+        if package not in result:
+            result[package] = 1 + max((level(b, (*above, package)) for a, b in edges if a == package), default=-1)
+        return result[package]
 
-    for room in rooms:
-        level(room, ())
+    for package in packages:
+        level(package, ())
     return result
 
 
@@ -200,34 +200,34 @@ def wrap(words: list[str], width: float) -> list[str]:
 
 
 def draw_rooms(svg: Svg, left: float, width: float) -> None:
-    """Rooms by level, the highest first; long arrows run beside the boxes in the middle."""
+    """Packages by level, the highest first; long arrows run beside the boxes in the middle."""
     found = modules()
     edges = imports(found)
-    rooms = sorted({room_of(name) for name in found})
-    level = levels(rooms, edges)
-    low = [room for room in ("report", "protocol", "data", "models") if room in rooms]
+    packages = sorted({package_of(name) for name in found})
+    level = levels(packages, edges)
+    low = [package for package in ("report", "protocol", "data", "models") if package in packages]
     column = width / len(low)
     at: dict[str, tuple[float, float, float, float]] = {}  # x, y, width, lower edge
     y = 50.0
     for step in sorted(set(level.values()), reverse=True):
         bottoms = []
-        row = [room for room in rooms if level[room] == step]
-        middle = [room for room in row if room not in low and room != BASE]
-        for room in row:
-            if room in low:
-                x, own = left + low.index(room) * column, column - 12
-            elif room == BASE:
+        row = [package for package in packages if level[package] == step]
+        middle = [package for package in row if package not in low and package != BASE]
+        for package in row:
+            if package in low:
+                x, own = left + low.index(package) * column, column - 12
+            elif package == BASE:
                 x, own = left, width - 12
             else:
                 own = 2 * column / len(middle)
-                x, own = left + column + middle.index(room) * own, own - 12
-            title = " ".join(f"{name}.py" for name in found if room_of(name) == BASE) if room == BASE else room
+                x, own = left + column + middle.index(package) * own, own - 12
+            title = " ".join(f"{name}.py" for name in found if package_of(name) == BASE) if package == BASE else package
             lines = [
-                *textwrap.wrap(PURPOSE.get(room, ""), int((own - 20) / CHARACTER)),
-                *wrap(contents(room, found), own),
+                *textwrap.wrap(PURPOSE.get(package, ""), int((own - 20) / CHARACTER)),
+                *wrap(contents(package, found), own),
             ]
             bottoms.append(svg.box(x, y, own, title, lines))
-            at[room] = x, y, own, bottoms[-1]
+            at[package] = x, y, own, bottoms[-1]
         y = max(bottoms) + 28
     for a, b in sorted(direct(edges)):
         ax, ay, aw, abottom = at[a]
@@ -265,7 +265,7 @@ def draw_round(svg: Svg, left: float, width: float) -> None:
 def main() -> int:
     """Write the picture, or compare it."""
     svg = Svg()
-    svg.text(20, 28, "The rooms: an arrow means that the upper room imports the lower one", "bold")
+    svg.text(20, 28, "The packages: an arrow means that the upper package imports the lower one", "bold")
     draw_rooms(svg, 20, 760)
     svg.text(820, 28, "The data of one round of a distillation method", "bold")
     draw_round(svg, 820, 520)

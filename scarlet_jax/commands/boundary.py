@@ -1,4 +1,4 @@
-"""What a command makes of an error: one sentence where the user or the system can mend it, else a traceback."""
+"""How a command shows an error: in one sentence if the user can correct its cause, otherwise with a traceback."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ def guarded(work: Callable[[], Any], prints: bool = True) -> int:
     """Call `work`, show the error that it raises, and return the exit code of the process.
 
     Args:
-      work: may return an exit code, or leave with SystemExit; anything else that it returns is 0.
-      prints: whether its result is what it prints: then output that cannot be written, as to a full disk, is a failure.
+      work: may return an exit code or raise SystemExit; any other result counts as 0.
+      prints: whether the result of the command is what it prints, so that it fails if its output cannot be written, for
+        example to a full disk.
     """
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # of libraries, after an error
     sys.excepthook, sys.unraisablehook, threading.excepthook = _excepthook, _unraisablehook, _threading_excepthook
@@ -60,8 +61,8 @@ def bug(error: BaseException) -> str:
     return "".join(told.format()) + _REPORT
 
 
-# Errors that have no caller to go to, as of a library's thread or destructor. One without a frame of this program is a
-# library's echo of what is refused here in a sentence: --verbosity=1 shows it.
+# Errors that reach no caller, because they come from a thread or a destructor. If none of the frames belongs to this
+# program, a library repeats an error that the user has already been told in one sentence: only --verbosity=1 shows it.
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, frames: TracebackType | None) -> None:

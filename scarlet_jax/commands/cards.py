@@ -1,5 +1,7 @@
-"""The experiment cards that come with the package, found by name: `digits` is configs/digits.py, `paper/cifar10` is
-configs/paper/cifar10.py."""
+"""The experiment cards of the package, found by name.
+
+The name `digits` stands for configs/digits.py, and `paper/cifar10` for configs/paper/cifar10.py.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ def find(config: str) -> str:
     An existing file wins over a card. What is neither a file nor a card is returned unchanged.
     """
     name, colon, argument = config.partition(":")
-    if os.path.isfile(name) or name not in names():  # of a name that no file can have, too
+    if os.path.isfile(name) or name not in names():
         return config
     return f"{shortest(FOLDER / f'{name}.py')}{colon}{argument}"
 
@@ -48,7 +50,7 @@ def offered() -> str:
 
 
 def meant(file: str) -> str | None:
-    """The experiment whose path, name or end of a path is this, or is spelt like it."""
+    """The experiment that a user probably means: of this path, of a path that ends with it, or spelt almost like it."""
     if os.path.isdir(file) or not Path(file).name:
         return None
     wanted = Path(file).with_suffix("").as_posix().casefold()
@@ -65,7 +67,7 @@ def meant(file: str) -> str | None:
 
 
 def _experiments() -> list[str]:
-    """The cards that can be run, as a user can name them; `base` and `common` are what others start from."""
+    """The cards that can be run, as a user can name them. `base` and `common` only hold what several cards share."""
     folder = Path("configs") if Path("configs").is_dir() else FOLDER
     found = sorted(f for f in folder.rglob("*.py") if not f.name.startswith("_") and f.stem not in _SHARED_PARTS)
     return [shown(file) for file in found]

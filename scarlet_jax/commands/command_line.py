@@ -1,39 +1,33 @@
 """The command line that the commands with a --config share: config, overrides, help and refusals.
 
-ml_collections reports a misspelt field as an AttributeError deep inside and a missing file as an OSError at first use,
-and absl lists no field of a config. So everything is looked at here first, and whatever is wrong becomes one sentence.
-Nothing in this module imports jax: help and refusals are instant.
+ml_collections reports a misspelt field as an AttributeError and a missing file as an OSError at its first use, and absl
+does not list the fields of a config. Therefore this module checks the command line first, and reports each mistake in
+one sentence. It does not import jax, so that help and refusals are instant.
 """
 
 from __future__ import annotations
 
 import difflib
-import importlib.util
-import inspect
 import logging as standard_logging
-import os
 import re
 import sys
-import textwrap
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from absl.logging.converter import absl_to_standard
 from ml_collections import config_dict, config_flags
 
-from scarlet_jax.commands import boundary, cards, help
-from scarlet_jax.errors import UserError, bad_field, shown
+from scarlet_jax.commands import boundary, cards, config_files, help
+from scarlet_jax.errors import UserError, bad_field, first_line, shown
 from scarlet_jax.options import fields as config_fields
-from scarlet_jax.options.rules import RULES, may_be_open, method_rules, validate_quickly
+from scarlet_jax.options.rules import RULES, may_be_open, method_rules, validate
 from scarlet_jax.runtime import streams
 
 _HELP = re.compile(r"--?(h|help|helpshort|helpfull)$")
 _OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<field>[^=]*)(?:=(?P<value>.*))?$", re.DOTALL)
 _TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_OPEN = "open"  # what is typed to leave a field to the method or the program
+_OPEN = "open"  # the value of a field that is left to the method or the program
 
 Main = Callable[[config_dict.ConfigDict, str, flags.FlagValues], Any]
 DefineFlags = Callable[[flags.FlagValues], None]
@@ -88,12 +82,12 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
       The locked config, overrides applied, and the path it was named by.
 
     Raises:
-      UserError: whatever is wrong with it, in one sentence.
+      UserError: the command line is wrong; one sentence says how.
     """
     try:
         argv = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
     except flags.Error as error:
-        raise UserError(_one_line(error).removeprefix("ERROR:: ") + ".") from None
+        raise UserError(first_line(error).removeprefix("ERROR:: ") + ".") from None
     path, rest = take_config(argv[1:])
     if path is None:
         raise UserError(f"No config: add --config=FILE; {cards.offered()}.")
@@ -113,16 +107,16 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues) -> tuple[config_di
     except flags.IllegalFlagValueError as error:
         raise UserError(_wrong_type(error, rest, config, known)) from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"The command line cannot be read: {_one_line(error)}.") from None
+        raise UserError(f"The command line cannot be read: {first_line(error)}.") from None
     if unparsed[1:]:
         raise UserError(f"Unexpected argument {unparsed[1]!r}: fields are set as --config.FIELD=VALUE.")
     for name in flag_values:
-        # Most often a variable that the shell did not know. The fields of the config have rules of their own.
+        # Most often the value was a shell variable that is not set. The fields of the config have rules of their own.
         if not name.startswith("config") and flag_values[name].present and flag_values[name].value in ("", []):
             raise UserError(f"--{name} is empty: give it a value, or leave it out.")
     for field in opened:
         config_fields.set_open(flag_values.config, field)
-    validate_quickly(flag_values.config)
+    validate(flag_values.config)
     return flag_values.config, path
 
 
@@ -152,21 +146,10 @@ def take_config(args: Sequence[str]) -> tuple[str | None, list[str]]:
     return path, rest
 
 
-def get_config(name: str) -> config_dict.ConfigDict:
-    """The config that `--config=NAME` names: a file or a card, and the argument of its get_config after a colon.
-
-    `get_config("digits")`, `get_config("paper/cifar10:dsfl+cache")`, `get_config("my/experiment.py")`.
-
-    Raises:
-      UserError: there is no such file or card, or the file cannot be loaded.
-    """
-    return load_config(cards.find(name))
-
-
 def _with_method(path: str, args: Sequence[str]) -> config_dict.ConfigDict:
     """The config of a file with the method that the arguments choose, whose parameters are fields of the config."""
     chosen = [value for field, value in overrides(args) if field == "method.name" and value]
-    config = load_config(path, chosen[-1] if chosen else None)
+    config = config_files.load_config(path, chosen[-1] if chosen else None)
     if chosen and "method.name" in config_fields.leaves(config):
         with config.method.ignore_type():
             config.method.name = chosen[-1]
@@ -174,67 +157,6 @@ def _with_method(path: str, args: Sequence[str]) -> config_dict.ConfigDict:
     if name and isinstance(name, str):
         config_fields.add_method_parameters(config, name)
     return config
-
-
-def load_config(path: str, method: str | None = None) -> config_dict.ConfigDict:
-    """The config of a file; `FILE.py:ARG` passes ARG to its get_config.
-
-    A `method` chosen by a flag is passed too, where get_config has a parameter of that name: `FILE.py:dsfl` and
-    `FILE.py --config.method.name=dsfl` are the same, though a config may set other fields for one method than another.
-    """
-    file, *argument = path.split(":", 1)
-    if not os.path.isfile(file):  # of a name that no file can have, too
-        meant = cards.meant(file)
-        hint = f" (did you mean {meant}{path[len(file) :]}?)" if meant else f"; {cards.offered()}"
-        named = shown(file).strip("'")
-        raise UserError(f"There is no config {named}{hint}.")
-    folder = Path(file).resolve().parent
-    for start in (folder, cards.FOLDER):
-        root = next(parent for parent in (start, *start.parents) if not (parent / "__init__.py").exists())
-        if root != start and str(root) not in sys.path:
-            sys.path.append(str(root))  # a config imports its neighbours, and a checkout's `configs`, from anywhere
-    spec = importlib.util.spec_from_file_location("scarlet_jax_config", file)
-    if spec is None or spec.loader is None:
-        raise UserError(f"The config {file} is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        parameters = inspect.signature(module.get_config).parameters
-        if method and not argument and "method" in parameters:
-            argument = [method]
-        if argument and not parameters:
-            raise UserError(f"The config {file} takes no argument: leave out :{argument[0]}.")
-        config = module.get_config(*argument)
-    except UserError:
-        raise
-    except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
-        where = f"line {lines[-1]}: " if lines else ""
-        what = f"{type(error).__name__}: {_one_line(error)}"
-        raise UserError(f"The config {path} cannot be loaded: {where}{what}") from None
-    if not isinstance(config, config_dict.ConfigDict):
-        raise UserError(f"get_config of {file} returns {type(config).__name__}, not an ml_collections ConfigDict.")
-    config_fields.make_plain(config)
-    return config
-
-
-def default_workdir(config_path: str, config: config_dict.ConfigDict) -> str:
-    """`runs/<config>-<method>-s<seed>`; <config> is the path under configs/ with dashes, then the argument if any
-    (`digits.py:dsfl+cache` -> runs/digits-dsfl+cache-s0)."""
-    file, _, argument = config_path.partition(":")
-    parts = Path(file).resolve().with_suffix("").parts
-    start = max((i for i, part in enumerate(parts[:-1]) if part == "configs"), default=len(parts) - 2)
-    names = list(parts[start + 1 :])
-    if argument:
-        names.append(file_name(argument))
-    if argument.partition("+")[0] != config.method.name:
-        names.append(file_name(config.method.name))
-    return os.path.join("runs", "-".join([*names, f"s{config.seed}"]))
-
-
-def file_name(text: str) -> str:
-    """A part of a directory's name: what could mean something in a path is a dash."""
-    return re.sub(r"[^\w.=+]+", "-", text).strip("-.")
 
 
 def _log_to_stderr(flag_values: flags.FlagValues) -> None:
@@ -311,15 +233,15 @@ def _wrong_type(
     for field, value in overrides(args):
         if str(error).startswith(f"flag --config.{field}={value}:"):
             expected = _TYPE_NAMES.get(fields[field], f"a {fields[field].__name__}")
-            allowed = rules[field].words() if field in rules and not rules[field].imports else expected
+            allowed = rules[field].words() if field in rules else expected
             return str(bad_field(field, value, allowed))
-    return f"A flag has a value that it does not take: {_one_line(error)}."
+    return f"A flag has a value that it does not take: {first_line(error)}."
 
 
 def _take_open(args: Sequence[str], config: config_dict.ConfigDict) -> tuple[list[str], set[str]]:
     """The arguments without every --config.FIELD=open of a field that may be open, and the fields left open by them.
 
-    As everywhere on a command line, what is said last counts.
+    As everywhere on a command line, the last value of a field counts.
     """
     rest, opened, known = list(_before_dashes(args)), set[str](), config_fields.leaves(config)
     behind = list(args[len(rest) :])
@@ -340,11 +262,3 @@ def _take_open(args: Sequence[str], config: config_dict.ConfigDict) -> tuple[lis
             opened.discard(field)
             at += 1
     return [*rest, *behind], opened
-
-
-def _one_line(error: BaseException) -> str:
-    """The message of a library's error, first line, without its last full stop."""
-    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    return textwrap.shorten(
-        message.splitlines()[0] if message else type(error).__name__, 300, placeholder=" ..."
-    ).rstrip(".")

@@ -1,7 +1,7 @@
 """The text of --help: examples first, then the flags, then every field of the config with default and comment.
 
-The comments are those of `configs/base.py`, read from its source, and what the table of methods says, so that there is
-one place to describe a field.
+The comments are those of `configs/base.py`, read from its source, and what the tables of methods, partitioners and
+models say, so that there is one place to describe a field.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import Any
 from absl import flags
 from ml_collections import config_dict
 
-from scarlet_jax import methods
+from scarlet_jax import data, methods, models
+from scarlet_jax.models import conv
 from scarlet_jax.options import fields
+from scarlet_jax.tables import REQUIRED
 
 
 def render(
@@ -64,15 +66,26 @@ def render(
 
 
 def descriptions(base_source: str, method: str = "") -> list[tuple[str, list[tuple[str, str]]]]:
-    """`field_comments`, completed from the table of methods; `method` may be one that the table does not have."""
+    """`field_comments`, completed from the tables; `method` may be one that the table does not have."""
     table = methods.METHODS | ({method: methods.find(method)} if method else {})
-    filled = {"{methods}": ", ".join([*methods.METHODS, "or MODULE:FUNCTION"]), "{durations}": _durations()}
+    filled = {
+        "{methods}": ", ".join([*methods.METHODS, "or MODULE:FUNCTION"]),
+        "{durations}": _durations(),
+        "{partitions}": ", ".join(name + (f" ({p.about})" if p.about else "") for name, p in data.PARTITIONERS.items()),
+        "{models}": ", ".join(models.MODELS),
+        "{convolutions}": ", ".join(conv.CONVS),
+    }
     groups = []
     for heading, comments in field_comments(base_source):
         for word, text in filled.items():
             comments = [(field, comment.replace(word, text)) for field, comment in comments]
         if "method.name" in dict(comments):
             comments += [(f"method.{name}", text) for name, text in _parameters(table).items()]
+        if "partition.name" in dict(comments):
+            own = [
+                (name, f"{', '.join(data.readers(name))}: {found.help}") for name, found in data.parameters().items()
+            ]
+            comments = [comments[0], *((f"partition.{name}", text) for name, text in own), *comments[1:]]
         groups.append((heading, comments))
     return groups
 
@@ -87,8 +100,9 @@ def _parameters(table: dict[str, methods.Entry]) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for method, entry in table.items():
         for name, own in entry.parameters.items():
-            default = "" if own.default is methods.REQUIRED else f" (open: {own.shown or own.default})"
-            found.setdefault(name, []).append(f"{method}: {own.help}{default}")
+            default = own.shown or own.default
+            shown = "needs a value" if default is REQUIRED else f"(open: {default})"
+            found.setdefault(name, []).append(" ".join(filter(None, (f"{method}:", own.help, shown))))
     return {name: ". ".join(texts) for name, texts in found.items()}
 
 

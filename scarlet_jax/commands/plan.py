@@ -1,7 +1,7 @@
 """Plan a communication budget: `scarlet plan --config=NAME [--config.FIELD=VALUE]`.
 
-Runs the protocol of a config without data and without training, and prints what it would send: for the config itself,
-and as a table over cache duration, participation and expiry policy.
+It computes the protocol of a config without data and without training, and prints the bytes that would be sent: for
+the config itself, and in a table over cache duration, participation and expiry policy.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING, NoReturn
 from absl import flags
 from ml_collections import config_dict
 
-from scarlet_jax import counts
+from scarlet_jax import counts, texts
 from scarlet_jax.commands import command_line as cli
+from scarlet_jax.data.sources import class_counts
 from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import backend
 
 if TYPE_CHECKING:  # jax takes seconds to import: not before the flags are known to be right
-    from scarlet_jax.protocol.planner import Planner, PlanResult
+    from scarlet_jax.protocol.planner import Budget, Planner
 
-CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "tiny_imagenet": 200, "caltech256": 257}
 DURATIONS = (0, 10, 25, 50, 100, 200)
 PARTICIPATIONS = (0.1, 0.3, 0.5, 1.0)
 POLICIES = ("drop", "refresh")
-UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
 
 EXAMPLES = (
     ("--config=cifar10", "what the CIFAR-10 experiment sends"),
@@ -37,7 +36,7 @@ EXAMPLES = (
 
 
 def class_count(config: config_dict.ConfigDict, given: int | None) -> int:
-    """C: what the user gave, else what is known of the private data set.
+    """C: the number that the user gave, otherwise that of the private data set if it is a known one.
 
     Raises:
       UserError: the data set is not known here, or the number is impossible.
@@ -46,16 +45,16 @@ def class_count(config: config_dict.ConfigDict, given: int | None) -> int:
         if given < 2:
             raise UserError(f"--num_classes is {given}; allowed is a whole number of at least 2.")
         return given
-    name = config.data.private.partition(":")[0]
-    if name not in CLASSES:
+    known, name = class_counts(), config.data.private.partition(":")[0]
+    if name not in known:
         raise UserError(
             f"How many classes {config.data.private!r} has is not known without reading it: add --num_classes=C."
         )
-    return CLASSES[name]
+    return known[name]
 
 
-def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner, result: PlanResult) -> str:
-    """The setting of a plan and what is assumed, for people."""
+def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner, result: Budget) -> str:
+    """The setting of a budget and its assumptions, as text for the user."""
     policy = f"expiry policy {result.on_expiry}, ratio {config.cache.ratio:g}" if result.duration else "no cache"
     form, shares = planner.label_format(result), planner.shares
     assumed = "every participant answers every request"
@@ -76,8 +75,8 @@ def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner,
     return "\n".join(lines)
 
 
-def own_table(result: PlanResult, no_cache: PlanResult) -> str:
-    """Bytes of a plan: per round, in total, and against the same federation without a cache."""
+def own_table(result: Budget, no_cache: Budget) -> str:
+    """Bytes of a budget: per round, in total, and against the same federation without a cache."""
     head = ["ledger", "direction", "first round", "mean", "largest", "last round", "total", "of no cache"]
     rows = []
     for ledger in result.uplink_bytes:
@@ -90,13 +89,13 @@ def own_table(result: PlanResult, no_cache: PlanResult) -> str:
         ):
             total = sum(volume.tolist())
             cells = [volume[0], total / len(volume), max(volume), volume[-1], total]
-            rows.append([ledger, name, *map(_bytes, cells), _ratio(total, sum(base.tolist()))])
+            rows.append([ledger, name, *map(texts.size, cells), _ratio(total, sum(base.tolist()))])
     lines = [f"requested: {result.requested_share:.3f} of the labels drawn; the others are served from the cache"]
     caught_up = int(result.caught_up.sum())
     if caught_up:
         each = caught_up / len(result.caught_up) / result.participants
         lines.append(f"caught up: {each:,.1f} cache entries per participant and round, {caught_up:,} in total")
-    return "\n".join([*lines, "", *_aligned(head, rows, left=2)])
+    return "\n".join([*lines, "", *texts.table(head, rows, left=2, rule=True)])
 
 
 def variants_table(planner: Planner) -> str:
@@ -115,10 +114,10 @@ def variants_table(planner: Planner) -> str:
         for (duration, policy), row in results.items():
             chosen = duration == planner.duration and (not duration or policy == planner.settings.on_expiry)
             totals = [sum(r.total(ledger)) for r in row]
-            cells = [f"{_bytes(t)} ({_ratio(t, base)})" for t, base in zip(totals, no_cache, strict=True)]
+            cells = [f"{texts.size(t)} ({_ratio(t, base)})" for t, base in zip(totals, no_cache, strict=True)]
             name = f"{duration}{'*' if chosen else ' '}"
             rows.append([name, policy if duration else "-", f"{row[0].requested_share:.3f}", *cells])
-        blocks.append("\n".join([f"{ledger} ledger", *_aligned(head, rows, left=0)]))
+        blocks.append("\n".join([f"{ledger} ledger", *texts.table(head, rows, left=0, rule=True)]))
     title = (
         f"Bytes up and down in {planner.rounds:,} rounds (in brackets: as a share of no cache, D = 0), over cache "
         f"duration D,\nexpiry policy and participants M of {clients:,} clients; * marks the config's own"
@@ -126,8 +125,8 @@ def variants_table(planner: Planner) -> str:
     return "\n\n".join([title, *blocks])
 
 
-def csv_text(result: PlanResult) -> str:
-    """Every round of a plan, in columns named as in metrics.csv."""
+def csv_text(result: Budget) -> str:
+    """Every round of a budget, in columns named as in metrics.csv."""
     columns = {name: getattr(result, name).tolist() for name in ("requested", "hit", "stale", "caught_up")}
     for ledger in result.uplink_bytes:
         columns[f"uplink_bytes_{ledger}"] = result.uplink_bytes[ledger].tolist()
@@ -182,7 +181,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "num_classes",
         None,
-        f"C, classes of the private data (known for {', '.join(CLASSES)})",
+        f"C, classes of the private data (known for {', '.join(class_counts())})",
         flag_values=flag_values,
     )
     flags.DEFINE_string(
@@ -194,13 +193,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "inlier_share",
         1.0,
-        "selective_fd: assumed share of the requests that each participant answers",
+        "of a method whose clients select: assumed share of the requests that each participant answers",
         flag_values=flag_values,
     )
     flags.DEFINE_float(
         "kept_share",
         1.0,
-        "selective_fd: assumed share of the requested samples that the server keeps",
+        "of a method that selects samples: assumed share of the requested ones that the server keeps",
         flag_values=flag_values,
     )
     flags.DEFINE_boolean(
@@ -209,7 +208,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.FlagValues) -> None:
-    """Print the plan of a config."""
+    """Print the budget of a config."""
     del config_path
     num_classes = class_count(config, flag_values.num_classes)
     path = Path(flag_values.csv) if flag_values.csv else None
@@ -219,7 +218,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     backend.load(os.environ)
     import jax
 
-    # Many tiny steps: no accelerator is faster, and planning must not take memory from a training run on one.
+    # The steps are too small for an accelerator to be faster, and a training run may need its memory.
     jax.config.update("jax_platforms", "cpu")
     from scarlet_jax import build
     from scarlet_jax.options.rules import validate
@@ -240,22 +239,6 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
         print(f"\nwritten: {path}", flush=True)
     if flag_values.table:
         print(f"\n{variants_table(planner)}", flush=True)
-
-
-def _aligned(head: list[str], rows: list[list[str]], left: int) -> list[str]:
-    """Lines of a table; the first `left` columns are aligned to the left, all others to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-
-    def line(cells: list[str]) -> str:
-        parts = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-        return "  " + "  ".join(parts).rstrip()
-
-    return [line(head), line(["-" * width for width in widths]), *map(line, rows)]
-
-
-def _bytes(value: float) -> str:
-    scale, unit = next((pair for pair in UNITS if value >= pair[0]), UNITS[-1])
-    return f"{value / scale:.4g} {unit}" if scale == 1 else f"{value / scale:.3f} {unit}"
 
 
 def _ratio(value: int, base: int) -> str:

@@ -68,10 +68,13 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
 
 def parse(argv: Sequence[str] | None = None, command: str = "scarlet report") -> tuple[argparse.Namespace, Options]:
-    """The arguments (None: of this process), and what they say of the report.
+    """Parse the arguments of the command; by default those of this process.
+
+    Returns:
+      The arguments, and the options of the report that they give.
 
     Raises:
-      UserError: whatever is wrong with them.
+      UserError: an argument is missing, unknown, empty or impossible.
     """
     args = _parser(command).parse_intermixed_args(argv)
     for name, value in vars(args).items():

@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import config_dict
 
 from scarlet_jax.commands import command_line as cli
-from scarlet_jax.commands import report
+from scarlet_jax.commands import config_files, report
 from scarlet_jax.errors import UserError
 from scarlet_jax.options import fields as config_fields
 from scarlet_jax.report.groups import find_baseline, group_runs
@@ -115,7 +115,7 @@ def plan(
         file = config_path.partition(":")[0]
         raise UserError(f"The sweep chooses methods and seeds: name {file} alone, and use --methods and --seeds.")
     return [
-        (f"{cli.file_name(method)}-s{seed}", _config(config_path, method, seed, rest))
+        (f"{config_files.file_name(method)}-s{seed}", _config(config_path, method, seed, rest))
         for seed in seeds
         for method in methods
     ]

@@ -13,14 +13,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from scarlet_jax import names, types
+from scarlet_jax import names, texts, types
 from scarlet_jax import paths as folders
 from scarlet_jax.data.federation import Federation
 
 _FILES = ("partition.npz", "partition.csv", "partition.png")
 _LONG = 25  # rows of a table that is printed whole
 _LEAST_BUBBLE = 8.0  # points: smaller bubbles would be dots, and a heat map is drawn instead
-_MOST_CELLS = 1000  # of a heat map in each direction: about as many as its pixels
+MOST_CELLS = 1000  # of a heat map in each direction: about as many as its pixels
 
 
 def histogram(split: types.Split, label: np.ndarray, num_classes: int) -> np.ndarray:
@@ -74,12 +74,7 @@ def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
         marks = {"smallest": 0, "first quarter": 25, "median": 50, "third quarter": 75, "largest": 100}
         table = np.array([row[1:] for row in rows])
         rows = [[name, *(f"{x:g}" for x in np.percentile(table, share, axis=0))] for name, share in marks.items()]
-    cells = [head, *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  " + "  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in cells
-    ]
+    return texts.table(head, [[str(cell) for cell in row] for row in rows])
 
 
 def write_partition(federation: Federation, workdir: str | os.PathLike[str]) -> None:
@@ -116,7 +111,7 @@ def write_partition(federation: Federation, workdir: str | os.PathLike[str]) -> 
         file.write(text.getvalue().encode())
 
     with _atomic(workdir / "partition.png") as file:
-        _draw(file, arrays["train_histogram"], arrays["val_size"], federation)
+        draw(file, arrays["train_histogram"], arrays["val_size"], federation)
 
 
 def partition_written(workdir: Path) -> bool:
@@ -125,7 +120,7 @@ def partition_written(workdir: Path) -> bool:
     return all(path.exists() and path.stat().st_size for path in paths)  # a crash of the system may leave them empty
 
 
-def _draw(file: BinaryIO, train: np.ndarray, val_size: np.ndarray, federation: Federation) -> None:
+def draw(file: BinaryIO, train: np.ndarray, val_size: np.ndarray, federation: Federation) -> None:
     """Number of training images per client and class, as bubbles or as a heat map; above it the clients' sizes."""
     # No pyplot: its global state must not be touched off the main thread.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -191,7 +186,7 @@ def _heat_map(figure: Any, axes: Any, train: np.ndarray) -> None:
     clients, classes = train.shape
     table = train.T
     for axis in (0, 1):
-        together = -(-table.shape[axis] // _MOST_CELLS)
+        together = -(-table.shape[axis] // MOST_CELLS)
         starts = np.arange(0, table.shape[axis], together)
         table = np.maximum.reduceat(table, starts, axis=axis)  # the largest: a mean would hide what is rare
     most = max(int(table.max(initial=0)), 2)

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scarlet_jax import names, types
-from scarlet_jax.data import clients, sources
-from scarlet_jax.data.partition import PARTITIONERS, Partition, hold_out
+from scarlet_jax.data import PARTITIONERS, clients, sources
+from scarlet_jax.data.partition import Partition, hold_out
 from scarlet_jax.data.record import Source
 from scarlet_jax.data.remarks import remarks
 from scarlet_jax.data.resize import convert
 from scarlet_jax.errors import UserError
 from scarlet_jax.paths import cache_dir
+from scarlet_jax.tables import load as load_function
 
 _log = logging.getLogger(__name__)
 # Streams beside the one of the partition, which is left exactly as the reference draws it.
@@ -135,11 +136,13 @@ def divide(
     Raises:
         UserError: a partition that is impossible.
     """
-    partitioner, fields = PARTITIONERS[config.partition.name]
-    own = {field: config.partition[field] for field in fields}
-    if owners is not None:
-        own |= {"train_client": owners.train, "test_client": owners.test}
-    parts: Partition = partitioner(rng, train_label, test_label, config.num_clients, num_classes, **own)
+    partitioner = PARTITIONERS[config.partition.name]
+    if owners is None:
+        own = {field: config.partition[field] for field in partitioner.parameters}
+    else:
+        own = {"train_client": owners.train, "test_client": owners.test}
+    divide = load_function(partitioner.divide)
+    parts: Partition = divide(rng, train_label, test_label, config.num_clients, num_classes, **own)
     held = [hold_out(rng, rows, config.private_val_ratio) for rows in parts.train]
     pool = rng.choice(pool_size, config.public_size, replace=False)
     public, public_val = hold_out(rng, pool, config.public_val_ratio)

@@ -18,6 +18,7 @@ from scarlet_jax import names
 from scarlet_jax.data import packed
 from scarlet_jax.data.record import Source, stratified_split
 from scarlet_jax.errors import UserError
+from scarlet_jax.texts import listing
 
 MOST_CLASSES = 65_536
 _MOST_HEADER = 10_000  # bytes; NumPy's own bound
@@ -159,8 +160,7 @@ def _check(file: str, found: Mapping[str, Stated], there: list[str], labelled: b
 
 def _listed(there: list[str]) -> str:
     there = [name.removesuffix(".npy") for name in there]
-    some = ", ".join(names.in_sentence(name, 40).strip("'\"") for name in there[:8])
-    return f"{some} and {len(there) - 8} more" if len(there) > 8 else some or "none"
+    return listing((names.in_sentence(name, 40).strip("'\"") for name in there), most=8) or "none"
 
 
 def _check_image(file: str, key: str, stated: Stated) -> None:

@@ -6,7 +6,6 @@ two clients. All but `client_dirichlet` give away every row. `given` takes the u
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -164,16 +163,6 @@ def shards(
         return tuple(np.concatenate(hand) for hand in hands)
 
     return Partition(deal(train_label), deal(test_label))
-
-
-PARTITIONERS: dict[str, tuple[Callable[..., Partition], tuple[str, ...]]] = {
-    "dirichlet": (client_dirichlet, ("alpha",)),
-    "label_dirichlet": (label_dirichlet, ("alpha",)),
-    "iid": (iid, ()),
-    "shards": (shards, ("classes_per_client",)),
-    "given": (given, ()),
-}
-"""Name in the config -> partitioner, and the fields of `config.partition` that it takes."""
 
 
 def dirichlet_rows(rng: np.random.Generator, alpha: float, rows: int, size: int) -> np.ndarray:

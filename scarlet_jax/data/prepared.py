@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scarlet_jax import names as names_
 from scarlet_jax.data import description, packed
 from scarlet_jax.data.record import Images, Source, stratified_split
 from scarlet_jax.data.resize import in_size
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import UserError, first_line
 
 _NAME = re.compile(r"(?P<path>[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?)(:(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -145,9 +144,9 @@ def _explained(name: str, folder: Path) -> Iterator[None]:
         raise UserError(f"data set {name!r} in {folder} cannot be used: {str(error).rstrip('.')}.") from error
     except Exception as error:
         packed.check_readable(sorted(folder.iterdir()) if folder.is_dir() else [folder], error)
-        reason = names_.in_sentence((str(error).strip() or repr(error)).splitlines()[0], 200)[1:-1]
         raise UserError(
-            f"data set {name!r} in {folder} cannot be read ({type(error).__name__}: {reason}); prepare it again."
+            f"data set {name!r} in {folder} cannot be read ({type(error).__name__}: {first_line(error)}); prepare it "
+            "again."
         ) from error
 
 

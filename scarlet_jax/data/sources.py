@@ -19,6 +19,16 @@ from scarlet_jax.paths import expand
 _log = logging.getLogger(__name__)
 
 
+def published() -> dict[str, archives.Published | builders.Published]:
+    """The data sets that are read from their published archives."""
+    return {**archives.PUBLISHED, **builders.PUBLISHED}
+
+
+def class_counts() -> dict[str, int]:
+    """C of the data sets of which it is known without reading them."""
+    return {"digits": 10} | {name: form.num_classes for name, form in published().items()}
+
+
 def data_dir(configured: str = "") -> Path:
     """Where data sets are looked for: `configured`, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     return expand(configured or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
@@ -96,7 +106,7 @@ def _prepare(name: str, directory: Path, base_url: str, md5: str | None, field: 
 
 
 def _fetch(name: str, directory: Path, base_url: str, md5: str | None, field: str) -> Path:
-    form = builders.PUBLISHED.get(name) or archives.PUBLISHED[name]
+    form = published()[name]
     _log.info("downloading %s into %s", form.archive, directory)
     try:
         return archives.download(form.archive, directory, base_url or form.base_url, md5 or form.md5)
@@ -109,15 +119,14 @@ def _fetch(name: str, directory: Path, base_url: str, md5: str | None, field: st
 
 
 def _unknown(name: str, directory: Path, field: str) -> str:
-    known = {"digits", *archives.PUBLISHED, *builders.PUBLISHED, *prepared.names(directory)}
+    known = {"digits", *published(), *prepared.names(directory)}
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}" if close else f"known here: {', '.join(sorted(known))}"
-    published = ", ".join((*archives.PUBLISHED, *builders.PUBLISHED))
     shown = names.in_sentence(name)
     return (
         f"{field} is {shown}, which is not a data set that can be found: looked in {directory} for "
-        f"{shown[1:-1]}/<version>/ as TFDS prepares it, and in TFDS's catalog (only {published} are also read from "
-        f"published archives); {hint}, or give the path of an .npz file."
+        f"{shown[1:-1]}/<version>/ as TFDS prepares it, and in TFDS's catalog (only {', '.join(published())} are also "
+        f"read from published archives); {hint}, or give the path of an .npz file."
     )
 
 

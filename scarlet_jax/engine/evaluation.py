@@ -12,8 +12,9 @@ from jax.sharding import Mesh, NamedSharding
 
 from scarlet_jax.engine import fleet, windows
 from scarlet_jax.engine.layout import CLIENTS, REPLICATED
-from scarlet_jax.engine.learner import Learner, Scores, kl_divergence
+from scarlet_jax.engine.learner import Learner, kl_divergence
 from scarlet_jax.engine.phases import Phase
+from scarlet_jax.engine.scores import Scores
 from scarlet_jax.types import Data, ModelState, PyTree
 
 SERVER_BATCH = 250
@@ -28,11 +29,11 @@ class PublicValidation(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Sums over samples, which the host divides by `samples`. None if there is no such model or no such data."""
+    """Sums over samples, of which the host makes numbers. None if there is no such model or no such data."""
 
-    server: Scores | None  # of f32[]
-    clients: Scores  # of f32[E], each client evaluated on its own test part
-    client_val: Scores  # of f32[E], each client evaluated on its own validation part
+    server: Scores | None  # of f32[...]
+    clients: Scores  # of f32[E, ...], each client evaluated on its own test part
+    client_val: Scores  # of f32[E, ...], each client evaluated on its own validation part
     public_val: PublicValidation | None
     ids: Any = None  # i32[E] the clients evaluated, ascending: the participants, or all
 
@@ -83,14 +84,14 @@ class Evaluator:
 
         def client(own, local_id, active, shared, data: Data):
             model = own if self._own_models else shared
-            client_id = jnp.minimum(local_id, group.layout.num_clients - 1) + group.first
+            client_id = group.layout.client_id(local_id)
 
-            def score(image, label, split):
+            def score(image, label, split, who):
                 size = jnp.where(active, split.size[client_id], 0)
-                return learner.evaluate(model, image, label, split.rows[client_id], size)
+                return learner.evaluate(model, image, label, split.rows[client_id], size, who)
 
-            test = score(data.test_image, data.test_label, data.test)
-            val = score(data.private_image, data.private_label, data.val)
+            test = score(data.test_image, data.test_label, data.test, "client")
+            val = score(data.private_image, data.private_label, data.val, "private_val")
             everything = jnp.arange(data.public_val_image.shape[0])
             probs = learner.predict(model, data.public_val_image, everything) if everything.size else None
             return own, (test, val, probs)
@@ -141,7 +142,7 @@ class Evaluator:
         else:
             scores = jax.tree.map(lambda *parts: jnp.concatenate(parts), *pieces)
         scores = jax.lax.with_sharding_constraint(scores, NamedSharding(self.mesh, REPLICATED))
-        return jax.tree.map(lambda a: jnp.sum(a[:batches]), scores)
+        return jax.tree.map(lambda a: jnp.sum(a[:batches], 0), scores)
 
     def _batch_scores(self, server: ModelState, images, labels, rows) -> Scores:
         """Scores [batches] of the rows i32[batches, B] of the test images; rows beyond their end do not count."""
@@ -149,7 +150,7 @@ class Evaluator:
         assert learner is not None
 
         def local(server, images, labels, rows):
-            return jax.lax.map(lambda r: learner.score(server, images, labels, r % size, r < size), rows)
+            return jax.lax.map(lambda r: learner.score(server, images, labels, r % size, r < size, "server"), rows)
 
         specs = (*windows.specs((server, images, labels)), CLIENTS)
         spread = jax.shard_map(local, mesh=self.mesh, in_specs=specs, out_specs=CLIENTS, check_vma=False)

@@ -2,7 +2,8 @@
 
 Clients are stacked on a leading axis that is sharded over the mesh axis `clients`. One dispatch computes one *block* of
 clients. On a device, a block is divided into *chunks*: the clients of a chunk run together (`vmap`), the chunks one
-after another (`lax.map`). All blocks have one static size; the clients that pad them are inactive.
+after another (`lax.map`). All blocks have one static size; places of the last one beyond a device's clients are
+inactive, and their results are dropped.
 """
 
 from __future__ import annotations
@@ -116,19 +117,28 @@ class Fleet:
         return *local(models, output, ids, block, *shared), block
 
     def _local_block(self, models, output, ids, block, *shared):
-        size, chunk = self.layout.block, self.layout.chunk
-        start = block * size
+        size, chunk, own = self.layout.block, self.layout.chunk, self.layout.own
+        start, whole = block * size, own % size == 0
+        places = start + jnp.arange(size)
 
         def take(a):
-            part = jax.lax.dynamic_slice_in_dim(a, start, size)
-            return part.reshape(size // chunk, chunk, *a.shape[1:]) if chunk > 1 else part
+            # Places beyond the device's clients, which only a last block has, read its last client.
+            return jax.lax.dynamic_slice_in_dim(a, start, size) if whole else a.at[places].get(mode="clip")
 
         def put(a, part):
-            return jax.lax.dynamic_update_slice_in_dim(a, part.reshape(size, *a.shape[1:]), start, 0)
+            part = part.reshape(size, *a.shape[1:])
+            return (
+                jax.lax.dynamic_update_slice_in_dim(a, part, start, 0) if whole else a.at[places].set(part, mode="drop")
+            )
+
+        def chunked(a):
+            return a.reshape(size // chunk, chunk, *a.shape[1:]) if chunk > 1 else a
 
         def one(xs):
-            model, client_id = xs
-            return self._one_client(model, client_id, client_id < self.layout.stored, *shared)
+            return self._one_client(*xs, *shared)
 
-        new, rows = jax.lax.map(jax.vmap(one) if chunk > 1 else one, jax.tree.map(take, (models, ids)))
+        clients = take(ids)
+        active = (clients < self.layout.stored) & (whole or places < own)
+        xs = jax.tree.map(chunked, (jax.tree.map(take, models), clients, active))
+        new, rows = jax.lax.map(jax.vmap(one) if chunk > 1 else one, xs)
         return jax.tree.map(put, models, new) if self._updates else 0, jax.tree.map(put, output, rows)

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
@@ -38,36 +39,53 @@ class Layout(NamedTuple):
         return self.participants == self.num_clients
 
     @property
+    def own(self) -> int:
+        """Number of a device's participants, with padding. Its last block may have places beyond them."""
+        return -(-self.participants // self.mesh.size)
+
+    @property
     def capacity(self) -> int:
-        """Number of participants with padding: the clients of all blocks."""
-        return self.mesh.size * self.block * self.blocks
+        """Number of participants with padding: the next multiple of the devices, whatever the chunks and blocks."""
+        return self.mesh.size * self.own
 
     @property
     def stored(self) -> int:
         """Number of clients with padding: those that the state holds."""
-        return self.capacity if self.full else -(-self.num_clients // self.mesh.size) * self.mesh.size
+        return -(-self.num_clients // self.mesh.size) * self.mesh.size
+
+    def client_id(self, local_id: jax.Array) -> jax.Array:
+        """The id of a client in the whole federation; that of the group's last client for an inactive one."""
+        return jnp.minimum(local_id, self.num_clients - 1) + self.first
 
     def places(self, block: int) -> np.ndarray:
-        """Positions of a block's clients among the participants and their padding: i64[devices, block]."""
+        """Positions of a block's clients among the participants and their padding: i64[devices, at most block]."""
         device = np.arange(self.mesh.size)[:, None]
-        return (device * self.blocks + block) * self.block + np.arange(self.block)
+        return device * self.own + np.arange(block * self.block, min((block + 1) * self.block, self.own))
 
 
 def make_layout(mesh: Mesh, num_clients: int, participants: int, clients_per_chunk: int, first: int = 0) -> Layout:
-    """Choose the size of the blocks: about 16 blocks a round, and padding of at most 5 % of the participants.
+    """Choose the size of the blocks: about 16 blocks a round, and at most 5 % of their places without a client.
 
     Several blocks allow progress to be shown and signals to be handled within a round. A block has at least two chunks
     on each device, if there are two: XLA unrolls a loop of one step and fuses it differently, which would make the bits
     depend on the number of devices.
+
+    Args:
+      mesh: of devices.
+      num_clients: of the group.
+      participants: of the group, in a round.
+      clients_per_chunk: clients trained together on a device; more than it has are cut down to those.
+      first: id of the group's first client.
     """
-    chunks = -(-participants // (mesh.size * clients_per_chunk))  # per device
+    own = -(-participants // mesh.size)
+    chunk = min(clients_per_chunk, own)
+    chunks = -(-own // chunk)  # per device
     for size in range(max(2, -(-chunks // 16)), chunks):
         if -(-chunks // size) * size <= 1.05 * chunks:
             break
     else:
         size = chunks
-    block, blocks = size * clients_per_chunk, -(-chunks // size)
-    return Layout(mesh, num_clients, participants, clients_per_chunk, block, blocks, first)
+    return Layout(mesh, num_clients, participants, chunk, size * chunk, -(-chunks // size), first)
 
 
 def device_bytes(tree: PyTree) -> int:

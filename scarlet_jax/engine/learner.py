@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import optax
 
 from scarlet_jax.data.augment import augment, normalize
+from scarlet_jax.engine import scores
+from scarlet_jax.engine.scores import Scores
 from scarlet_jax.types import Array, ModelState, PyTree
 
 KdLoss = Callable[[jax.Array, jax.Array], jax.Array]  # logits [B, C], target [B, C] -> loss [B]
@@ -51,15 +53,6 @@ class FitMetrics(NamedTuple):
     outputs: Any = None  # f32[P, C] softmax in training mode, in the order of the list, if `record` was set
 
 
-class Scores(NamedTuple):
-    """Sums over test samples; dividing by `samples` gives the metric."""
-
-    top1: jax.Array  # f32[]
-    top5: jax.Array  # f32[]
-    loss: jax.Array  # f32[] cross-entropy
-    samples: jax.Array  # f32[]
-
-
 def sgd(
     lr: Array | float, momentum: Array | float | None = None, weight_decay: Array | float | None = None
 ) -> optax.GradientTransformation:
@@ -84,7 +77,7 @@ class Learner:
     """The operations on one model. It holds no arrays: all state is passed as arguments.
 
     Args:
-      model: `__call__(x f32[B, H, W, ch], train, mask) -> logits f32[B, C]`.
+      model: `__call__(x f32[B, H, W, ch], train, mask) -> logits f32[B, C]`, and its `num_classes`, C.
       fit: private training.
       kd: distillation.
       augmentation: of images, done on the device.
@@ -231,33 +224,28 @@ class Learner:
         return jax.lax.fori_loop(0, steps, batch, jnp.zeros((rows.size, like.shape[1]), like.dtype))[: index.size]
 
     def score(
-        self, state: ModelState, images: jax.Array, labels: jax.Array, rows: jax.Array, mask: jax.Array
+        self, state: ModelState, images: jax.Array, labels: jax.Array, rows: jax.Array, mask: jax.Array, who: str
     ) -> Scores:
         """Scores of one batch: rows i32[B] of images u8[n, H, W, ch] and labels i32[n]; padding if not `mask`."""
-        logits, truth = self._logits(state, normalize(images[rows])), labels[rows]
-        own = jnp.take_along_axis(logits, truth[:, None], 1)
-        lower = jnp.arange(logits.shape[-1]) < truth[:, None]
-        rank = jnp.sum((logits > own) | ((logits == own) & lower), -1)  # on ties the lower class wins, as in argmax
-        right = mask & jnp.isfinite(own[:, 0])  # a NaN logit counts as wrong
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, truth)
-        parts = (right & (rank < 1), right & (rank < 5), jnp.where(mask, loss, 0), mask)
-        return Scores(*(jnp.sum(part, dtype=jnp.float32) for part in parts))
+        return scores.of_batch(self._logits(state, normalize(images[rows])), labels[rows], mask, who)
 
     def evaluate(
-        self, state: ModelState, images: jax.Array, labels: jax.Array, index: jax.Array, size: jax.Array
+        self, state: ModelState, images: jax.Array, labels: jax.Array, index: jax.Array, size: jax.Array, who: str
     ) -> Scores:
         """Scores on the first `size` i32[] of the rows `index` i32[n_max]; images are not augmented."""
+        model: Any = self.model
+        zero = scores.nothing(model.num_classes, who)
         if index.size == 0:
-            return Scores(*jnp.zeros(4))
+            return zero
         batch_size = min(self._evaluation_batch, index.size)
         index = _pad_to(index, batch_size)
 
-        def step(i, scores):
+        def step(i, total):
             rows = jax.lax.dynamic_slice_in_dim(index, i * batch_size, batch_size)
             mask = i * batch_size + jnp.arange(batch_size) < size
-            return jax.tree.map(jnp.add, scores, self.score(state, images, labels, rows, mask))
+            return jax.tree.map(jnp.add, total, self.score(state, images, labels, rows, mask, who))
 
-        return jax.lax.fori_loop(0, _steps(size, batch_size), step, Scores(*jnp.zeros(4)))
+        return jax.lax.fori_loop(0, _steps(size, batch_size), step, zero)
 
     def _images(self, key: Any, images: jax.Array, switched_on: bool) -> jax.Array:
         if switched_on:

@@ -203,8 +203,3 @@ class Population:
         """Starting weights of the server (number 0) or of client i (number i + 1); all are equal with `same_init`."""
         number = 0 if self._same_init else number
         return learner(numbers).init(derive(numbers.seed, Purpose.INIT, number), self._image_shape)
-
-
-def client_id(group: Group, local_id: jax.Array) -> jax.Array:
-    """The id of a client in the whole federation; that of the group's last client for an inactive one."""
-    return jnp.minimum(local_id, group.layout.num_clients - 1) + group.first

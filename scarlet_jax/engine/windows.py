@@ -130,8 +130,8 @@ def window(
       parts: row numbers for each device, or, unless `spread`, one list for all; not read if `images` is a shape.
       size: most rows of a part; each part is padded to it.
       spread: whether each device gets rows of its own.
-      ready: called after the rows were gathered and before they are sent; it returns when the devices have memory for
-        them.
+      ready: called after the rows have been gathered and before they are sent; it returns once the devices have memory
+        for them.
     """
     count, own = (mesh.size if spread else 1), (size + 1, *images.shape[1:])
     sharding = NamedSharding(mesh, CLIENTS if spread else REPLICATED)
@@ -185,7 +185,7 @@ def add_pending(tree: PyTree, done: PyTree) -> None:
 
 
 def reading(tree: PyTree, participants: np.ndarray | None) -> PyTree:
-    """The tree with stores that clients read for these participants i32[M], ascending; None: for those they have."""
+    """The tree, in which each store that clients read has other participants i32[M], ascending; None changes none."""
     if participants is None:
         return tree
     return jax.tree.map(lambda x: x.read_by(participants) if _is_store(x) else x, tree, is_leaf=_is_store)

@@ -6,31 +6,13 @@ Config fields, rules, `--help`, sweeps and reports are made from this table. It 
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from scarlet_jax.errors import UserError, bad_field
-
-REQUIRED = inspect.Parameter.empty  # the default of a parameter that has none
-
-
-class Parameter(NamedTuple):
-    """A parameter of a method's builder. It is a field under config.method, and open unless the user sets it."""
-
-    default: Any  # the builder's own, which an open field takes
-    help: str = ""
-    least: float = -math.inf
-    most: float = math.inf
-    choices: tuple[Any, ...] = ()  # if there are any, only these are allowed
-    kind: type = float
-    # Whether it is a number that decides neither shapes nor structure. The builder may then get a tracer in its place,
-    # so that what is compiled for one value serves all others.
-    traced: bool = False
-    shown: str = ""  # how --help shows the default, if not as itself
-    synonyms: tuple[str, ...] = ()  # other names that people use, in small letters without spaces and underscores
+from scarlet_jax.errors import UserError, bad_field, first_line
+from scarlet_jax.tables import REQUIRED, Parameter, load
 
 
 class Ask(NamedTuple):
@@ -52,8 +34,8 @@ class Entry(NamedTuple):
     distils: bool = True  # whether the builder returns a `base.Method`; otherwise it returns a `base.Make`
     duration: int = 0  # the method's own D, used if the config leaves cache.duration open
     server: bool = True  # whether there is a server model
-    own_models: bool = True  # whether clients keep their own models; otherwise the server's is evaluated for them
-    one_architecture: bool = False  # whether clients and server must have one architecture
+    # Whether clients keep their own models; otherwise the server's, of the same architecture, is evaluated for them.
+    own_models: bool = True
     one_model: bool = False  # whether a round trains a single model, for which one device is enough
     server_distils: bool = True  # whether a model learns from soft labels: then kd_lr may be why a loss diverges
     # A parameter and "module:function" with the builder's parameters: unless that parameter is 0, the function returns
@@ -65,78 +47,39 @@ _HERE = "scarlet_jax.methods"
 
 # A new method is added at the end: the order is that of --help, and of the colours and markers in reports.
 METHODS: dict[str, Entry] = {
-    "scarlet": Entry(
-        f"{_HERE}.scarlet:scarlet",
-        "SCARLET",
-        {
-            "beta": Parameter(
-                2.0, "Enhanced ERA exponent, 1 leaves the mean as it is", 0, traced=True, synonyms=("sharpening",)
-            )
-        },
-        duration=50,
-    ),
-    "dsfl": Entry(
-        f"{_HERE}.dsfl:dsfl",
-        "DS-FL",
-        # The quotients of a smaller temperature are infinite in float32.
-        {"temperature": Parameter(0.1, "ERA temperature T", 1e-30, traced=True, synonyms=("tau",))},
-    ),
-    "cfd": Entry(
-        f"{_HERE}.cfd:cfd",
-        "CFD",
-        {
-            "uplink_bits": Parameter(1, "1 = arg-max, more = quantiser", 1, 32, kind=int),
-            "downlink_bits": Parameter(None, "8, 16 or 32", choices=(8, 16, 32), kind=int, shown="comm.label_bits"),
-        },
-        {"kd_epochs": Ask("but cfd broadcasts predictions recorded during distillation", 1)},
-    ),
-    "comet": Entry(
-        f"{_HERE}.comet:comet",
-        "COMET",
-        {
-            "num_clusters": Parameter(2, "centroids per sample", 1, 255, kind=int, synonyms=("nclusters", "clusters")),
-            "weight": Parameter(1.0, "factor of the distillation loss", 0, traced=True),
-        },
-    ),
-    "selective_fd": Entry(
-        f"{_HERE}.selective_fd:selective_fd",
-        "Selective-FD",
-        {
-            "width": Parameter(5.0, "Gaussian kernel width", 1e-100),  # its square is a float64
-            "lambda_exponent": Parameter(0.5, "n_k ** this regularises", -10, 10),
-            "quantile": Parameter(0.125, "of a client's held-out images", 0, 1),
-            "threshold": Parameter(2.0, "L1 distance of the server", 1e-30, traced=True),
-        },
-    ),
-    "fedavg": Entry(
-        f"{_HERE}.fedavg:fedavg",
-        "FedAvg",
-        {
-            "prox_mu": Parameter(
-                0.0, "FedProx's factor", 0, traced=True, shown="0, FedAvg", synonyms=("mu", "proxmu", "proximalmu")
-            )
-        },
-        distils=False,
-        own_models=False,
-        one_architecture=True,
-        server_distils=False,
-        gradient=("prox_mu", f"{_HERE}.fedavg:proximal"),
-    ),
-    "feddf": Entry(f"{_HERE}.feddf:feddf", "FedDF", distils=False, own_models=False, one_architecture=True),
+    "scarlet": Entry(f"{_HERE}.scarlet:scarlet", "SCARLET", {
+        "beta": Parameter(2.0, "Enhanced ERA exponent (1: no change)", 0, traced=True, synonyms=("sharpening",)),
+    }, duration=50),
+    "dsfl": Entry(f"{_HERE}.dsfl:dsfl", "DS-FL", {
+        "temperature": Parameter(0.1, "ERA temperature T", 1e-30, traced=True, synonyms=("tau",)),  # a divisor
+    }),
+    "cfd": Entry(f"{_HERE}.cfd:cfd", "CFD", {
+        "uplink_bits": Parameter(1, "1 = arg-max, more = quantiser", 1, 32, kind=int),
+        "downlink_bits": Parameter(None, "8, 16 or 32", choices=(8, 16, 32), kind=int, shown="comm.label_bits"),
+    }, {"kd_epochs": Ask("but cfd broadcasts predictions recorded during distillation", 1)}),
+    "comet": Entry(f"{_HERE}.comet:comet", "COMET", {
+        "num_clusters": Parameter(2, "centroids per sample", 1, 255, kind=int, synonyms=("nclusters", "clusters")),
+        "weight": Parameter(1.0, "factor of the distillation loss", 0, traced=True),
+    }),
+    "selective_fd": Entry(f"{_HERE}.selective_fd:selective_fd", "Selective-FD", {
+        "width": Parameter(5.0, "Gaussian kernel width", 1e-100),  # its square is a float64
+        "lambda_exponent": Parameter(0.5, "n_k ** this regularises", -10, 10),
+        "quantile": Parameter(0.125, "of a client's held-out images", 0, 1),
+        "threshold": Parameter(2.0, "L1 distance of the server", 1e-30, traced=True),
+    }),
+    "fedavg": Entry(f"{_HERE}.fedavg:fedavg", "FedAvg", {
+        "prox_mu": Parameter(0.0, "FedProx's factor", 0, traced=True, synonyms=("mu", "proxmu", "proximalmu")),
+    }, distils=False, own_models=False, server_distils=False, gradient=("prox_mu", f"{_HERE}.fedavg:proximal")),
+    "feddf": Entry(f"{_HERE}.feddf:feddf", "FedDF", distils=False, own_models=False),
     "individual": Entry(
         f"{_HERE}.individual:individual", "Individual", distils=False, server=False, server_distils=False
     ),
     "centralized": Entry(
-        f"{_HERE}.centralized:centralized",
-        "Centralized",
+        f"{_HERE}.centralized:centralized", "Centralized",
         asks={"participation": Ask("but centralized trains on the images of all", 1, 1)},
-        distils=False,
-        own_models=False,
-        one_architecture=True,
-        one_model=True,
-        server_distils=False,
+        distils=False, own_models=False, one_model=True, server_distils=False,
     ),
-}
+}  # fmt: skip
 
 
 def find(name: str) -> Entry:
@@ -154,12 +97,14 @@ def find(name: str) -> Entry:
     raise bad_field("method.name", name, f"one of {', '.join(METHODS)}, or MODULE:FUNCTION", why)
 
 
+def title(name: str) -> str:
+    """The name of a method in reports. Nothing is loaded: a method outside the table has its own name."""
+    return METHODS[name].title or name if name in METHODS else name
+
+
 def parameters() -> dict[str, Parameter]:
-    """The parameters of all methods of the table, by name; of those of one name, the first."""
-    found: dict[str, Parameter] = {}
-    for entry in METHODS.values():
-        found |= {name: parameter for name, parameter in entry.parameters.items() if name not in found}
-    return found
+    """The parameters of all methods of the table, by name; of those of one name, the last."""
+    return {name: own for entry in METHODS.values() for name, own in entry.parameters.items()}
 
 
 def register(name: str, builder: Callable[..., Any], **facts: Any) -> None:
@@ -177,14 +122,6 @@ def register(name: str, builder: Callable[..., Any], **facts: Any) -> None:
     if name in METHODS:
         raise UserError(f"there is a method {name!r} already; give yours another name.")
     METHODS[name] = Entry(builder, **{"parameters": signature(builder), **facts})
-
-
-def load(builder: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The function that "module:function" names; a function itself."""
-    if not isinstance(builder, str):
-        return builder
-    module, _, name = builder.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def signature(builder: Callable[..., Any]) -> dict[str, Parameter]:
@@ -208,8 +145,8 @@ def _outside(name: str) -> dict[str, Parameter]:
         function = load(name)
         found = signature(function) if callable(function) else None
     except Exception as error:  # the module is the user's, and may do anything
-        first = next(iter(str(error).splitlines()), "").rstrip(".")
-        raise bad_field("method.name", name, allowed, f"which gives {type(error).__name__}: {first}") from error
+        why = f"which gives {type(error).__name__}: {first_line(error)}"
+        raise bad_field("method.name", name, allowed, why) from error
     if found is None:
         raise bad_field("method.name", name, allowed, "which is no function")
     return found

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from scarlet_jax.engine import fleet
 from scarlet_jax.engine.phases import Phase
-from scarlet_jax.engine.population import Group, Population, client_id
+from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.methods.base import Algorithm, RoundReport
 from scarlet_jax.protocol import ledger
@@ -82,7 +82,7 @@ class _Averaging:
 
     def _one_client(self, group: Group):
         def client(own, local_id, active, numbers: Numbers, server: ModelState, round_, draw, data: Data):
-            learner, number = group.learner(numbers), client_id(group, local_id)
+            learner, number = group.learner(numbers), group.layout.client_id(local_id)
             size = jnp.where(active, data.train.size[number], 0)
             key = derive(numbers.seed, Purpose.FIT, round_, number)
             model = learner.restart(server)

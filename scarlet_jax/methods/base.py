@@ -66,7 +66,10 @@ Make = Callable[..., "Algorithm"]
 
 
 class RoundReport(NamedTuple):
-    """What a round reports to the host, which may read it later. None if a method has no such number."""
+    """What a round reports to the host, which may read it later. None if a method has no such number.
+
+    Each loss and accuracy is a column of metrics.jsonl by its name, and so are the `metrics`.
+    """
 
     participants: Array  # i32[M]
     fit_loss: Array  # f32[M]
@@ -74,8 +77,7 @@ class RoundReport(NamedTuple):
     counts: ledger.Counts | None = None
     kd_loss: Array | None = None  # f32[M] of the clients; 0 if the broadcast was empty
     server_kd_loss: Array | None = None  # f32[]
-    target_entropy: Array | None = None  # f32[] in nats, mean over the list
-    disagreement: Array | None = None  # f32[] in nats, Jensen-Shannon divergence of the soft labels that were sent
+    metrics: dict[str, Array] | None = None  # name in `metric_tables.ROUND` -> f32[]
 
 
 class Algorithm(NamedTuple):

@@ -15,13 +15,14 @@ import jax.numpy as jnp
 
 from scarlet_jax.engine import fleet, phases
 from scarlet_jax.engine.phases import Phase
-from scarlet_jax.engine.population import Group, Population, client_id
+from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.methods.base import Algorithm, Method, RoundReport
+from scarlet_jax.metric_tables import ROUND
 from scarlet_jax.protocol import label_cache, ledger
 from scarlet_jax.protocol.draws import Draws
 from scarlet_jax.protocol.round import Broadcast, Labels, Plan, Protocol, Settings, Uploads
-from scarlet_jax.protocol.sharpen import entropy, masked_mean, sum_over_clients
+from scarlet_jax.tables import load
 from scarlet_jax.types import Array, Data, ModelState, Numbers, PyTree
 
 
@@ -143,7 +144,8 @@ class _Federation:
     def _one_client(self, group: Group):
         def client(model: ModelState, local_id, active, numbers: Numbers, round_, last, plan: Plan, choice, data: Data):
             """Distil, train and predict, for one client. An inactive client trains on no images."""
-            learner, method, number = group.learner(numbers), self.make_method(numbers), client_id(group, local_id)
+            learner, method = group.learner(numbers), self.make_method(numbers)
+            number = group.layout.client_id(local_id)
 
             def key(purpose):
                 return derive(numbers.seed, purpose, round_, number)
@@ -203,23 +205,6 @@ class _Federation:
             fit_accuracy=fit_accuracy,
             kd_loss=kd_loss,
             server_kd_loss=kd.loss,
-            target_entropy=_mean(entropy(served.target), served.keep),
-            disagreement=disagreement(probs, sent),
+            metrics={name: load(metric.value)(probs, sent, served) for name, metric in ROUND.items()},
         )
         return (server, cache, choice, last, own), round_ + 1, report
-
-
-def disagreement(probs: jax.Array, sent: jax.Array) -> jax.Array:
-    """Generalised Jensen-Shannon divergence among the soft labels of a sample, in nats; mean over the samples.
-
-    Args:
-      probs: f32[M, P, C] soft labels.
-      sent: bool[M, P] which of them were sent; samples that no client sent do not count.
-    """
-    count = jnp.maximum(jnp.sum(sent, 0), 1)
-    own = sum_over_clients(lambda p, s: jnp.where(s, entropy(p), 0), probs, sent) / count
-    return _mean(entropy(masked_mean(probs, sent)) - own, jnp.any(sent, 0))
-
-
-def _mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from scarlet_jax.engine import fleet
 from scarlet_jax.engine.phases import Phase
-from scarlet_jax.engine.population import Group, Population, client_id
+from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.keys import Purpose, derive
 from scarlet_jax.methods.base import Algorithm, Make, RoundReport
 from scarlet_jax.protocol import ledger
@@ -34,7 +34,7 @@ def make(population: Population, draws: Draws) -> Algorithm:
 
     def one_client(group: Group):
         def client(model, local_id, active, numbers: Numbers, round_, data: Data):
-            learner, number = group.learner(numbers), client_id(group, local_id)
+            learner, number = group.learner(numbers), group.layout.client_id(local_id)
             size = jnp.where(active, data.train.size[number], 0)
             key = derive(numbers.seed, Purpose.FIT, round_, number)
             return learner.fit(model, key, data.private_image, data.private_label, data.train.rows[number], size)

@@ -1,49 +1,51 @@
 """The table of models. All are called with images, `train` and `mask`, return logits, and have the variables
-`{params, batch_stats}`."""
+`{params, batch_stats}`. Importing the table imports no jax."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
-
-import flax.linen as nn
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scarlet_jax.errors import UserError
-from scarlet_jax.models.conv.api import CONV_NAMES, conv, resolve_conv
-from scarlet_jax.models.resnet import cifar_resnet, resnet18
-from scarlet_jax.models.small import CNN, MLP
+from scarlet_jax.tables import load
 
-__all__ = ["CONV_NAMES", "DTYPES", "MODELS", "Entry", "build_model", "conv", "resolve_conv", "resolve_conv_for"]
+if TYPE_CHECKING:
+    import flax.linen as nn
 
-DTYPES = ("float32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16")  # what `model.precision` may be, see precision.py
 
 
 class Entry(NamedTuple):
     """A row of the table of models."""
 
-    build: Callable[..., nn.Module]  # f(num_classes, conv, dtype, remat) -> module
+    # "module:function" or "module:class": makes the module, which has the attribute `num_classes`. It takes
+    # `num_classes`, the arguments below and, as far as it has parameters of these names, `conv`, `precision` and
+    # `remat` of `build_model`. A model without `conv` has no convolution.
+    build: str
     least: int  # pixels of the shorter side of the smallest image that it can take
-    convolution: bool = True  # whether it has any
+    arguments: Mapping[str, Any] = {}
 
 
+_RESNET = "scarlet_jax.models.resnet"
+_SMALL = "scarlet_jax.models.small"
 MODELS: dict[str, Entry] = {
     # Residual networks halve by every second pixel, and keep one of one.
-    "resnet20": Entry(functools.partial(cifar_resnet, 20), least=1),
-    "resnet32": Entry(functools.partial(cifar_resnet, 32), least=1),
-    "resnet44": Entry(functools.partial(cifar_resnet, 44), least=1),
-    "resnet56": Entry(functools.partial(cifar_resnet, 56), least=1),
-    "resnet110": Entry(functools.partial(cifar_resnet, 110), least=1),
-    "resnet18": Entry(functools.partial(resnet18, imagenet_stem=True), least=1),
-    "resnet18_64": Entry(functools.partial(resnet18, imagenet_stem=False), least=1),
+    "resnet20": Entry(f"{_RESNET}:cifar_resnet", least=1, arguments={"depth": 20}),
+    "resnet32": Entry(f"{_RESNET}:cifar_resnet", least=1, arguments={"depth": 32}),
+    "resnet44": Entry(f"{_RESNET}:cifar_resnet", least=1, arguments={"depth": 44}),
+    "resnet56": Entry(f"{_RESNET}:cifar_resnet", least=1, arguments={"depth": 56}),
+    "resnet110": Entry(f"{_RESNET}:cifar_resnet", least=1, arguments={"depth": 110}),
+    "resnet18": Entry(f"{_RESNET}:resnet18", least=1, arguments={"imagenet_stem": True}),
+    "resnet18_64": Entry(f"{_RESNET}:resnet18", least=1, arguments={"imagenet_stem": False}),
     # Two times the maximum of whole squares of 2x2 pixels: 4x4 become one.
-    "cnn": Entry(lambda classes, conv, dtype, remat: CNN(classes, conv, dtype=dtype), least=4),
-    "mlp": Entry(lambda classes, conv, dtype, remat: MLP(classes, dtype=dtype), least=1, convolution=False),
+    "cnn": Entry(f"{_SMALL}:CNN", least=4),
+    "mlp": Entry(f"{_SMALL}:MLP", least=1),
 }
 
 
 def build_model(
-    name: str, num_classes: int, conv: str = "auto", dtype: str = "float32", remat: bool = False
+    name: str, num_classes: int, conv: str = "auto", precision: str | None = None, remat: bool = False
 ) -> nn.Module:
     """Build a model by its name.
 
@@ -56,9 +58,10 @@ def build_model(
         name: one of `MODELS`. resnet20 to resnet110 are for 32x32 images, resnet18 for ImageNet's, resnet18_64 for
             64x64; cnn and mlp for small ones. The table has the smallest image of each.
         num_classes: length of a row of logits.
-        conv: one of `CONV_NAMES`; "auto" is replaced by the implementation for the backend in use.
-        dtype: one of `DTYPES`. bfloat16 rounds images, activations and the weights that they are multiplied by; the
-            weights that are trained, all statistics and the logits stay float32. float32 computes in the images' type.
+        conv: one of `conv.names()`; "auto" is replaced by the implementation for the backend in use.
+        precision: one of `PRECISIONS`, or None for what JAX's options say; see `precision.py`. bfloat16 rounds images,
+            activations and the weights that they are multiplied by; the weights that are trained, all statistics and
+            the logits stay float32.
         remat: while training, keep only the inputs of residual blocks, and compute the rest again for the gradient. On
             a GPU this takes less than half the memory and a fifth more traffic (benchmarks/gpu_aot.py). cnn and mlp
             have no such blocks.
@@ -68,16 +71,30 @@ def build_model(
     """
     if name not in MODELS:
         raise UserError(f"there is no model {name!r}; allowed are {', '.join(MODELS)}.")
-    computed_in = None if dtype == "float32" else dtype
-    resolved = resolve_conv(conv) if MODELS[name].convolution else conv
-    return MODELS[name].build(num_classes, conv=resolved, dtype=computed_in, remat=remat)
+    from scarlet_jax.models.conv.api import resolve_conv
+
+    options = _options(name)
+    how = {"conv": conv, "precision": precision, "remat": remat}
+    if "conv" in options:
+        how["conv"] = resolve_conv(conv)
+    given = {key: value for key, value in how.items() if key in options}
+    return load(MODELS[name].build)(num_classes=num_classes, **MODELS[name].arguments, **given)
 
 
 def resolve_conv_for(names: Iterable[str], conv: str, platform: str | None = None) -> str:
-    """`resolve_conv` for a run of these models.
+    """`conv.api.resolve_conv` for a run of these models.
 
     If none of them has a convolution, "auto" and "timed" are "xla": nothing is built and nothing is timed.
     """
-    if conv in ("auto", "timed") and not any(MODELS[name].convolution for name in names):
+    from scarlet_jax.models.conv.api import resolve_conv
+
+    if conv in ("auto", "timed") and not any("conv" in _options(name) for name in names):
         return "xla"
     return resolve_conv(conv, platform)
+
+
+def _options(name: str) -> frozenset[str]:
+    """What a model's builder takes of `conv`, `precision` and `remat`."""
+    parameters = inspect.signature(load(MODELS[name].build)).parameters
+    everything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return frozenset(key for key in ("conv", "precision", "remat") if everything or key in parameters)

@@ -1,7 +1,6 @@
-"""Measures which convolution is fastest for each shape of a model.
+"""Measures which convolution is fastest for each shape of a model: what `model.conv = timed` means.
 
-On a GPU this depends on the card, the library and the number of clients. A run therefore times the candidates once, at
-its first start, and keeps its choice (`choices` in environment.json) on every host and after every resumption.
+This depends on the device, the libraries and the number of clients. `conv_choice` keeps what was measured.
 """
 
 from __future__ import annotations
@@ -17,10 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from scarlet_jax.models import build_model
-from scarlet_jax.models.conv import winograd
-from scarlet_jax.models.conv.api import conv, resolve_conv, shape_name
+from scarlet_jax.models.conv.api import conv, resolve_conv, shape_name, timed
 from scarlet_jax.models.conv.forms import Geometry, Shape
+from scarlet_jax.models.form_timing import Setting, Work
 from scarlet_jax.models.layers import Conv
+from scarlet_jax.models.precision import multiplying, stored
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +35,6 @@ class ConvShape(NamedTuple):
     x: Shape  # [B, H, W, in]
     w: Shape  # [kh, kw, in, out]
     geometry: Geometry
-
-
-def wanted(choice: str) -> bool:
-    """Whether a run with this `model.conv` times candidates: if it is "timed", or "auto" on an accelerator."""
-    return choice == "timed" or (choice == "auto" and jax.default_backend() != "cpu")
 
 
 def shapes(model: nn.Module, image_shape: tuple[int, ...], batch_size: int) -> list[ConvShape]:
@@ -61,16 +56,7 @@ def shapes(model: nn.Module, image_shape: tuple[int, ...], batch_size: int) -> l
     return list(found.values())
 
 
-def candidates(shape: ConvShape) -> list[str]:
-    """The implementations that are tried for this shape on the backend in use, the default first."""
-    default = resolve_conv("auto")
-    others = ["cpu", "gemm"] if jax.default_backend() == "cpu" else ["gemm"]
-    if winograd.applies(*shape):
-        others.append("winograd")
-    return [default, *(name for name in others if name != default)]
-
-
-def seconds(name: str, shape: ConvShape, clients: int, dtype: str) -> float:
+def seconds(name: str, shape: ConvShape, clients: int, precision: str | None) -> float:
     """Seconds of one forward pass with both gradients, for stacked clients; infinite if memory does not suffice."""
 
     def forward_and_gradients(x: jax.Array, w: jax.Array) -> Any:
@@ -79,8 +65,9 @@ def seconds(name: str, shape: ConvShape, clients: int, dtype: str) -> float:
 
     step = jax.jit(jax.vmap(forward_and_gradients))
     try:
-        x, w = (jnp.ones((clients, *size), dtype) for size in (shape.x, shape.w))
-        jax.block_until_ready(step(x, w))  # compiles
+        x, w = (jnp.ones((clients, *size), stored(precision) or "float32") for size in (shape.x, shape.w))
+        with multiplying(precision):
+            jax.block_until_ready(step(x, w))  # compiles
         rows = []
         for _ in range(_REPEATS):
             begun = time.perf_counter()
@@ -93,22 +80,14 @@ def seconds(name: str, shape: ConvShape, clients: int, dtype: str) -> float:
     return statistics.median(rows)
 
 
-def choose(
-    models: Iterable[tuple[str, int]],
-    image_shape: tuple[int, ...],
-    batch_size: int,
-    dtype: str,
-    measure: Callable[[str, ConvShape, int, str], float],
-) -> str:
+def choose(works: Iterable[Work], setting: Setting, measure: Callable[[str, ConvShape, int, str | None], float]) -> str:
     """The convolution of a run: the default, followed by the shapes for which another one was clearly faster.
 
     Args:
-        models: name of each model, and how many of its clients are trained together on a device; if two models have a
-            convolution of one shape, it is timed for the first.
-        image_shape: [H, W, channels].
-        batch_size: images a client trains on at a time.
-        dtype: one of `DTYPES`.
-        measure: seconds of a candidate, for a shape, number of clients and dtype; `seconds` outside of tests.
+        works: clients of a model that are trained together; if two models have a convolution of one shape, it is timed
+            for the first.
+        setting: what their training steps depend on.
+        measure: seconds of a candidate, for a shape, number of clients and precision; `seconds` outside of tests.
 
     Returns:
         An `implementation` for `scarlet_jax.models.conv.api.conv`, such as "grouped" or
@@ -116,14 +95,14 @@ def choose(
     """
     default = resolve_conv("auto")
     chosen: dict[str, str] = {}
-    for model, clients in models:
-        for shape in shapes(build_model(model, 10), image_shape, batch_size):
+    for work in works:
+        for shape in shapes(build_model(work.model, setting.num_classes), setting.image_shape, setting.batch_size):
             key = shape_name(*shape)
             if key in chosen:
                 continue
-            taken = {name: measure(name, shape, clients, dtype) for name in candidates(shape)}
+            taken = {name: measure(name, shape, work.clients, setting.precision) for name in timed(*shape)}
             best = min(taken, key=taken.__getitem__)
             chosen[key] = best if taken[best] < _GAIN * taken[default] else default
             times = ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in taken.items())
-            _log.debug("convolution %s, %d clients: %s: %s", key, clients, times, chosen[key])
+            _log.debug("convolution %s, %d clients: %s: %s", key, work.clients, times, chosen[key])
     return " ".join([default, *(f"{key}={name}" for key, name in chosen.items() if name != default)])

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from scarlet_jax.models.conv.triton.fused import Pending, activated
 from scarlet_jax.models.layers import Conv, compute_in, linear, max_pool
 from scarlet_jax.models.norm import BatchNorm, zero_padding
+from scarlet_jax.models.precision import multiplying, stored
 
 
 def subsample_shortcut(x: jax.Array, features: int, stride: int) -> jax.Array:
@@ -64,7 +65,7 @@ class ResNet(nn.Module):
         projection: kind of shortcut, see `BasicBlock`.
         imagenet_stem: 7x7 stride-2 convolution and 3x3 stride-2 maximum, instead of one 3x3 convolution.
         conv: implementation of the convolution, resolved ("auto" is not one).
-        dtype: what the model computes in; None is the type of the images. Weights, statistics and logits are float32.
+        precision: what is stored and multiplied, see `precision.py`.
         remat: keep only the inputs of blocks for the backward pass, which computes the rest again.
     """
 
@@ -74,25 +75,26 @@ class ResNet(nn.Module):
     projection: bool
     imagenet_stem: bool
     conv: str
-    dtype: str | None = None
+    precision: str | None = None
     remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
         """Images [B, H, W, channels] to logits [B, num_classes]; `mask` bool[B] marks the rows that are not padding."""
-        images = zero_padding(compute_in(x, self.dtype), mask)
-        size, stride = (7, 2) if self.imagenet_stem else (3, 1)
-        y = Conv(self.features[0], size, stride, self.conv, name="conv1")(images)
-        z: jax.Array | Pending = BatchNorm(name="bn1")(y, train, mask)
-        if self.imagenet_stem:
-            z = max_pool(activated(z), size=3, stride=2, padding=1)
-        block_class = nn.remat(BasicBlock, static_argnums=2) if self.remat and train else BasicBlock
-        for stage, (count, features) in enumerate(zip(self.blocks, self.features, strict=True)):
-            for index in range(count):
-                stride = 2 if stage > 0 and index == 0 else 1
-                block = block_class(features, stride, self.projection, self.conv, name=f"layer{stage + 1}_{index}")
-                z = block(activated(z) if self.remat else z, train, mask)
-        return linear(self.num_classes, "linear")(jnp.mean(activated(z), axis=(1, 2)))
+        with multiplying(self.precision):
+            images = zero_padding(compute_in(x, stored(self.precision)), mask)
+            size, stride = (7, 2) if self.imagenet_stem else (3, 1)
+            y = Conv(self.features[0], size, stride, self.conv, name="conv1")(images)
+            z: jax.Array | Pending = BatchNorm(name="bn1")(y, train, mask)
+            if self.imagenet_stem:
+                z = max_pool(activated(z), size=3, stride=2, padding=1)
+            block_class = nn.remat(BasicBlock, static_argnums=2) if self.remat and train else BasicBlock
+            for stage, (count, features) in enumerate(zip(self.blocks, self.features, strict=True)):
+                for index in range(count):
+                    stride = 2 if stage > 0 and index == 0 else 1
+                    block = block_class(features, stride, self.projection, self.conv, name=f"layer{stage + 1}_{index}")
+                    z = block(activated(z) if self.remat else z, train, mask)
+            return linear(self.num_classes, "linear")(jnp.mean(activated(z), axis=(1, 2)))
 
 
 def cifar_resnet(depth: int, num_classes: int, **how: Any) -> ResNet:

@@ -8,6 +8,7 @@ import jax
 from scarlet_jax.models.conv.triton.fused import activated
 from scarlet_jax.models.layers import Conv, compute_in, linear, max_pool
 from scarlet_jax.models.norm import BatchNorm, zero_padding
+from scarlet_jax.models.precision import multiplying, stored
 
 
 class CNN(nn.Module):
@@ -17,23 +18,24 @@ class CNN(nn.Module):
         num_classes: length of a row of logits.
         conv: implementation of the convolution, resolved ("auto" is not one).
         features: channels after each convolution.
-        dtype: what the model computes in; None is the type of the images. Weights, statistics and logits are float32.
+        precision: what is stored and multiplied, see `precision.py`.
     """
 
     num_classes: int
     conv: str
     features: tuple[int, ...] = (16, 32)
-    dtype: str | None = None
+    precision: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
         """Images [B, H, W, channels] to logits [B, num_classes]; `mask` bool[B] marks the rows that are not padding."""
-        x = zero_padding(compute_in(x, self.dtype), mask)
-        for index, features in enumerate(self.features, start=1):
-            x = Conv(features, 3, 1, self.conv, name=f"conv{index}")(x)
-            x = BatchNorm(name=f"bn{index}")(x, train, mask)
-            x = max_pool(activated(x), size=2, stride=2)
-        return linear(self.num_classes, "linear")(x.reshape(x.shape[0], -1))
+        with multiplying(self.precision):
+            x = zero_padding(compute_in(x, stored(self.precision)), mask)
+            for index, features in enumerate(self.features, start=1):
+                x = Conv(features, 3, 1, self.conv, name=f"conv{index}")(x)
+                x = BatchNorm(name=f"bn{index}")(x, train, mask)
+                x = max_pool(activated(x), size=2, stride=2)
+            return linear(self.num_classes, "linear")(x.reshape(x.shape[0], -1))
 
 
 class MLP(nn.Module):
@@ -42,15 +44,16 @@ class MLP(nn.Module):
     Attributes:
         num_classes: length of a row of logits.
         hidden: width of the hidden layer.
-        dtype: as in `CNN`.
+        precision: as in `CNN`.
     """
 
     num_classes: int
     hidden: int = 128
-    dtype: str | None = None
+    precision: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
         """Images [B, H, W, channels] to logits [B, num_classes]."""
-        x = nn.relu(linear(self.hidden, "hidden", self.dtype)(x.reshape(x.shape[0], -1)))
-        return linear(self.num_classes, "linear")(x)
+        with multiplying(self.precision):
+            x = nn.relu(linear(self.hidden, "hidden", stored(self.precision))(x.reshape(x.shape[0], -1)))
+            return linear(self.num_classes, "linear")(x)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import config_dict
 
-from scarlet_jax import methods
+from scarlet_jax import data, methods
 
 # What other programs and papers call a field. Written as `_simple` writes it.
 SYNONYMS = {
@@ -39,13 +39,11 @@ SYNONYMS = {
     "datadir": "data.dir", "datapath": "data.dir", "dataroot": "data.dir", "root": "data.dir",
     "n": "public_size", "p": "public_per_round", "poolsize": "public_size", "numpublic": "public_size",
     "opensize": "public_size", "publicsamples": "public_per_round", "samplesperround": "public_per_round",
-    "dirichletalpha": "partition.alpha", "diralpha": "partition.alpha", "dirichlet": "partition.alpha",
-    "noniid": "partition.alpha", "concentration": "partition.alpha", "heterogeneity": "partition.alpha",
     "iid": "partition.name", "split": "partition.name", "partitioner": "partition.name",
-    "classesperuser": "partition.classes_per_client", "shardsperclient": "partition.classes_per_client",
     "arch": "model.client", "architecture": "model.client", "network": "model.client", "net": "model.client",
     "backbone": "model.client", "clientmodel": "model.client", "servermodel": "model.server",
-    "globalmodel": "model.server", "precision": "model.dtype", "bf16": "model.dtype", "amp": "model.dtype",
+    "globalmodel": "model.server", "modeldtype": "model.precision", "dtype": "model.precision",
+    "bf16": "model.precision", "amp": "model.precision", "mixedprecision": "model.precision", "tf32": "model.precision",
     "algorithm": "method.name", "algo": "method.name", "strategy": "method.name", "aggregation": "method.name",
     "cacheduration": "cache.duration", "d": "cache.duration", "ttl": "cache.duration", "expiry": "cache.on_expiry",
     "cacheratio": "cache.ratio", "bits": "comm.label_bits", "quantization": "comm.label_bits",
@@ -55,7 +53,6 @@ SYNONYMS = {
     "maxtokeep": "checkpoint.keep", "gradientcheckpointing": "remat", "rematerialize": "remat",
     "checkpointing": "remat", "usewandb": "wandb.mode", "profile": "profile_rounds",
 }  # fmt: skip
-SYNONYMS |= {word: f"method.{name}" for name, own in methods.parameters().items() for word in own.synonyms}
 
 
 def leaves(config: config_dict.ConfigDict) -> dict[str, Any]:
@@ -98,29 +95,37 @@ def set_open(config: config_dict.ConfigDict, field: str) -> None:
         owner[key] = None
 
 
+def synonyms() -> dict[str, str]:
+    """The field that is meant by each other word, those for the parameters of methods and partitioners included."""
+    own = {"method": methods.parameters(), "partition": data.parameters()}
+    return SYNONYMS | {
+        word: f"{group}.{name}" for group, found in own.items() for name, one in found.items() for word in one.synonyms
+    }
+
+
 def nearest(field: str, known: Sequence[str]) -> str | None:
     """The known field that was probably meant: the same last name in another group, another word for it, or a similar
     spelling."""
-    last = field.rpartition(".")[2]
+    last, others = field.rpartition(".")[2], synonyms()
     by_last_name = {name.rpartition(".")[2]: name for name in reversed(known)}
     if last in by_last_name:
         return by_last_name[last]
     for word in (_simple(field), _simple(last)):
-        if SYNONYMS.get(word) in known:
-            return SYNONYMS[word]
+        if others.get(word) in known:
+            return others[word]
     close = difflib.get_close_matches(field, known, n=1)
     if close:
         return close[0]
     close = difflib.get_close_matches(last, list(by_last_name), n=1)
     if close:
         return by_last_name[close[0]]
-    words = {word: name for word, name in SYNONYMS.items() if name in known and len(word) > 3}
+    words = {word: name for word, name in others.items() if name in known and len(word) > 3}
     close = difflib.get_close_matches(_simple(last), list(words), n=1, cutoff=0.8)
     return words[close[0]] if close else None
 
 
-def span(text: str) -> range | None:
-    """The rounds that "3:5" names, 3 and 4, counted from 0; none for "". None where the text is of another form."""
+def round_range(text: str) -> range | None:
+    """The rounds of a text such as "3:5", which are 3 and 4, counted from 0. "" gives none; None: not such a text."""
     match = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", text)
     if match is None:
         return None if text else range(0)

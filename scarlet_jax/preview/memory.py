@@ -4,78 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from jax.sharding import Mesh
-from ml_collections import config_dict
 
-from scarlet_jax import build
-from scarlet_jax.engine import phases
-from scarlet_jax.engine.feed import Feed, outline
-from scarlet_jax.engine.layout import device_bytes
 from scarlet_jax.errors import bad_field
-from scarlet_jax.methods.base import Algorithm
-from scarlet_jax.preview import compiled as programs
-from scarlet_jax.types import Data
 
-USABLE = 0.9  # of a machine's physical memory, for all its devices together
+USABLE = 0.9  # of a memory; the rest is left to what is not in XLA's analysis
 
 
-def check(config: config_dict.ConfigDict, algorithm: Algorithm, data: Data, num_classes: int, mesh: Mesh) -> None:
+def check(most: int, phase: str, limit: int | None, chunk: int, need_with: Callable[[int], int]) -> None:
     """Refuse a run whose state, data and largest phase do not fit together on a device.
 
-    The run reuses the phases that are compiled here.
-
     Args:
-      config: with every choice made.
-      algorithm: of the config.
-      data: arrays, or their shapes.
-      num_classes: C.
-      mesh: of the run.
+      most: bytes that the run needs on a device; scratch of GPU libraries is not included.
+      phase: which needs them.
+      limit: bytes that the device has; None: it does not tell.
+      chunk: clients that the run trains together on a device.
+      need_with: chunk -> bytes that the run would need with it; a compilation each.
 
     Raises:
       UserError: names clients_per_chunk, and a value that fits if there is one.
     """
-    limit = device_limit(mesh)
-    if limit is None:
+    if limit is None or most <= limit:
         return
-    shapes = outline(data)
-
-    def needed(algorithm: Algorithm) -> tuple[int, str]:
-        return need(algorithm, Feed(shapes, algorithm.schedule, config.data.device_budget_mb, mesh), mesh)
-
-    most, phase = needed(algorithm)
-    if most <= limit:
-        return
-
-    def need_with(chunk: int) -> int:
-        other = config_dict.ConfigDict(config.copy_and_resolve_references())
-        other.clients_per_chunk = chunk
-        return needed(build.make_algorithm(other, shapes, num_classes, mesh))[0]
-
-    fits = smaller_chunk(need_with, config.clients_per_chunk, most, limit)
+    fits = smaller_chunk(need_with, chunk, most, limit)
     raise bad_field(
         "clients_per_chunk",
-        config.clients_per_chunk,
+        chunk,
         f"at most {fits} (--config.clients_per_chunk={fits} fits)"
         if fits
         else "none, even 1 does not fit: use more devices, fewer clients or images, smaller batches, "
         "--config.remat=True, data.device_budget_mb (which leaves images on the host), or a smaller model",
         f"and phase {phase!r} then needs {_gb(most)} on a device that has {_gb(limit)}",
     )
-
-
-def need(algorithm: Algorithm, feed: Feed, mesh: Mesh) -> tuple[int, str]:
-    """Most bytes of one device during a round, and the phase that needs them; scratch of GPU libraries not included.
-
-    `feed` is of shapes instead of images.
-    """
-    data = feed.training(0)
-    state = phases.shapes(algorithm.init, data)
-    # Side by side: much of a compilation is one thread's work.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        compiled = list(pool.map(programs.compile_phase, algorithm.calls(state, data)))
-    return programs.peak(device_bytes(state) + feed.device_bytes, compiled)
 
 
 def smaller_chunk(need_with: Callable[[int], int], chunk: int, most: int, limit: int) -> int | None:

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-LEDGERS = ("reference", "wire")
+from scarlet_jax.metric_tables import LEDGERS as LEDGERS  # the ledgers by name
+
 FLOAT32_BYTES, INT64_BYTES = 4, 8
 INDEX_BITS, SIGNAL_BITS = 32, 2
 

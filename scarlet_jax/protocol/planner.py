@@ -1,4 +1,4 @@
-"""The byte planner: the protocol of all rounds without models, which tells what each round requests and sends.
+"""The byte planner: computes the protocol of all rounds without models, and what each round requests and sends.
 
 Participants, draws and cache decisions are those of the training run with the same config, because they come from the
 same functions (`draws`, `round`). `python -m scarlet_jax.plan` prints what is computed here.
@@ -24,7 +24,7 @@ from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.protocol.round import Labels, Protocol, Settings
 
 
-class PlanResult(NamedTuple):
+class Budget(NamedTuple):
     """What a federation requests and sends in R rounds. Bytes are summed over the participants of a round."""
 
     duration: int  # D
@@ -86,14 +86,14 @@ class Planner:
         self._drawn_ids: dict[int, jax.Array] = {}
         self._scans: dict[tuple[Any, ...], Callable[..., list[ledger.Counts]]] = {}
 
-    def run(self) -> PlanResult:
+    def run(self) -> Budget:
         """The federation itself."""
         return self.variants(self.duration, self.settings.on_expiry, [self.draws.num_participants])[0]
 
-    def variants(self, duration: int, on_expiry: str, participants: Sequence[int]) -> list[PlanResult]:
+    def variants(self, duration: int, on_expiry: str, participants: Sequence[int]) -> list[Budget]:
         """The federation with another D and expiry policy, for several M at once, which share the server's cache."""
         # With full participation no client misses a list, and without a cache no client needs an earlier one. In both
-        # cases nobody needs catching up and all participants receive the same bytes, so that one is counted for all.
+        # cases no client catches up and all participants receive the same bytes: one is counted and multiplied.
         alike = [duration == 0 or m == self.draws.num_clients for m in participants]
         self._check_memory([m for m, same in zip(participants, alike, strict=True) if not same])
         ids = [_alone(self.rounds) if same else self._ids(m) for m, same in zip(participants, alike, strict=True)]
@@ -115,7 +115,7 @@ class Planner:
                 "rounds",
                 self.rounds,
                 "fewer, or fewer clients or public images; --notable plans the config alone",
-                f"and the plan takes {need / 1e9:,.3g} GB of memory with config.num_clients = {clients}",
+                f"and the planner takes {need / 1e9:,.3g} GB of memory with config.num_clients = {clients}",
             )
 
     @functools.cached_property
@@ -175,7 +175,7 @@ class Planner:
         start = (label_cache.init(first.entries, 0), [p.init_held() for p in protocols], first.empty_broadcast(nothing))
         return jax.lax.scan(step, start, (rounds, draws, ids))[1]
 
-    def label_format(self, result: PlanResult) -> ledger.Format:
+    def label_format(self, result: Budget) -> ledger.Format:
         """What one label costs, for a result of this planner."""
         return self._format(result.participants, result.duration)
 
@@ -190,8 +190,8 @@ class Planner:
             return None
         return jax.random.uniform(derive(self.draws.seed, Purpose.ASSUMED, round_), (size,)) < self.shares.kept
 
-    def _bill(self, counts: ledger.Counts, duration: int, on_expiry: str, participants: int, copies: int) -> PlanResult:
-        """Bytes in both ledgers. Each participant that was counted stands for `copies` equal ones."""
+    def _bill(self, counts: ledger.Counts, duration: int, on_expiry: str, participants: int, copies: int) -> Budget:
+        """Bytes in both ledgers. Each participant in `counts` stands for `copies` participants with the same bytes."""
         form = self._format(participants, duration)
         rounds = [ledger.Counts(*row) for row in zip(*counts, strict=True)]
         billed = {
@@ -203,7 +203,7 @@ class Planner:
             values = {name: [getattr(b, direction) * copies for b in rows] for name, rows in billed.items()}
             return {name: np.array(column, np.int64) for name, column in values.items()}
 
-        return PlanResult(
+        return Budget(
             duration=duration,
             on_expiry=on_expiry,
             participants=participants,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from scarlet_jax import names
+from scarlet_jax.data import PARTITIONERS
 from scarlet_jax.report.groups import Group
-from scarlet_jax.report.runs import Run
+from scarlet_jax.report.runs import Run, starts
 
 _UNKNOWN = "not recorded"
 _FEW = 4  # labels, or values, that are listed
@@ -19,7 +18,7 @@ _FEW = 4  # labels, or values, that are listed
 def described(group: Group) -> dict[str, str]:
     """Name and text of each fact, for people."""
     run, get = group.runs[0], _getter(group.runs[0])
-    starts = [start for run in group.runs for start in _starts(run.path)]
+    own = [start for run in group.runs for start in starts(run.path)]
     return {
         "method": _listed(
             run.method, *((name, value) for name, value in run.config["method"].items() if name != "name")
@@ -36,9 +35,9 @@ def described(group: Group) -> dict[str, str]:
         "models": _listed(f"client {_text(get('model.client'))}", ("server", get("model.server"))),
         "cache": f"D = {run.duration}, {_text(get('cache.on_expiry'))}" if run.duration else "none",
         "seeds": ", ".join(str(run.seed) for run in group.runs),
-        "versions": _distinct(map(_versions, starts)),
-        "commit": _distinct(start.get("commit") or _UNKNOWN for start in starts),
-        "devices": _distinct(map(_devices, starts)),
+        "versions": _distinct(map(_versions, own)),
+        "commit": _distinct(start.get("commit") or _UNKNOWN for start in own),
+        "devices": _distinct(map(_devices, own)),
     }
 
 
@@ -73,9 +72,8 @@ def _data(name: Any, size: Any = 0) -> str:
 
 def _partition(get: Callable[[str], Any]) -> str:
     name = _text(get("partition.name"))
-    fields = {"dirichlet": "alpha", "label_dirichlet": "alpha", "shards": "classes_per_client"}
-    own = fields.get(name)
-    named = [(own.replace("_", " "), get(f"partition.{own}"))] if own else []
+    own = PARTITIONERS[name].parameters if name in PARTITIONERS else ()
+    named = [(field.replace("_", " "), get(f"partition.{field}") or None) for field in own if field != "file"]
     return _listed(name, *named, ("seed", get("partition.seed")))
 
 
@@ -84,15 +82,6 @@ def _training(get: Callable[[str], Any], prefix: str) -> str:
     head = "1 epoch" if epochs == 1 else f"{_text(epochs)} epochs"
     rest = [("batches of", "batch_size"), ("lr", "lr"), ("momentum", "momentum"), ("weight decay", "weight_decay")]
     return _listed(head, *((name, get(prefix + field) or None) for name, field in rest))
-
-
-def _starts(path: Path) -> list[dict[str, Any]]:
-    """The starts of a run in environment.json; empty where that is missing or damaged, which is no reason to stop."""
-    try:
-        starts = json.loads((path / "environment.json").read_text())["starts"]
-        return [start for start in starts if isinstance(start, dict)]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
 
 
 def _versions(start: dict[str, Any]) -> str:

@@ -8,19 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scarlet_jax import methods
 from scarlet_jax.errors import UserError
 from scarlet_jax.report.runs import Run
-
-TITLES = {
-    "scarlet": "SCARLET", "dsfl": "DS-FL", "cfd": "CFD", "comet": "COMET", "selective_fd": "Selective-FD",
-    "fedavg": "FedAvg", "feddf": "FedDF", "individual": "Individual", "centralized": "Centralized",
-}  # fmt: skip
+from scarlet_jax.row_files import flat
 
 # Where and how a run was executed and what was kept of it, not what it computes.
 EXECUTION_FIELDS = (
     "clients_per_chunk", "data.dir", "data.cache_dir", "checkpoint.every", "checkpoint.keep", "wandb.mode",
     "wandb.project",
-    "profile_rounds", "remat", "deterministic", "data.device_budget_mb",
+    "profile_rounds", "remat", "deterministic", "data.device_budget_mb", "compilation_cache",
 )  # fmt: skip
 
 _SHORT = {"cache.duration": "D", "partition.name": "partition", "partition.alpha": "alpha"}
@@ -139,15 +136,17 @@ def find_baseline(groups: Sequence[Group], wanted: str) -> Group:
       UserError: there is none, or more than one.
     """
     name = wanted.strip().casefold()
+
+    def names(group: Group) -> tuple[str, str]:
+        return group.method.casefold(), methods.title(group.method).casefold()
+
     matches = [
         lambda group: group.label.casefold() == name,
         lambda group: any(run.name.casefold() == name for run in group.runs),
-        lambda group: name == f"{group.method}+cache" and group.duration > 0,
-        # "dsfl" means plain DS-FL where DS-FL with a cache is shown too.
-        lambda group: (
-            name in (group.method, TITLES.get(group.method, "").casefold()) and group.duration == group.own_duration
-        ),
-        lambda group: name in (group.method, TITLES.get(group.method, "").casefold()),
+        lambda group: name == f"{names(group)[0]}+cache" and group.duration > 0,
+        # A method's name means the method as it is by itself where it is shown with a cache too.
+        lambda group: name in names(group) and group.duration == group.own_duration,
+        lambda group: name in names(group),
     ]
     for match in matches:
         found = [group for group in groups if match(group)]
@@ -163,8 +162,7 @@ def find_baseline(groups: Sequence[Group], wanted: str) -> Group:
 
 
 def _title(run: Run) -> str:
-    title = TITLES.get(run.method, run.method)
-    own = run.own_duration
+    title, own = methods.title(run.method), run.own_duration
     if run.duration > 0 and own == 0:
         return f"{title} + cache"
     return f"{title} without cache" if run.duration == 0 and own > 0 else title
@@ -173,11 +171,11 @@ def _title(run: Run) -> str:
 def _fields(run: Run) -> dict[str, Any]:
     """The fields of a run's config that decide what it computes, its seed aside."""
     # A run of a program that evaluated participants alone has no such field.
-    flat = {"eval_clients": "participants"} | _flat(run.config) | {"cache.duration": run.duration}
+    own = {"eval_clients": "participants"} | flat(run.config) | {"cache.duration": run.duration}
     if run.duration == 0:
-        flat = {f: v for f, v in flat.items() if not f.startswith("cache.") or f == "cache.duration"}
+        own = {f: v for f, v in own.items() if not f.startswith("cache.") or f == "cache.duration"}
     # An open field and one that an older program did not have are the same.
-    return {f: v for f, v in flat.items() if f != "seed" and f not in EXECUTION_FIELDS and v is not None}
+    return {f: v for f, v in own.items() if f != "seed" and f not in EXECUTION_FIELDS and v is not None}
 
 
 def _differs(field: str, fields: dict[str, Any], by_config: list[tuple[dict[str, Any], list[Run]]]) -> bool:
@@ -197,10 +195,3 @@ def _differs(field: str, fields: dict[str, Any], by_config: list[tuple[dict[str,
 def _setting(field: str, value: Any) -> str:
     text = "default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
     return f"{_SHORT.get(field, field.removeprefix('method.').removeprefix('cache.'))}={text}"
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from dataclasses import dataclass, fields
@@ -13,10 +12,8 @@ import numpy as np
 
 from scarlet_jax import row_files
 from scarlet_jax.errors import UserError
-
-# As in comm.LEDGERS and the methods' own D; repeated because importing those imports jax, which takes seconds.
-LEDGERS = ("reference", "wire")
-OWN_DURATION = {"scarlet": 50}  # of runs whose environment.json, written by an older program, does not say it
+from scarlet_jax.methods import METHODS
+from scarlet_jax.metric_tables import LEDGERS
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +36,8 @@ class Run:
       round: i64[R], from 0, increasing.
       participants: [R], clients that took part.
       server_top1, server_top5, server_loss: [R], server model on the whole test set.
-      client_top1, client_top5, client_loss: [R], mean over the round's participants, each on its own test data.
+      client_top1, client_top5, client_loss: [R], mean over the round's participants, each on its own test data. Other
+        evaluation metrics are in `metrics` and `per_client`.
       requested, hit, stale, caught_up: [R], public samples drawn that were not, that were in the cache, that had
         expired in it; entries of catch-up packages.
       uplink, downlink: ledger -> [R], bytes of the round.
@@ -47,7 +45,8 @@ class Run:
       seconds: [R], wall time.
       metrics: every numeric column of metrics.jsonl by its name there -> [R].
       evaluated: i64[E], the rounds of clients.csv.
-      per_client: "top1", "top5", "loss", "samples" -> [E, K], each client's own; NaN where it did not take part.
+      per_client: "top1", "top5", "loss", "samples" and any other column of clients.csv -> [E, K], each client's own;
+        NaN where it did not take part.
     """
 
     path: Path
@@ -93,13 +92,21 @@ class Run:
         seconds = 8e-6 * (self.uplink[ledger] / uplink_mbps + self.downlink[ledger] / downlink_mbps)
         return np.cumsum(seconds / self.participants) / 3600
 
-    def spread(self) -> np.ndarray:
-        """f64[E]: standard deviation of top-1 over the clients evaluated (all there are: no n - 1)."""
-        top1 = self.per_client["top1"]
-        seen = np.isfinite(top1)
+    def column(self, name: str) -> np.ndarray:
+        """f64[R]: a column of metrics.jsonl; NaN where the run does not have it."""
+        return self.metrics.get(name, np.full(len(self.round), np.nan))
+
+    def of_clients(self, name: str) -> np.ndarray:
+        """f64[E, K]: a column of clients.csv; NaN where the run does not have it."""
+        return self.per_client.get(name, np.full((len(self.evaluated), 1), np.nan))
+
+    def spread(self, name: str = "top1") -> np.ndarray:
+        """f64[E]: standard deviation of an evaluation metric over the clients evaluated (all there are: no n - 1)."""
+        values = self.of_clients(name)
+        seen = np.isfinite(values)
         count = np.maximum(seen.sum(1), 1)
-        mean = np.where(seen, top1, 0).sum(1) / count
-        deviation = np.sqrt((np.where(seen, top1 - mean[:, None], 0) ** 2).sum(1) / count)
+        mean = np.where(seen, values, 0).sum(1) / count
+        deviation = np.sqrt((np.where(seen, values - mean[:, None], 0) ** 2).sum(1) / count)
         return np.where(seen.any(1), deviation, np.nan)
 
 
@@ -140,7 +147,7 @@ def load(run_dir: str | os.PathLike[str]) -> Run:
         return {ledger: column(f"{name}_bytes_{ledger}") for ledger in LEDGERS}
 
     summary = _read_json(path / "summary.json")
-    evaluated, per_client = _read_clients(path / "clients.csv", round_, config.get("num_clients", 0))
+    evaluated, per_client = _read_clients(path, round_, config.get("num_clients", 0))
     return Run(
         **described,
         summary=summary,
@@ -181,25 +188,34 @@ def planned(path: Path, config: dict[str, Any], durations: dict[str, int] | None
 def _described(path: Path, config: dict[str, Any], durations: dict[str, int] | None) -> dict[str, Any]:
     """The attributes of a run that its path, its config and the D recorded with it decide."""
     method, set_ = config["method"]["name"], config.get("cache", {}).get("duration")
-    own = OWN_DURATION.get(method, 0) if durations is None else durations["own"]
-    duration = own if durations is None else durations["duration"]
+    if durations is None:  # a run whose environment.json, written by an older program, does not say them
+        own = METHODS[method].duration if method in METHODS else 0
+        durations = {"own": own, "duration": own}
     return {
         "path": path,
         "name": path.resolve().name,
         "config": config,
         "method": method,
         "seed": config["seed"],
-        "duration": duration if set_ is None else set_,
-        "own_duration": own,
+        "duration": durations["duration"] if set_ is None else set_,
+        "own_duration": durations["own"],
     }
+
+
+def starts(path: Path) -> list[dict[str, Any]]:
+    """The starts of a run in environment.json; empty where that is missing or damaged, which is no reason to stop."""
+    try:
+        return [start for start in _read_json(path / "environment.json")["starts"] if isinstance(start, dict)]
+    except (UserError, KeyError, TypeError):
+        return []
 
 
 def _recorded_durations(path: Path) -> dict[str, int] | None:
     """What the latest start in environment.json says of D; None where it says nothing, or the file cannot be read."""
     try:
-        found = _read_json(path / "environment.json")["starts"][-1]["choices"]["cache"]
+        found = starts(path)[-1]["choices"]["cache"]
         return {name: int(found[name]) for name in ("duration", "own")}
-    except (UserError, KeyError, IndexError, TypeError, ValueError):
+    except (KeyError, IndexError, TypeError, ValueError):
         return None
 
 
@@ -236,24 +252,19 @@ def _column(rows: list[dict[str, Any]], name: str) -> np.ndarray | None:
 
 
 def _read_clients(path: Path, round_: np.ndarray, num_clients: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """clients.csv as arrays of [E, K]; rows of rounds that metrics.jsonl lacks, and a cut last row, are left out."""
-    text = path.read_text(errors="replace") if path.exists() else ""
-    header, _, body = text[: text.rfind("\n") + 1].partition("\n")
-    fields = header.split(",")
-    try:
-        if body:
-            # An empty field is a client without test data. Twice, because neighbours share a comma.
-            body = body.replace(",,", ",nan,").replace(",,", ",nan,")
-            table = dict(zip(fields, np.loadtxt(io.StringIO(body), delimiter=",", ndmin=2).T, strict=True))
-        else:
-            table = {name: np.zeros(0) for name in ("round", "client", "top1", "top5", "loss", "samples")}
-        known = np.isin(table["round"], round_)
-        evaluated, row = np.unique(table.pop("round")[known].astype(np.int64), return_inverse=True)
-        client = table.pop("client")[known].astype(np.int64)
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {error}.") from error
-    shape = len(evaluated), max(num_clients, int(client.max(initial=-1)) + 1)
-    per_client = {name: np.full(shape, np.nan) for name in table}
-    for name, values in table.items():
-        per_client[name][row, client] = values[known]
+    """clients.csv as arrays [E, K]; rows of rounds that metrics.jsonl lacks are left out."""
+    found = row_files.read_clients(path)
+    if found.bad:
+        raise UserError(f"{path / 'clients.csv'} is damaged in line {found.bad[0]}.")
+    # An empty field, of a client without test data, is NaN.
+    values = np.array(found.values, np.float64).reshape(-1, len(found.columns)).T
+    table = dict(zip(found.columns, values, strict=True))
+    known = np.isin(table["round"], round_)
+    evaluated, row = np.unique(table.pop("round")[known].astype(np.int64), return_inverse=True)
+    client = table.pop("client")[known].astype(np.int64)
+    per_client = {
+        name: np.full((len(evaluated), max(num_clients, int(client.max(initial=-1)) + 1)), np.nan) for name in table
+    }
+    for name, column in table.items():
+        per_client[name][row, client] = column[known]
     return evaluated, per_client

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from scarlet_jax.methods import METHODS
 from scarlet_jax.report.groups import Group
 
 # Okabe and Ito's palette. Their yellow is left out: on white paper it does not show.
@@ -17,15 +18,14 @@ BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
 
 _COLOURS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY, BLACK)
 _LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d", "8", "*")
 
-# The same method looks the same in every report.
-_METHODS = {
-    "scarlet": (VERMILION, "o"), "dsfl": (BLUE, "s"), "cfd": (GREEN, "^"), "comet": (PURPLE, "D"),
-    "selective_fd": (ORANGE, "v"), "fedavg": (SKY, "P"), "feddf": (SKY, "X"), "individual": (GREY, "<"),
-    "centralized": (BLACK, ">"),
-}  # fmt: skip
-_DASHED = ("feddf", "individual", "centralized")  # shares a colour; are bounds
+# Colours of the methods in the order of their table, and whether their lines are dashed: the same method looks the same
+# in every report. Further methods take the colours one after another.
+_METHODS = (
+    (VERMILION, False), (BLUE, False), (GREEN, False), (PURPLE, False), (ORANGE, False), (SKY, False), (SKY, True),
+    (GREY, True), (BLACK, True),
+)  # fmt: skip
 
 
 class Look(NamedTuple):
@@ -40,8 +40,10 @@ class Look(NamedTuple):
 def looks(groups: Sequence[Group]) -> list[Look]:
     """A look per group: a method's own where at most three groups of it are shown, else one after another."""
     count = Counter(group.method for group in groups)
-    if len(count) > 1 and max(count.values()) <= 3 and count.keys() <= _METHODS.keys():
-        return [_own_look(group, [g for g in groups if g.method == group.method]) for group in groups]
+    if len(count) > 1 and max(count.values()) <= 3:
+        places = {method: place for place, method in enumerate(dict.fromkeys([*METHODS, *count]))}
+        variants = {method: [group for group in groups if group.method == method] for method in count}
+        return [_own_look(group, places[group.method], variants[group.method]) for group in groups]
     return [
         Look(
             _COLOURS[i % len(_COLOURS)],
@@ -53,13 +55,14 @@ def looks(groups: Sequence[Group]) -> list[Look]:
     ]
 
 
-def _own_look(group: Group, variants: Sequence[Group]) -> Look:
-    """A method's colour and marker; solid and filled for the method as it is by itself."""
+def _own_look(group: Group, place: int, variants: Sequence[Group]) -> Look:
+    """A method's colour and marker, by its place; solid and filled for the method as it is by itself."""
     plain_first = sorted(variants, key=lambda g: g.duration != g.own_duration)
     variant = plain_first.index(group)
-    colour, marker = _METHODS[group.method]
-    line = variant + (group.method in _DASHED)
-    return Look(colour, _LINES[line % len(_LINES)], marker, line % 2 == 0)
+    more = place - len(_METHODS)
+    colour, dashed = _METHODS[place] if more < 0 else (_COLOURS[more % len(_COLOURS)], more // len(_COLOURS) % 2 == 0)
+    line = variant + dashed
+    return Look(colour, _LINES[line % len(_LINES)], _MARKERS[place % len(_MARKERS)], line % 2 == 0)
 
 
 def line(look: Look) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scarlet_jax.errors import UserError
+from scarlet_jax.metric_tables import LEDGERS, SCORES
 from scarlet_jax.report import facts
 from scarlet_jax.report.groups import Group, find_baseline
-from scarlet_jax.report.runs import LEDGERS, Run
+from scarlet_jax.report.runs import Run
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,21 @@ class Reached(NamedTuple):
     ratio: float | None = None
 
 
+class Measured(NamedTuple):
+    """An evaluation metric of a group.
+
+    Attributes:
+      scores: (who, what) -> Stat, who "server" or "client" (the mean client), what "final", "last5" (mean of the last
+        five evaluations, or of all where there are fewer) or "best".
+      client_std: standard deviation over the clients of the last evaluation.
+      client_worst: the worst of them.
+    """
+
+    scores: dict[tuple[str, str], Stat | None]
+    client_std: Stat | None
+    client_worst: Stat | None
+
+
 @dataclass(frozen=True)
 class Entry:
     """A row of the table: one group. None where the group has no such number.
@@ -85,9 +101,7 @@ class Entry:
     Attributes:
       label, complete: the group's.
       rounds: rounds done, of each run; planned: rounds its config asks for; seeds: of each run.
-      scores: (who, what) -> Stat of top-1, who "server" or "client" (the mean client), what "final", "last5" (mean of
-        the last five evaluations, or of all where there are fewer) or "best".
-      client_std: standard deviation over the clients of the last evaluation; client_min: the worst of them.
+      measured: evaluation metric -> what the runs reached.
       uplink, downlink, total: bytes over all rounds done.
       ratio: mean total / the baseline's, where both did the same number of rounds.
       reached: (who, target) -> Reached.
@@ -101,9 +115,7 @@ class Entry:
     rounds: tuple[int, ...]
     planned: int
     complete: bool
-    scores: dict[tuple[str, str], Stat | None]
-    client_std: Stat | None
-    client_min: Stat | None
+    measured: dict[str, Measured]
     uplink: Stat | None
     downlink: Stat | None
     total: Stat | None
@@ -113,10 +125,12 @@ class Entry:
     columns: dict[str, Any] = field(default_factory=dict)
 
 
-WHO: dict[str, Callable[[Run], np.ndarray]] = {
-    "server": lambda run: run.server_top1,
-    "client": lambda run: run.client_top1,
-}
+WHO = ("server", "client")
+
+
+def reported() -> list[str]:
+    """The evaluation metrics that reports show."""
+    return [name for name, score in SCORES.items() if score.reported]
 
 
 def tabulate(groups: Sequence[Group], options: Options) -> list[Entry]:
@@ -140,13 +154,7 @@ def _entry(group: Group, options: Options) -> Entry:
         rounds=group.rounds,
         planned=runs[0].config["rounds"],
         complete=group.complete,
-        scores={
-            (who, what): _stat(choose(values(run)) for run in runs)
-            for who, values in WHO.items()
-            for what, choose in SCORES.items()
-        },
-        client_std=_stat(_last(run.spread()) for run in runs),
-        client_min=_stat(_worst(run.per_client["top1"]) for run in runs),
+        measured={name: _measured(runs, name) for name in reported()},
         uplink=_stat(_last(run.total_uplink[ledger]) for run in runs),
         downlink=_stat(_last(run.total_downlink[ledger]) for run in runs),
         total=_stat(_last(run.total(ledger)) for run in runs),
@@ -156,8 +164,19 @@ def _entry(group: Group, options: Options) -> Entry:
     )
 
 
+def _measured(runs: Sequence[Run], name: str) -> Measured:
+    sign = 1 if SCORES[name].higher else -1
+    scores = {
+        (who, what): _stat(sign * choose(sign * run.column(f"{who}_{name}")) for run in runs)
+        for who in WHO
+        for what, choose in CHOICES.items()
+    }
+    spread = _stat(_last(run.spread(name)) for run in runs)
+    return Measured(scores, spread, _stat(sign * _worst(sign * run.of_clients(name)) for run in runs))
+
+
 def _reached(runs: Sequence[Run], who: str, target: float, ledger: str) -> Reached:
-    values = [WHO[who](run) for run in runs]
+    values = [run.column(f"{who}_top1") for run in runs]
     of = sum(bool(np.isfinite(v).any()) for v in values)
     # Accuracies are quotients of counts: 0.3 is reached by 3 of 10 whichever way that was rounded.
     first = [np.flatnonzero(v >= target - 1e-7) for v in values]  # NaN compares false
@@ -210,4 +229,4 @@ def _worst(per_client: np.ndarray) -> float:
     return float(kept.min()) if kept.size else math.nan
 
 
-SCORES: dict[str, Callable[[np.ndarray], float]] = {"final": _last, "last5": _last_five, "best": _best}
+CHOICES: dict[str, Callable[[np.ndarray], float]] = {"final": _last, "last5": _last_five, "best": _best}

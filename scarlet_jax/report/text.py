@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scarlet_jax.metric_tables import SCORES
 from scarlet_jax.names import in_csv
 from scarlet_jax.report import facts
 from scarlet_jax.report.groups import Group
-from scarlet_jax.report.table import SCORES, WHO, Entry, Options, Reached, Stat
+from scarlet_jax.report.table import Entry, Options, Reached, Stat, reported
+from scarlet_jax.texts import byte_unit
 
-_UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
 _NONE = "–"  # noqa: RUF001
 
 
@@ -28,24 +29,9 @@ class Grid(NamedTuple):
     prose: bool = False  # cells of text, not of numbers
 
 
-def byte_unit(largest: float) -> tuple[str, float]:
-    """Name and size of the unit in which `largest` bytes is a number of at least 1."""
-    return next((unit for unit in _UNITS if largest >= unit[1]), _UNITS[-1])
-
-
 def grids(entries: Sequence[Entry], options: Options) -> list[Grid]:
     """The tables for people: accuracy, bytes, bytes until each target, and what was run."""
-    accuracy = Grid(
-        "Top-1 accuracy",
-        ["run", "seeds", "rounds", "server, final", "server, last 5", "server, best", "mean client, final",
-         "mean client, last 5", "mean client, best", "std over clients", "worst client"],
-        [
-            [_name(e), str(len(e.seeds)), _rounds(e)]
-            + [_share(e.scores[who, what]) for who in WHO for what in SCORES]
-            + [_share(e.client_std), _share(e.client_min)]
-            for e in entries
-        ],
-    )  # fmt: skip
+    measured = [_measured(entries, name) for name in reported() if name == "top1" or _has(entries, name)]
     unit, size = byte_unit(max((e.total.mean for e in entries if e.total), default=0))
     against = f"ratio to {options.baseline}"
     volume = Grid(
@@ -57,7 +43,7 @@ def grids(entries: Sequence[Entry], options: Options) -> list[Grid]:
             for e in entries
         ],
     )
-    tables = [accuracy, volume]
+    tables = [*measured, volume]
     for who, title in (("server", "server"), ("client", "mean client")):
         columns = [(who, t) for t in options.targets]
         if columns and any(e.reached[c].of for e in entries for c in columns):
@@ -69,6 +55,25 @@ def grids(entries: Sequence[Entry], options: Options) -> list[Grid]:
             tables.append(Grid(title + (f"; {against}" if options.baseline else ""), ["run", *header], rows))
     rows = facts.compared([(_name(e), e.facts) for e in entries])
     return [*tables, Grid("What was run", ["", "value"], rows, prose=True)]
+
+
+def _measured(entries: Sequence[Entry], name: str) -> Grid:
+    """The table of an evaluation metric."""
+    score = SCORES[name]
+    return Grid(
+        score.label[0].upper() + score.label[1:],
+        ["run", "seeds", "rounds", "server, final", "server, last 5", "server, best", "mean client, final",
+         "mean client, last 5", "mean client, best", "std over clients", "worst client"],
+        [
+            [_name(e), str(len(e.seeds)), _rounds(e), *map(_share, e.measured[name].scores.values())]
+            + [_share(e.measured[name].client_std), _share(e.measured[name].client_worst)]
+            for e in entries
+        ],
+    )  # fmt: skip
+
+
+def _has(entries: Sequence[Entry], name: str) -> bool:
+    return any(stat is not None for entry in entries for stat in entry.measured[name].scores.values())
 
 
 def notes(groups: Sequence[Group], entries: Sequence[Entry], options: Options) -> list[str]:
@@ -109,7 +114,7 @@ def notes(groups: Sequence[Group], entries: Sequence[Entry], options: Options) -
             left = [f"{r} of {run.config['rounds']} rounds" for r, run in zip(group.rounds, group.runs, strict=True)
                     if not run.complete]  # fmt: skip
             found.append(f"Unfinished: {group.label} ({', '.join(left)}).")
-    if no_server := listed(lambda g: not g.has(WHO["server"])):
+    if no_server := listed(lambda g: not g.has(lambda run: run.server_top1)):
         found.append(f"No server model, so no server accuracy: {no_server}.")
     if free := listed(lambda g: not sends(g, options.ledger)):
         found.append(
@@ -182,10 +187,11 @@ def csv_text(entries: Sequence[Entry], options: Options) -> str:
             row[f"{name}_mean"] = None if stat is None else stat.mean
             row[f"{name}_std"] = None if stat is None else stat.std
 
-        for (who, what), stat in entry.scores.items():
-            add(f"{who}_top1_{what}", stat)
-        add("client_top1_std_over_clients", entry.client_std)
-        add("client_top1_worst", entry.client_min)
+        for name, measured in entry.measured.items():
+            for (who, what), stat in measured.scores.items():
+                add(f"{who}_{name}_{what}", stat)
+            add(f"client_{name}_std_over_clients", measured.client_std)
+            add(f"client_{name}_worst", measured.client_worst)
         row |= entry.columns
         row["ledger"] = options.ledger
         for name, stat in (("uplink", entry.uplink), ("downlink", entry.downlink), ("total", entry.total)):

@@ -6,7 +6,7 @@ import os
 import resource
 from collections.abc import Mapping, MutableMapping
 
-from scarlet_jax.errors import UserError, bad_field
+from scarlet_jax.errors import UserError, bad_field, first_line
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 OPEN_FILES = 256
@@ -64,7 +64,7 @@ def load(environment: Mapping[str, str]) -> None:
         import jax  # noqa: F401
     except ValueError as error:
         raise UserError(
-            f"jax does not start: {_first_line(error)}; correct the environment variable of that name, or unset it."
+            f"jax does not start: {first_line(error)}; correct the environment variable of that name, or unset it."
         ) from error
 
 
@@ -81,15 +81,11 @@ def find_devices() -> None:
     except (RuntimeError, AssertionError) as error:  # AssertionError: a platform that is known, but has no devices
         asked = getattr(jax.config, "jax_platforms", None)
         where = f"JAX_PLATFORMS is {asked!r}, and " if asked else ""
-        why = f" ({_first_line(error)})" if str(error) else ""
+        why = f" ({first_line(error)})" if str(error) else ""
         raise UserError(
             f"{where}jax finds no device{why}; unset JAX_PLATFORMS, or install what its platform needs (for NVIDIA "
             "GPUs a driver and the extra cuda12)."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def check(deterministic: bool) -> None:

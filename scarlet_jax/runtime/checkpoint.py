@@ -68,7 +68,7 @@ class Checkpoints:
         record = record | {
             "state": checksum(state),
             "server": checksum(items["server"]) if "server" in items else None,  # for those who read no more than that
-            "structure": _structure(state),
+            "structure": structure(state),
             "rounds": rounds,
             "semantics": SEMANTICS,
         }
@@ -121,12 +121,13 @@ class Checkpoints:
         finally:
             self._manager.close()
 
-    def _read(self, rounds: int, **items: Any) -> Any:
+    def read(self, rounds: int, **items: Any) -> Any:
+        """The items of a checkpoint, as Orbax reads them."""
         return self._manager.restore(rounds, args=ocp.args.Composite(**items))
 
     def _read_state(self, rounds: int, abstract: PyTree, record: dict[str, Any]) -> Restored:
         wanted = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
-        items = self._read(rounds, **wanted)
+        items = self.read(rounds, **wanted)
         state = items["federation"]
         if "server" in wanted:
             state = state._replace(server=items["server"])
@@ -158,7 +159,7 @@ class Checkpoints:
                 f"the data differ from those the run in {self._directory.parent} was started with; "
                 "bring them back, or give --workdir another directory."
             )
-        if record["structure"] != _structure(abstract):
+        if record["structure"] != structure(abstract):
             raise UserError(
                 f"checkpoint {self._directory / str(rounds)} was written by a version of the program whose state has "
                 "another form; use the commit named in environment.json, or give --workdir another directory."
@@ -193,7 +194,7 @@ def _items(state: PyTree) -> dict[str, PyTree]:
     return {"federation": state._replace(server={}), "server": state.server}
 
 
-def _structure(tree: PyTree) -> int:
+def structure(tree: PyTree) -> int:
     """A checksum of a state's names, shapes and types."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     listing = [f"{jax.tree_util.keystr(path)} {leaf.dtype}{leaf.shape}" for path, leaf in leaves]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import UserError, first_line
 from scarlet_jax.system_errors import SystemFault, fault_of
 
 DIRECTORY = "checkpoints"  # in a workdir
@@ -143,7 +143,7 @@ def damage_of(place: Path, error: Exception) -> str:
     check_readable(place)  # libraries report what they may not open as missing, or as wrong
     if isinstance(error, UserError) or type(error).__name__ == "JaxRuntimeError":
         raise error
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return first_line(error)
 
 
 def check_readable(place: Path, whole: bool = True) -> None:

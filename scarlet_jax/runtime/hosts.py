@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import UserError, first_line
 from scarlet_jax.system_errors import refusing
 
 _T = TypeVar("_T")
@@ -98,8 +98,7 @@ def connect(cluster: Cluster | None) -> None:
         else:
             jax.distributed.initialize(*cluster, cluster_detection_method="deactivate", **limits)
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the processes of {where} did not find each other: {reason}.") from error
+        raise UserError(f"the processes of {where} did not find each other: {first_line(error)}.") from error
     finally:
         waiting.cancel()
 
@@ -111,6 +110,13 @@ def _give_up(where: str) -> None:
     )
     os.write(2, f"{sentence}\n".encode())
     os._exit(1)  # the main thread is inside a call that does not return
+
+
+def will_be_first(cluster: Cluster | None, environment: Mapping[str, str]) -> bool:
+    """What `is_first` will say once the processes have joined."""
+    if cluster is not None:
+        return cluster.process_id == 0
+    return environment.get("SLURM_PROCID", "0") == "0"
 
 
 def is_first() -> bool:
@@ -130,6 +136,14 @@ def several() -> bool:
 def largest(value: int) -> int:
     """The largest of all processes' values (i32); waits for the devices where there are several processes."""
     return int(_gather(np.array(value, np.int32)).max()) if several() else value
+
+
+def smallest(size: int | None) -> int | None:
+    """The smallest of all processes' numbers of bytes, in whole MB if there are several; None if one has none."""
+    if largest(int(size is None)):
+        return None
+    assert size is not None
+    return size if not several() else -largest(-(size // 10**6)) * 10**6
 
 
 def together(work: Callable[[], _T]) -> _T:

@@ -4,17 +4,17 @@ The commands call this before their other imports, so this module imports next t
 an exception that a handler raises inside a callback of XLA is lost (jax issue 18246).
 """
 
+import contextlib
 import os
 import signal
-
-open_runs = 0  # in this process; while there is one, `signals.Stop` decides
 
 
 def exit_at_once() -> None:
     """For a command that trains, before its slow imports: until it opens a run, the first signal ends the process.
 
     The exit code is 128 + signal number. Python calls handlers only between two steps of its main thread, which may be
-    inside one long call, such as XLA's compiler: so a thread waits for signals, too.
+    inside one long call, such as XLA's compiler: so a thread waits for signals, too. While a run is open, the handlers
+    are those of `signals.Stop`, and the thread leaves signals to them.
     """
     for number in handled():
         signal.signal(number, leave)
@@ -26,8 +26,8 @@ def exit_at_once() -> None:
 
     def wait() -> None:
         while byte := os.read(told, 1):
-            if not open_runs and byte[0] in handled():
-                leave(byte[0])
+            if signal.getsignal(byte[0]) == leave:
+                leave(byte[0], None)
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
 
@@ -40,4 +40,7 @@ def handled() -> list[int]:
 
 def leave(signum: int, frame: object = None) -> None:
     """The signal handler: end the process, whatever it is doing."""
+    if os.isatty(1):
+        with contextlib.suppress(OSError):  # the terminal may have gone away
+            os.write(1, b"\x1b[?25h\n")  # a live line hides the cursor
     os._exit(128 + signum)

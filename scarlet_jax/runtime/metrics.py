@@ -1,139 +1,31 @@
-"""From a round's report to numbers: a row, the clients' rows, the summary; and what stops a run."""
+"""From a round's report to numbers: a row, the clients' rows, the summary."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from scarlet_jax import methods
-from scarlet_jax.engine.evaluation import Evaluation
-from scarlet_jax.errors import UserError
-from scarlet_jax.protocol.ledger import LEDGERS, Bytes
-from scarlet_jax.row_files import CLIENT_FIELDS
+from scarlet_jax.engine.evaluation import Evaluation, PublicValidation
+from scarlet_jax.engine.scores import Scores
+from scarlet_jax.methods.base import RoundReport
+from scarlet_jax.metric_tables import LEDGERS, ROUND, SCORES, client_columns, scored
+from scarlet_jax.protocol.ledger import Bytes
+from scarlet_jax.tables import load
 
 Row = dict[str, Any]
 Totals = dict[str, Any]  # integers; None where a method bills nothing
 
-SUMMARISED = (
-    "server_top1", "server_top5", "server_loss", "client_top1", "client_top5", "client_loss", "clients_evaluated",
-)  # fmt: skip
+# Losses and accuracies of training: the fields of a report that are columns as they are.
+TRAINING = tuple(name for name in RoundReport._fields if name not in ("participants", "counts", "metrics"))
 MANY_CLASSES = 100  # from so many classes on, top-5 is the number that is named first, as in the reference
-
-
-class Cures(NamedTuple):
-    """What may help where a number is not finite, by its cause; each completes "... may help"."""
-
-    fit: str = "a lower config.lr"  # private training
-    kd: str = "a lower config.kd_lr"  # distillation
-    method: str = "a lower config.lr"  # what the server makes of finite soft labels
-
-
-def cures(config: Any) -> Cures:
-    """Those of a config, among the fields that are in effect."""
-
-    def lower(*names: str) -> str:
-        in_effect = [f"config.{name}" for name in names if config[name] > 0]
-        return f"a lower {' or '.join(in_effect)}"
-
-    own = [f"config.method.{name}" for name in methods.find(config.method.name).parameters]
-    another = f"another {' or '.join(own)}" if own else Cures().method
-    return Cures(lower("lr", "momentum", "weight_decay"), lower("kd_lr", "kd_momentum", "kd_weight_decay"), another)
-
-
-class NonFiniteError(UserError):
-    """A loss became NaN or infinite."""
 
 
 def no_totals() -> Totals:
     """Running totals before round 0. Python integers: they never overflow, and travel with the checkpoint."""
     names = [f"{direction}_bytes_{ledger}" for ledger in LEDGERS for direction in ("uplink", "downlink")]
     return dict.fromkeys([*names, "drawn", "hit"], 0)
-
-
-def check_finite(
-    round_: int, report: Any, evaluation: Evaluation | None, saved: int = 0, may_help: Cures | None = None
-) -> None:
-    """Stop at a number that is not finite: the first one in the order in which a round computes them.
-
-    Args:
-      round_: its number.
-      report: of the round, on the host.
-      evaluation: None in a round without one.
-      saved: rounds that the newest checkpoint holds.
-      may_help: of the config.
-
-    Raises:
-      NonFiniteError: names the number, the round and the client, and the field that may be the cause.
-    """
-    participants, cure = np.asarray(report.participants), may_help or Cures()
-    clients = [("distillation loss", participants, report.kd_loss, cure.kd)]
-    # From the second round on, a client distils before it trains.
-    before = round_ and report.kd_loss is not None
-    trained = f"{cure.fit}, or {cure.kd}," if before else cure.fit
-    clients += [("training loss", participants, report.fit_loss, trained)]
-    if evaluation is not None and evaluation.clients is not None:
-        clients += [("test loss", np.asarray(evaluation.ids), evaluation.clients.loss, cure.fit)]
-    for name, ids, values, own in clients:
-        bad = ids[~np.isfinite(np.asarray(values))] if values is not None else ids[:0]
-        if bad.size:
-            raise _not_finite(round_, f"the {name} of {_clients(bad)}", own, saved)
-    tested = evaluation.server.loss if evaluation is not None and evaluation.server is not None else None
-    server = [("the clients' disagreement", report.disagreement, cure.fit)]
-    server += [("the server's target entropy", report.target_entropy, cure.method)]
-    server += [("the server's distillation loss", report.server_kd_loss, cure.kd)]
-    server += [("the server's test loss", tested, cure.fit if report.server_kd_loss is None else cure.kd)]
-    for what, value, own in server:
-        if value is not None and not np.isfinite(value):
-            raise _not_finite(round_, what, own, saved)
-
-
-def check_state(round_: int, state: Any, saved: int = 0, may_help: Cures | None = None, distils: bool = True) -> None:
-    """Stop before a state that is not finite is saved: the last update may spoil a model whose losses were still fine.
-
-    Args:
-      round_: the round that made it.
-      state: exactly K clients, stacked per group under `clients`. Waits for the devices.
-      saved: rounds that the newest checkpoint holds.
-      may_help: of the config.
-      distils: whether any model distils.
-
-    Raises:
-      NonFiniteError: names the round and the clients.
-    """
-    bad: set[int] = set()
-    first = 0
-    for group in state.clients:
-        leaves = jax.device_get(jax.tree.leaves(group))
-        for leaf in leaves:
-            if not _finite(leaf):
-                bad |= {first + i for i, own in enumerate(leaf) if not _finite(own)}
-        first += len(leaves[0])
-    rest = all(_finite(leaf) for leaf in jax.device_get(jax.tree.leaves(state._replace(clients=()))))
-    if bad or not rest:
-        who = f"the model of {_clients(sorted(bad))}" if bad else "the server's model"
-        own = may_help or Cures()
-        cure = f"{own.fit}{', or ' + own.kd if distils else ''}"
-        raise _not_finite(round_, who, cure, saved, " after its last step")
-
-
-def _not_finite(round_: int, what: str, cure: str, saved: int, after: str = "") -> NonFiniteError:
-    """The sentence: what is not finite, what is left of the run, and what may help.
-
-    A run that has left no row may be started again in its directory with another config. `after` the round it has one.
-    """
-    left = f"the checkpoint after {saved} rounds stays" if saved else "no checkpoint was saved yet"
-    elsewhere = " in another --workdir" if saved or after or round_ else ""
-    return NonFiniteError(f"round {round_}: {what} is not finite{after}; {left}, and {cure} may help{elsewhere}.")
-
-
-def _finite(leaf: np.ndarray) -> bool:
-    return not np.issubdtype(leaf.dtype, np.inexact) or bool(np.isfinite(leaf).all())
-
-
-def _clients(ids: Any) -> str:
-    return "client " + ", ".join(str(i) for i in ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
 
 
 def make_row(
@@ -157,8 +49,8 @@ def make_row(
     row |= _scores(evaluation)
     if len(groups) > 1:
         row |= _group_scores(evaluation, groups)
-    for name in ("fit_loss", "fit_accuracy", "kd_loss", "server_kd_loss", "target_entropy", "disagreement"):
-        value = getattr(report, name)
+    labels = report.metrics or {}
+    for name, value in [(n, getattr(report, n)) for n in TRAINING] + [(n, labels.get(n)) for n in ROUND]:
         row[name] = None if value is None else float(np.mean(value))
     for name in ("requested", "hit", "stale", "caught_up"):
         row[name] = None if counts is None else int(np.sum(getattr(counts, name)))
@@ -174,36 +66,28 @@ def make_row(
 
 
 def client_rows(round_: int, evaluation: Evaluation) -> list[Row]:
-    """One row per client evaluated: shares of its own test samples, null for a client without any."""
-    scores = evaluation.clients
-    columns = [np.asarray(x) for x in (evaluation.ids, scores.top1, scores.top5, scores.loss, scores.samples)]
-    return [
-        dict(zip(CLIENT_FIELDS, (round_, int(i), *(_share(x, n) for x in sums), int(n)), strict=True))
-        for i, *sums, n in zip(*columns, strict=True)
-    ]
+    """One row per client evaluated: numbers of its own test samples, null for a client without any."""
+    scores, ids = evaluation.clients, np.asarray(evaluation.ids)
+    samples = np.asarray(scores.samples)
+    columns = [[round_] * len(ids), ids.tolist()]
+    for name in scored("client"):
+        column = np.full(len(ids), None)
+        column[samples > 0] = _numbers(scores, name, np.float64)
+        columns.append(column.tolist())
+    columns.append(samples.astype(int).tolist())
+    return [dict(zip(client_columns(), row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _scores(evaluation: Evaluation | None) -> Row:
-    def server(field):
-        scores = evaluation.server if evaluation else None
-        return _share(getattr(scores, field), scores.samples) if scores else None
-
     own = evaluation.clients if evaluation else None
     val = evaluation.client_val if evaluation else None
     public = evaluation.public_val if evaluation else None
-    return {
-        "server_top1": server("top1"),
-        "server_top5": server("top5"),
-        "server_loss": server("loss"),
-        "client_top1": _client_mean(own, "top1"),
-        "client_top5": _client_mean(own, "top5"),
-        "client_loss": _client_mean(own, "loss"),
-        "clients_evaluated": None if own is None else int(np.sum(np.asarray(own.samples) > 0)),
-        "private_val_top1": _client_mean(val, "top1"),
-        "private_val_loss": _client_mean(val, "loss"),
-        "public_val_loss": float(public.loss) if public else None,
-        "public_val_agreement": float(public.agreement) if public else None,
-    }
+    row: Row = {f"server_{name}": _server_number(evaluation, name) for name in scored("server")}
+    row |= {f"client_{name}": _client_mean(own, name) for name in scored("client")}
+    row["clients_evaluated"] = None if own is None else int(np.sum(np.asarray(own.samples) > 0))
+    row |= {f"private_val_{name}": _client_mean(val, name) for name in scored("private_val")}
+    values = [None if value is None else float(value) for value in public or (None,) * len(PublicValidation._fields)]
+    return row | {f"public_val_{name}": value for name, value in zip(PublicValidation._fields, values, strict=True)}
 
 
 def _group_scores(evaluation: Evaluation | None, groups: dict[str, range]) -> Row:
@@ -213,31 +97,46 @@ def _group_scores(evaluation: Evaluation | None, groups: dict[str, range]) -> Ro
         if evaluation is not None:
             own = np.isin(np.asarray(evaluation.ids), ids)
             scores = jax.tree.map(lambda x, own=own: np.asarray(x)[own], evaluation.clients)
-        row |= {f"client_{field}_{name}": _client_mean(scores, field) for field in ("top1", "top5", "loss")}
+        row |= {f"client_{score}_{name}": _client_mean(scores, score) for score in scored("client")}
     return row
 
 
-def _client_mean(scores: Any, field: str) -> float | None:
-    """Mean over clients of each client's own share; clients without samples have none."""
-    if scores is None:
+def _client_mean(scores: Scores | None, name: str) -> float | None:
+    """Mean over clients of each client's own number; clients without samples have none."""
+    numbers = np.zeros(0) if scores is None else _numbers(scores, name)
+    return float(np.mean(numbers)) if numbers.size else None
+
+
+def _server_number(evaluation: Evaluation | None, name: str) -> float | None:
+    if evaluation is None or evaluation.server is None:
         return None
-    sums, count = np.asarray(getattr(scores, field)), np.asarray(scores.samples)
-    return float(np.mean(sums[count > 0] / count[count > 0])) if np.any(count > 0) else None
+    numbers = _numbers(jax.tree.map(lambda x: np.asarray(x)[None], evaluation.server), name, np.float64)
+    return float(numbers[0]) if numbers.size else None
 
 
-def _share(total: Any, count: Any) -> float | None:
-    return float(total) / float(count) if count > 0 else None
+def _numbers(scores: Scores, name: str, dtype: Any = None) -> np.ndarray:
+    """The number of each model that has samples, f[E'], from stacked sums [E, ...]."""
+    sums, samples = np.asarray(scores.sums[name], dtype), np.asarray(scores.samples, dtype)
+    kept = samples > 0
+    reduce = SCORES[name].reduce
+    return load(reduce)(sums[kept], samples[kept]) if reduce else sums[kept] / samples[kept]
+
+
+def summarised() -> tuple[str, ...]:
+    """The columns of the latest evaluation that the summary repeats."""
+    columns = [f"{who}_{name}" for who in ("server", "client") for name in scored(who)]
+    return *columns, "clients_evaluated"
 
 
 def no_summary() -> Row:
     """The summary before round 0."""
-    return {"complete": False, "rounds": 0} | dict.fromkeys(SUMMARISED) | _summed(no_totals())
+    return {"complete": False, "rounds": 0} | dict.fromkeys(summarised()) | _summed(no_totals())
 
 
 def summarise(summary: Row, row: Row, totals: Totals) -> Row:
     """The summary after one more round: scores of the latest evaluation, and bytes in both ledgers."""
-    evaluated = row["server_top1"] is not None or row["client_top1"] is not None
-    scores = {key: (row if evaluated else summary).get(key) for key in SUMMARISED}
+    evaluated = row["clients_evaluated"] is not None
+    scores = {key: (row if evaluated else summary).get(key) for key in summarised()}
     return {"complete": False, "rounds": row["round"] + 1} | scores | _summed(totals)
 
 

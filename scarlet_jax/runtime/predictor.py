@@ -109,7 +109,7 @@ def load_server(workdir: str | Path, batch_size: int = EVALUATION_BATCH) -> Pred
         config["model"]["server"],
         facts["num_classes"],
         config["model"]["conv"],
-        config["model"].get("dtype", "float32"),
+        config["model"].get("precision"),
     )
     rounds = record.get("rounds", rounds)  # not of its folder, which somebody may have renamed
     return Predictor(model, variables, facts["class_names"], facts["image_shape"], rounds, batch_size)

@@ -88,8 +88,12 @@ class Progress:
             text = TextColumn("{task.fields[text]}", table_column=cut)
             self._live = Progress(counter, BarColumn(bar_width=10), TimeElapsedColumn(), text)
             total, at = rounds * self._blocks, done * self._blocks
-            self._task = self._live.add_task("", total=total, completed=at, shown=done, rounds=rounds, text="")
+            self._task = self._live.add_task(
+                "", total=total, completed=at, shown=done, rounds=rounds, text=f"training round {done + 1}"
+            )
             self._live.start()
+        elif not quiet and done < rounds:
+            say(f"training round {done + 1} ...")  # as `stages` shows it; rows show the others
 
     def dispatched(self, done: Any) -> None:
         """A block was sent to the devices; the jax.Array `done` is ready when it has run."""
@@ -115,12 +119,15 @@ class Progress:
         parts = [f"{name} {row[key]:.3f}" for name, key in _SHOWN if row.get(key) is not None]
         volumes = [(d[:-4], totals[f"{d}_bytes_{LEDGERS[0]}"]) for d in ("uplink", "downlink")]
         parts += [f"{volume / 1e6:.2f} MB {way}" for way, volume in volumes if volume is not None]
+        first = self._timed is None
         text = "  ".join([f"ETA {_clock(self._seconds_left(done, row['seconds'], ended))}", *parts])
         with contextlib.suppress(OSError):
             if self._live is not None:
                 at = max(done * self._blocks, self._at())  # nobody may have polled since the round ended
                 self._live.update(self._task, completed=at, shown=at // self._blocks, text=text)
             else:
+                if first:
+                    say(f"training round {done} ({row['seconds']:.1f} s)")
                 say(f"round {done}/{self._rounds}  {text}  ({row['seconds']:.1f} s)")
 
     def stop(self) -> None:

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,20 +16,19 @@ from jax.sharding import NamedSharding
 from ml_collections import config_dict
 
 from scarlet_jax import build, methods
-from scarlet_jax.data import federation as federation_data
-from scarlet_jax.data.describe import partition_written, write_partition
 from scarlet_jax.engine.feed import Feed
 from scarlet_jax.engine.layout import REPLICATED
 from scarlet_jax.engine.phases import shapes
 from scarlet_jax.methods.base import Algorithm
-from scarlet_jax.models import conv_timing, resolve_conv_for
+from scarlet_jax.models.precision import note
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
-from scarlet_jax.options.unused import unused_options
-from scarlet_jax.preview import memory
-from scarlet_jax.runtime import backend, checkpoint, hosts, metrics, opening, signals, writers
+from scarlet_jax.options.without_effect import without_effect
+from scarlet_jax.runtime import backend, checkpoint, finite, hosts, metrics, opening, program_cache, signals, writers
 from scarlet_jax.runtime import workdir as workdirs
 from scarlet_jax.runtime.progress import Progress, RoundClock
+from scarlet_jax.runtime.stages import Stages
+from scarlet_jax.runtime.start import Ready, Start
 from scarlet_jax.runtime.streams import say
 from scarlet_jax.runtime.trace import Profile
 from scarlet_jax.system_errors import refusing
@@ -56,7 +54,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
         "the processes were given different configs or workdirs; use the same.",
     )
     say = _silent if quiet else _say
-    for sentence in unused_options(config):
+    for sentence in filter(None, [*without_effect(config), note(config.model.precision)]):
         say(sentence)
     with _sentences(path), contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))
@@ -65,7 +63,9 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
         if opened.summary is not None:
             say(f"this run is finished\n{metrics.summary_text(opened.summary)}")
             return opened.summary
-        session = _Session(config, path, stop, opened, say)
+        frozen = config_dict.FrozenConfigDict(config)
+        kept = stack.enter_context(program_cache.kept(config.compilation_cache))
+        session = _Session(frozen, path, stop, opened, say, Stages(quiet or not hosts.is_first()), kept)
         try:
             summary = signals.run_watched(session.run, session.poll, stop)
         except signals.Stopped:
@@ -121,19 +121,29 @@ class _Pending(NamedTuple):
 
 
 class _Session:
-    """One start of a run: set-up, the loop, and what the loop writes."""
+    """One start of a run: the loop over rounds, and what it writes."""
+
+    ready: Ready
+    checkpoints: checkpoint.Checkpoints
 
     def __init__(
-        self, config: config_dict.ConfigDict, path: Path, stop: signals.Stop, opened: opening.Opened, say: Say
+        self,
+        config: config_dict.ConfigDict,
+        path: Path,
+        stop: signals.Stop,
+        opened: opening.Opened,
+        say: Say,
+        stages: Stages,
+        kept: Path | None,
     ):
-        self.config, self.path, self.stop, self.opened, self.say = config, path, stop, opened, say
-        self.asked = json.loads(config.to_json())  # as in config.json, before anything is chosen
+        self.config, self.path, self.stop, self.opened = config, path, stop, opened
+        self.say, self.stages, self.kept = say, stages, kept
         self.mesh = build.make_mesh(config)
         self.progress: Progress | None = None
         self.totals, self.summary = metrics.no_totals(), metrics.no_summary()
         self.done = 0  # rounds that a checkpoint holds
         self.writer: writers.Writer | None = None  # only the first process has one
-        self._may_help = metrics.cures(config)
+        self._may_help = finite.cures(config)
 
     def poll(self) -> None:
         """Called by the main thread while the loop works."""
@@ -151,18 +161,20 @@ class _Session:
 
     def _run(self) -> metrics.Row:
         config = self.config
-        algorithm, feed = self._set_up()
+        how = self.stop, self.say, self.stages, self.kept
+        self.ready = Start(config, self.path, self.mesh, self.opened, *how).set_up()
+        algorithm, feed = self.ready.algorithm, self.ready.feed
         self.checkpoints = checkpoint.Checkpoints(self.path, config.checkpoint.keep)
         with contextlib.closing(self.checkpoints):
             state = self._start(algorithm, feed)
             self.stop.check()
             with contextlib.ExitStack() as stack:
                 if hosts.is_first():
-                    writer = writers.Writer(self.path, self.done, config.wandb, self.run_id)
+                    writer = writers.Writer(self.path, self.done, config.wandb, self.ready.run_id)
                     self.writer = stack.enter_context(contextlib.closing(writer))
-                quiet = self.writer is None or self.say is _silent
-                self.progress = progress = Progress(config.rounds, self.done, algorithm.population.blocks, quiet)
-                traced = fields.span(config.profile_rounds) if hosts.is_first() else None
+                blocks = algorithm.population.blocks
+                self.progress = progress = Progress(config.rounds, self.done, blocks, self.stages.quiet)
+                traced = fields.round_range(config.profile_rounds) if hosts.is_first() else None
                 profile = Profile(traced or range(0), self.path / "profile", self.say)
                 try:
                     self._loop(algorithm, state, feed, progress, profile)
@@ -171,69 +183,6 @@ class _Session:
                     progress.stop()
         hosts.largest(0)  # the others wait here for the one that writes, which may take long to close
         return self.summary
-
-    def _set_up(self) -> tuple[Algorithm, Feed]:
-        """Load the data, build the algorithm, put the data in place, describe this start in the workdir."""
-        config = self.config
-        mesh = self.mesh
-        with ThreadPoolExecutor(1) as pool:  # a compiler may build the native convolution while images are decoded
-            choosing = pool.submit(self._choices)
-            federation = hosts.together(lambda: federation_data.load(config))
-            hosts.together(lambda: build.check_images(config, federation.image_shape))
-            choices = hosts.from_first(choosing.result)
-        config.clients_per_chunk = choices["clients_per_chunk"]
-        self.stop.check()
-        if choices["conv"] == "timed":
-            choices["conv"] = hosts.from_first(lambda: self._time_convolutions(federation.image_shape))
-        config.model.conv = choices["conv"]
-        data_sum = checkpoint.checksum(federation.data)
-        hosts.check_same(data_sum, "the processes found different data; give all of them the same files.")
-        algorithm = build.make_algorithm(config, federation.data, federation.num_classes, mesh)
-        hosts.together(lambda: memory.check(config, algorithm, federation.data, federation.num_classes, mesh))
-        self.stop.check()
-        self.headline = metrics.headline(federation.num_classes)
-        self.facts = {
-            "num_classes": federation.num_classes,
-            "image_shape": list(federation.image_shape),
-            "class_names": list(federation.class_names),
-            "data": data_sum,  # a run goes on with the data it began with
-        }
-
-        def describe() -> str:
-            writers.check_place(self.path)
-            if not self.opened.begun or not partition_written(self.path):
-                write_partition(federation, self.path)
-            recorded = choices | {"cache": fields.durations(config)}
-            return workdirs.record_environment(self.path, recorded, self.opened.run)
-
-        self.run_id, self.choices = hosts.from_first(describe), choices
-        self.stop.check()
-        feed = Feed(federation.data, algorithm.schedule, config.data.device_budget_mb, mesh)
-        if feed.on_host:
-            self.say("the images stay on the host (data.device_budget_mb); each block of clients is fed its own")
-        return algorithm, feed
-
-    def _choices(self) -> dict[str, Any]:
-        """What "auto" means in this run; kept when it resumes, unless the user now asks for something else."""
-        config, before = self.config, self.opened.choices
-        names = build.model_names(config)
-        named = resolve_conv_for(names, config.model.conv)  # refuses what cannot be used here
-        timed = conv_timing.wanted(config.model.conv) and named != "xla"  # "xla": there is no convolution to time
-        return {
-            "conv": before.get("conv") or ("timed" if timed else named),
-            "clients_per_chunk": build.choose_chunk(config, self.mesh, before.get("clients_per_chunk", 0)),
-        }
-
-    def _time_convolutions(self, image_shape: tuple[int, ...]) -> str:
-        """What is fastest here, for each shape of the run's models."""
-        config = self.config
-        models = [(group.name, min(group.clients, config.clients_per_chunk)) for group in build.model_groups(config)]
-        self.say("timing the convolutions (once for this run)")
-        models.append((config.model.server, 1))
-        how = image_shape, config.batch_size, config.model.dtype
-        chosen = conv_timing.choose(models, *how, conv_timing.seconds)
-        self.say(f"convolution: {chosen}")
-        return chosen
 
     def _start(self, algorithm: Algorithm, feed: Feed) -> Any:
         """The state to go on from; `done`, `totals` and `summary` go with it."""
@@ -245,11 +194,12 @@ class _Session:
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=replicated),
             jax.eval_shape(algorithm.population.strip, padded),
         )
-        found = self.checkpoints.restore(self.opened.found, abstract, self.facts)
-        if found is None:
-            if self.opened.begun:
-                self.say("no checkpoint to resume from: starting with round 1")
-            return algorithm.init(data)
+        if not self.opened.found and self.opened.begun:
+            self.say("no checkpoint to resume from: starting with round 1")
+        with self.stages("reading the checkpoint" if self.opened.found else "making the models"):
+            found = self.checkpoints.restore(self.opened.found, abstract, self.ready.facts)
+            if found is None:
+                return jax.block_until_ready(algorithm.init(data))
         self.done, self.totals, self.summary = found.rounds, found.record["totals"], found.record["summary"]
         self.say(f"resuming after {found.rounds} rounds")
         self._write_summary()  # with more rounds to do it is not complete; with none left it is
@@ -286,7 +236,7 @@ class _Session:
     def _read(self, pending: _Pending, algorithm: Algorithm, progress: Progress) -> None:
         """Fetch a round's report, write its row, show it."""
         report, evaluation = jax.device_get((pending.report, pending.evaluation))
-        metrics.check_finite(pending.round, report, evaluation, self.done, self._may_help)
+        finite.check_report(pending.round, report, evaluation, self.done, self._may_help)
         seconds, ended = pending.times()
         billed = algorithm.bill(report)
         row, self.totals = metrics.make_row(
@@ -299,10 +249,10 @@ class _Session:
 
     def _save(self, state: Any, rounds: int) -> None:
         """Begin a checkpoint; the run's first and last ones are on disk when this returns."""
-        distils = methods.find(self.config.method.name).server_distils
-        metrics.check_state(rounds - 1, state, self.done, self._may_help, distils)
+        finite.check_state(rounds - 1, state, self.done, self._may_help)
         self._check_place()
-        own = {"run": self.run_id, "config": self.asked, "choices": self.choices, "facts": self.facts}
+        own = {"run": self.ready.run_id, "config": json.loads(self.config.to_json())}
+        own |= {"choices": self.ready.choices, "facts": self.ready.facts}
         record = own | {"totals": self.totals, "summary": self.summary}
         self.checkpoints.save(rounds, state, record)
         if not self.done or rounds == self.config.rounds:
@@ -325,6 +275,6 @@ class _Session:
         )
         complete = self.done == config.rounds
         # A new one: Orbax may still be writing the record that holds the old one.
-        self.summary = self.summary | {"complete": complete, "headline": self.headline, "client_mean_over": over}
+        self.summary = self.summary | {"complete": complete, "headline": self.ready.headline, "client_mean_over": over}
         if hosts.is_first():
             workdirs.write_json(self.path / "summary.json", self.summary)

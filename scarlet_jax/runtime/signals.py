@@ -43,8 +43,6 @@ class Stop:
             doing = "finishing this round, then saving" if self.training else "stopping, nothing was trained yet"
             _tell(2, f"\n{signal.Signals(signum).name}: {doing}; once more stops at once\n")
         elif signal.Signals(signum).name != "SIGHUP":  # the shell and the terminal may each send that one
-            if os.isatty(1):
-                _tell(1, "\x1b[?25h\n")  # a live line hides the cursor
             interrupts.leave(signum)
 
     def ask(self) -> bool:
@@ -69,13 +67,11 @@ def installed(stop: Stop) -> Iterator[None]:
         yield
         return
     old = {number: signal.signal(number, stop.handle) for number in interrupts.handled()}
-    interrupts.open_runs += 1
     try:
         yield
     finally:
         for number, handler in old.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not set from Python
-        interrupts.open_runs -= 1
 
 
 def run_watched(work: Callable[[], Any], idle: Callable[[], None], stop: Stop) -> Any:

@@ -25,6 +25,7 @@ import jax
 from ml_collections import config_dict
 
 from scarlet_jax.errors import UserError
+from scarlet_jax.row_files import flat
 from scarlet_jax.runtime import checkpoint_record
 from scarlet_jax.system_errors import refusing
 
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 # Fields that may differ when a run resumes: they change where and how it runs or how much is kept, not its results.
 FREE_FIELDS = (
     "rounds", "clients_per_chunk", "data.dir", "data.cache_dir", "checkpoint.every", "checkpoint.keep", "wandb.mode",
-    "wandb.project", "profile_rounds", "remat", "deterministic", "data.device_budget_mb",
+    "wandb.project", "profile_rounds", "remat", "deterministic", "data.device_budget_mb", "compilation_cache",
 )  # fmt: skip
 
 # What a run overwrites or deletes where it finds it; config.json is the first that it writes.
@@ -179,13 +180,22 @@ def read_config(workdir: Path) -> dict[str, Any] | None:
     except UserError as error:
         config, damage = None, error
     if isinstance(config, dict) and config.keys() >= _OURS:
-        return config
+        return _renamed(config)
     records = [found.record for found in checkpoint_record.survey(workdir) if found.record]
     if records and "config" in records[0]:
-        return records[0]["config"]
+        return _renamed(records[0]["config"])
     if damage is not None:
         raise damage
     return None
+
+
+def _renamed(config: dict[str, Any]) -> dict[str, Any]:
+    """A config of an earlier version, which had `model.dtype`, with `model.precision` in its place."""
+    model = config.get("model")
+    if not isinstance(model, dict) or "dtype" not in model:
+        return config
+    kept = {name: value for name, value in model.items() if name != "dtype"}
+    return config | {"model": kept | {"precision": "bfloat16" if model["dtype"] == "bfloat16" else None}}
 
 
 def check_config(workdir: Path, config: config_dict.ConfigDict) -> None:
@@ -197,7 +207,7 @@ def check_config(workdir: Path, config: config_dict.ConfigDict) -> None:
     old = read_config(workdir)
     if old is None:
         return
-    before, now = _flat(old), _flat(json.loads(config.to_json()))
+    before, now = flat(old), flat(json.loads(config.to_json()))
     changed = [f for f in sorted(before | now) if f not in FREE_FIELDS and before.get(f) != now.get(f)]
     if changed:
         listing = ", ".join(f"{f} was {before.get(f)!r} and is now {now.get(f)!r}" for f in changed)
@@ -290,10 +300,3 @@ def _commit() -> str | None:
         return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return os.environ.get("SCARLET_COMMIT") or None
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -14,8 +14,10 @@ from typing import Any
 
 from scarlet_jax import row_files
 from scarlet_jax.errors import UserError, bad_field
-from scarlet_jax.row_files import CLIENT_FIELDS, Row
+from scarlet_jax.metric_tables import client_columns
+from scarlet_jax.row_files import Row
 from scarlet_jax.runtime.workdir import keep_aside, write_text
+from scarlet_jax.texts import listing
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ class Writer:
 
         self._workdir = workdir
         self._jsonl, self._csv, self._clients = (workdir / f for f in ("metrics.jsonl", "metrics.csv", "clients.csv"))
-        rows = mend(workdir, rounds)
+        rows, self._client_columns = mend(workdir, rounds)
         self._columns = _columns(rows)
         self._sizes = {path: _size(path) for path in (self._jsonl, self._csv, self._clients)}  # as this run left them
         board = workdir / "tensorboard"
@@ -58,7 +60,7 @@ class Writer:
         self._sizes[self._jsonl] = _append(self._jsonl, json.dumps(row) + "\n")
         self._sizes[self._csv] = _append(self._csv, _csv_text([row], self._columns, header=False))
         if clients:
-            text = _csv_text(clients, CLIENT_FIELDS, header=not self._sizes[self._clients])
+            text = _csv_text(clients, self._client_columns, header=not self._sizes[self._clients])
             self._sizes[self._clients] = _append(self._clients, text)
         self._show(row)
         if self._wandb is not None:
@@ -107,15 +109,17 @@ def check_place(workdir: Path, names: Sequence[str] = STAYING, changed: Sequence
         )
 
 
-def mend(workdir: Path, rounds: int) -> list[Row]:
-    """Make the records of the first `rounds` rounds whole again, and cut off what lies beyond; the rows of metrics.
+def mend(workdir: Path, rounds: int) -> tuple[list[Row], tuple[str, ...]]:
+    """Make the records of the first `rounds` rounds whole again, and cut off what lies beyond.
 
     metrics.jsonl and metrics.csv restore each other. A damaged file that has lost what cannot be restored is copied
     to a name beside it first.
+
+    Returns:
+      The rows of metrics, and the columns of clients.csv.
     """
     rows = _mend_metrics(workdir, rounds)
-    _mend_clients(workdir, rounds, rows)
-    return rows
+    return rows, _mend_clients(workdir, rounds, rows)
 
 
 def _mend_metrics(workdir: Path, rounds: int) -> list[Row]:
@@ -139,7 +143,8 @@ def _mend_metrics(workdir: Path, rounds: int) -> list[Row]:
     return rows
 
 
-def _mend_clients(workdir: Path, rounds: int, rows: list[Row]) -> None:
+def _mend_clients(workdir: Path, rounds: int, rows: list[Row]) -> tuple[str, ...]:
+    """Columns that this program has and the file lacks are added, and stay empty in its lines."""
     path = workdir / "clients.csv"
     found = row_files.read_clients(workdir)
     lost = [r["round"] for r in rows if _evaluated(r) and len(found.rows.get(r["round"], ())) < r["participants"]]
@@ -150,7 +155,13 @@ def _mend_clients(workdir: Path, rounds: int, rows: list[Row]) -> None:
     elif found.bad:
         _log.warning("%s: %s left out; nothing is missing", path, _bad_lines(found))
     lines = [line for round_ in sorted(found.rows) if round_ < rounds for line in found.rows[round_]]
-    _rewrite(path, "".join(f"{line}\n" for line in [",".join(CLIENT_FIELDS), *lines]) if lines else "")
+    if not lines:
+        _rewrite(path, "")
+        return client_columns()
+    columns = tuple(dict.fromkeys((*found.columns, *client_columns())))
+    empty = "," * (len(columns) - len(found.columns))
+    _rewrite(path, "".join(f"{line}\n" for line in [",".join(columns), *(line + empty for line in lines)]))
+    return columns
 
 
 def _evaluated(row: Row) -> bool:
@@ -159,13 +170,12 @@ def _evaluated(row: Row) -> bool:
 
 def _rounds(numbers: list[int]) -> str:
     """Rounds for people, who count them from 0 as the files do."""
-    listing = ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
-    return f"round{'s' if len(numbers) > 1 else ''} {listing}"
+    return f"round{'s' if len(numbers) > 1 else ''} {listing(numbers)}"
 
 
 def _bad_lines(parsed: row_files.Parsed) -> str:
-    listing = ", ".join(map(str, parsed.bad[:5])) + (f" and {len(parsed.bad) - 5} more" if len(parsed.bad) > 5 else "")
-    return f"lines {listing} are no rows and are" if len(parsed.bad) > 1 else f"line {listing} is no row and is"
+    numbers = listing(parsed.bad)
+    return f"lines {numbers} are no rows and are" if len(parsed.bad) > 1 else f"line {numbers} is no row and is"
 
 
 def check_wandb(wandb_config: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 import scarlet_jax
-from scarlet_jax.commands import cards, sweep
+from scarlet_jax.commands import cards, config_files, sweep
 from scarlet_jax.commands import command_line as cli
 from scarlet_jax.errors import UserError
 
@@ -35,14 +35,14 @@ def test_a_name_is_its_file(name, elsewhere, tmp_path, monkeypatch):
     assert elsewhere or path == f"configs/{name}.py"
     by_path, _ = parse(f"--config={ROOT}/configs/{name}.py")
     assert config.to_json() == by_path.to_json()
-    assert cli.default_workdir(path, config) == cli.default_workdir(f"configs/{name}.py", config)
+    assert config_files.default_workdir(path, config) == config_files.default_workdir(f"configs/{name}.py", config)
 
 
 def test_its_argument_and_its_fields_are_passed_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config, path = parse("--config=paper/cifar10:dsfl+cache", "--config.seed=4")
     assert (config.method.name, config.cache.duration, config.seed) == ("dsfl", 50, 4)
-    assert cli.default_workdir(path, config) == "runs/paper-cifar10-dsfl+cache-s4"
+    assert config_files.default_workdir(path, config) == "runs/paper-cifar10-dsfl+cache-s4"
 
 
 def test_an_existing_file_wins(tmp_path, monkeypatch):
@@ -64,7 +64,7 @@ def test_what_is_no_card_is_left_alone(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cards.find(name) == name
     with pytest.raises(UserError, match="There is no config "):
-        cli.get_config(name)
+        config_files.get_config(name)
 
 
 def test_a_sweep_takes_a_name(tmp_path, monkeypatch):

@@ -1,45 +1,22 @@
-import os
+"""What is typed behind a command: overrides, configs by name or file, and what is wrong with them."""
+
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from absl import flags
 
 from configs import base
-from scarlet_jax.commands import command_line as cli
-from scarlet_jax.commands import help
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
 from scarlet_jax.options import fields
+from tests.support.command_lines import parse
+from tests.support.harness import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = "--config=configs/digits.py"
-
-
-@pytest.fixture(autouse=True)
-def at_the_root(monkeypatch):
-    monkeypatch.chdir(ROOT)
-
-
-def parse(*args):
-    """Parse as launch.py does, with fresh flags: config, path, flags."""
-    flag_values = flags.FlagValues()
-    flags.DEFINE_string("workdir", None, "help", flag_values=flag_values)
-    return *cli.parse(["launch.py", *args], flag_values), flag_values
-
-
-def launch(*args, cwd=ROOT):
-    """Run launch.py as a user would."""
-    return subprocess.run(
-        [sys.executable, ROOT / "launch.py", *args],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "80"},
-        timeout=120,
-    )
+pytestmark = pytest.mark.usefixtures("at_the_root")
 
 
 @pytest.mark.parametrize(
@@ -140,11 +117,12 @@ def test_what_is_wrong_is_one_sentence(args, parts):
 @pytest.mark.parametrize("field", [f for f, v in fields.leaves(base.get_config()).items() if v is None])
 def test_an_open_field_can_be_opened_again(field, tmp_path):
     path = tmp_path / "closed.py"
-    first, second = {"method.downlink_bits": (8, 16), "method.quantile": (1, 0)}.get(field, (1, 2))
+    texts = {"model.precision": ("float32", "bfloat16")}
+    first, second = ({"method.downlink_bits": (8, 16), "method.quantile": (1, 0)} | texts).get(field, (1, 2))
     method = next((name for name, e in METHODS.items() if field.removeprefix("method.") in e.parameters), "scarlet")
     path.write_text(
         f"from configs import base\ndef get_config():\n  config = base.get_config()\n"
-        f"  config.method.name, config.{field} = {method!r}, {first}\n  return config\n"
+        f"  config.method.name, config.{field} = {method!r}, {first!r}\n  return config\n"
     )
     config, start = f"--config={path}", [f"--config.{field}", "open"]
     assert fields.leaves(parse(config)[0])[field] == first
@@ -172,17 +150,9 @@ def test_another_word_for_a_field_is_understood(typed, meant):
 
 def test_every_other_word_stands_for_a_field_that_there_is():
     known = fields.leaves(base.get_config())
-    assert set(fields.SYNONYMS.values()) <= set(known)
-    for word in fields.SYNONYMS:
+    assert set(fields.synonyms().values()) <= set(known)
+    for word in fields.synonyms():
         assert re.fullmatch("[a-z0-9]+", word) and word not in known, word
-
-
-def test_files_that_are_no_experiments_are_not_offered():
-    with pytest.raises(UserError) as refusal:
-        parse()
-    offered = re.findall(r"configs/\S+\.py", str(refusal.value))
-    cards = [p for p in Path("configs").rglob("*.py") if "Command:" in p.read_text()]
-    assert sorted(offered) == sorted(map(str, cards))
 
 
 def test_an_empty_value_of_a_flag_is_not_its_default():
@@ -192,183 +162,14 @@ def test_an_empty_value_of_a_flag_is_not_its_default():
         parse(DIGITS, "--workdir", "")
 
 
-@pytest.mark.parametrize("source", ["config_dict.ConfigDict()", "config_dict.ConfigDict({'method': {}})"])
-def test_a_config_without_fields_is_one_sentence(tmp_path, source):
-    path = tmp_path / "empty.py"
-    path.write_text(f"from ml_collections import config_dict\ndef get_config():\n  return {source}\n")
-    with pytest.raises(UserError, match=r"^config\.seed is missing: "):
-        parse(f"--config={path}")
-
-
-def test_numpy_scalars_in_a_config_can_be_overridden(tmp_path):
-    path = tmp_path / "numpy_scalars.py"
-    path.write_text(
-        "import numpy as np\nfrom configs import base\ndef get_config():\n  config = base.get_config()\n"
-        "  with config.ignore_type():\n    config.lr, config.rounds = np.float32(0.1), np.int64(3)\n  return config\n"
-    )
-    assert [(parse(f"--config={path}")[0][f], type(parse(f"--config={path}")[0][f])) for f in ("lr", "rounds")] == [
-        (0.1, float), (3, int),
-    ]  # fmt: skip
-    assert parse(f"--config={path}", "--config.rounds=5")[0].rounds == 5
-
-
-BROKEN_CONFIGS = {
-    "syntax": ("def get_config(:\n", "SyntaxError"),
-    "no get_config": ("x = 1\n", "get_config"),
-    "misspelt field": (
-        "from configs import base\ndef get_config():\n  config = base.get_config()\n  config.round = 3\n",
-        "line 4: ",
-    ),
-    "not a config": ("def get_config():\n  return {'rounds': 3}\n", "returns dict"),
-    "own sentence": (
-        "from scarlet_jax.errors import UserError\ndef get_config(name):\n  raise UserError('no method ' + name)\n",
-        "no method cfd",
-    ),
-}
-
-
-@pytest.mark.parametrize(("source", "part"), BROKEN_CONFIGS.values(), ids=BROKEN_CONFIGS.keys())
-def test_a_broken_config_file_is_one_sentence(tmp_path, source, part):
-    path = tmp_path / "broken.py"
-    path.write_text(source)
-    with pytest.raises(UserError) as refusal:
-        parse(f"--config={path}" + (":cfd" if "(name)" in source else ""))
-    assert part in str(refusal.value) and "\n" not in str(refusal.value)
-
-
-def test_an_argument_of_the_config_passes_through(tmp_path):
-    path = tmp_path / "with_argument.py"
-    path.write_text(
-        "from configs import base\n"
-        "def get_config(name='scarlet'):\n  config = base.get_config()\n  config.method.name = name\n  return config\n"
-    )
-    config, path_named, _ = parse(f"--config={path}:cfd", "--config.rounds=2")
-    assert (config.method.name, config.rounds) == ("cfd", 2)
-    assert path_named == f"{path}:cfd"
-
-
-def test_a_config_elsewhere_imports_its_neighbours(tmp_path, monkeypatch):
-    package = tmp_path / "neighbours_of_a_test"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "common.py").write_text("ROUNDS = 7\n")
-    (package / "mine.py").write_text(
-        "from configs import base\nfrom neighbours_of_a_test import common\n"
-        "def get_config():\n  config = base.get_config()\n  config.rounds = common.ROUNDS\n  return config\n"
-    )
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    assert parse(f"--config={package / 'mine.py'}")[0].rounds == 7
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        ("configs/digits.py", "digits-scarlet-s3"),
-        ("./configs/digits.py", "digits-scarlet-s3"),
-        ("configs/cifar10_small/ours.py", "cifar10_small-ours-scarlet-s3"),
-        ("configs/digits.py:scarlet", "digits-scarlet-s3"),
-        ("configs/digits.py:scarlet+cache", "digits-scarlet+cache-s3"),
-        ("configs/digits.py:no_cache", "digits-no_cache-scarlet-s3"),
-        ("configs/digits.py:a=1,b/../c", "digits-a=1-b-..-c-scarlet-s3"),
-        ("elsewhere/mine.py", "mine-scarlet-s3"),
-    ],
-)
-def test_default_workdir(path, name):
-    config = base.get_config()
-    config.seed = 3
-    assert cli.default_workdir(path, config) == os.path.join("runs", name)
-
-
-@pytest.mark.parametrize("config", ["digits", "cifar10_small", "cifar10"])
-def test_a_config_is_given_its_method(config):
-    path = f"configs/{config}.py"
-    own = {"digits": 10, "cifar10_small": 5, "cifar10": 50}[config]
-    expected = {
-        path: ("scarlet", own), f"{path}:scarlet": ("scarlet", own), f"{path}:dsfl": ("dsfl", None),
-        f"{path}:cfd+cache": ("cfd", own),
-    }  # fmt: skip
-    for name, (method, duration) in expected.items():
-        parsed = parse(f"--config={name}")[0]
-        assert (parsed.method.name, parsed.cache.duration) == (method, duration)
-    # A method named by its field is the same as one named behind the file.
-    parsed, named, _ = parse(f"--config={path}", "--config.method.name=dsfl")
-    assert (parsed.method.name, parsed.cache.duration, named) == ("dsfl", None, path)
-
-
-@pytest.mark.parametrize("argument", ["dsfl+", "dsfl+cash", "+cache+"])
-def test_an_argument_that_is_no_method(argument):
-    with pytest.raises(UserError, match="allowed is a method, or METHOD.cache"):
-        parse(f"--config=configs/digits.py:{argument}")
-
-
-def test_every_field_of_base_is_described():
-    described = [
-        field
-        for heading, rows in help.descriptions((ROOT / "configs/base.py").read_text())
-        for field, comment in rows
-        if heading and comment
-    ]
-    assert sorted(described) == sorted(fields.leaves(base.get_config()))
-
-
-def test_comments_are_grouped_under_their_heading():
-    source = "## A\nc.x = 1  # one\nc.y = 2\n\n## B\nc.z.w = 3  # three\n"
-    assert help.field_comments(source) == [("A", [("x", "one")]), ("B", [("z.w", "three")])]
-
-
-def test_a_comment_that_stands_alone_is_no_heading():
-    source = (
-        "## A\nc.x = 1  # one\n# Any remark.\n\n# More of y,\n# and still more.\nc.y = 2  # two\n"
-        "# of no field\nc.g = d()\nc.z = 3  # three\n"
-    )
-    described = [("x", "one"), ("y", "two. More of y, and still more."), ("z", "three")]
-    assert help.field_comments(source) == [("A", described)]
-
-
-def test_the_groups_of_a_config_have_headings_of_their_own():
-    found = help.descriptions((ROOT / "configs/base.py").read_text())
-    headings = {}
-    for heading, rows in found:
-        for field, _ in rows:
-            headings.setdefault(field.rpartition(".")[0], set()).add(heading.split()[0].strip(":;"))
-    expected = {"data": "Data", "partition": "Partition", "model": "Models", "method": "Method", "cache": "Soft-label"}
-    assert {group: headings[group] for group in expected} == {group: {word} for group, word in expected.items()}
-    assert len({heading for heading, _ in found}) == len(found) == len([rows for _, rows in found if rows])
-
-
-def test_help_is_instant_complete_and_narrow():
-    done = launch("--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert max(map(len, lines)) <= 80
-    assert lines.index("Examples:") < lines.index("Flags:") < lines.index("Federation")
-    for field, value in fields.leaves(base.get_config()).items():
-        [line] = [line for line in lines if line.startswith(f"  {field} ")]
-        assert value in (None, "") or line.split()[1].lower() == str(value).lower()
-    assert any(line.startswith("  --workdir") for line in lines)
-
-
-def test_help_shows_the_values_of_the_config_that_is_named(capsys):
-    text = help.render(
-        cli.load_config("configs/digits.py"),
-        Path("configs/base.py").read_text(),
-        "configs/digits.py",
-        [],
-        "run",
-        "",
-        [],
-    )
-    assert "with their values in configs/digits.py" in text
-    assert any(line.split()[:2] == ["rounds", "30"] for line in text.splitlines())
-
-
 def test_neither_help_nor_refusals_import_jax(tmp_path):
     code = (
         "import sys\nfrom scarlet_jax.commands import entry\n"
         "try:\n  entry.start('run', 'scarlet run')\n"
         "finally:\n  print('jax' in sys.modules, file=sys.stderr)\n"
     )
-    for args, status in ((["--help"], 0), ([DIGITS, "--config.round=3"], 1)):
+    refused = ("round=3", "method.beta=-1", "method.prox_mu=1", "method.name=scarlt", "cache.ratio=2")
+    for args, status in ((["--help"], 0), *(([DIGITS, f"--config.{field}"], 1) for field in refused)):
         done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == status
         assert done.stderr.splitlines()[-1] == "False"

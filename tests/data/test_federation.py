@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import base
-from scarlet_jax.data import describe, resize, sources
+from scarlet_jax.data import describe, sources
 from scarlet_jax.data.federation import load
 from scarlet_jax.errors import UserError
 from tests.support import data_fakes as fakes
@@ -117,16 +117,6 @@ def test_a_gray_data_set_becomes_colour_where_the_pool_is(tmp_path, name):
     np.testing.assert_array_equal(fed.data.test_image, np.repeat(gray.test_image, 3, axis=3))
     fed = load(config_of(tmp_path, **fields, **{"data.public": npz(tmp_path, "gray", (8, 8, 1))}))
     assert fed.image_shape == (8, 8, 1)
-
-
-def test_conversion_of_size_and_channels():
-    gray = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
-    np.testing.assert_array_equal(resize.convert(gray, (4, 4, 3), "x"), np.repeat(gray, 3, axis=3))
-    np.testing.assert_array_equal(resize.convert(gray * 4, (2, 2, 1), "x")[0, :, :, 0], [[10, 18], [42, 50]])
-    same = np.zeros((2, 4, 4, 1), np.uint8)
-    assert resize.convert(same, (4, 4, 1), "x") is same
-    with pytest.raises(UserError, match="4 channels"):
-        resize.convert(np.zeros((1, 4, 4, 4), np.uint8), (4, 4, 3), "x")
 
 
 def test_empty_clients_are_padded(tmp_path):

@@ -14,7 +14,7 @@ def drawn(train, folder, val=None):
     names = tuple(f"class {c}" for c in range(train.shape[1]))
     federation = SimpleNamespace(class_names=names, sources={"private": {"name": "cifar10"}})
     with (folder / "partition.png").open("wb") as file:
-        describe._draw(file, train, np.zeros(len(train), int) if val is None else val, federation)
+        describe.draw(file, train, np.zeros(len(train), int) if val is None else val, federation)
     return imread(folder / "partition.png")
 
 
@@ -29,7 +29,7 @@ def test_what_is_held_is_seen_of_many(tmp_path, clients, classes):
     picture = drawn(held * 7, tmp_path)
     rows, columns = picture.shape[:2]
     panel = blue(picture)[int(0.5 * rows) : int(0.9 * rows), int(0.15 * columns) : int(0.8 * columns)]
-    together = -(-clients // describe._MOST_CELLS)
+    together = -(-clients // describe.MOST_CELLS)
     assert panel.mean() == pytest.approx(1 - 0.7**together, abs=0.05)
 
 

@@ -17,7 +17,7 @@ def test_the_committed_picture_is_up_to_date():
 
 
 def test_every_room_is_in_the_picture_and_on_the_page():
-    rooms = {path.parent.name for path in (ROOT / "scarlet_jax").glob("*/__init__.py")} - {"configs"}  # the cards
+    packages = {path.parent.name for path in (ROOT / "scarlet_jax").glob("*/__init__.py")} - {"configs"}  # the cards
     titles = set(re.findall(r'font-weight="bold">([^<]*)<', PICTURE))
-    assert rooms <= titles
-    assert rooms <= set(re.findall(r"^\| `(\w+)", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE))
+    assert packages <= titles
+    assert packages <= set(re.findall(r"^\| `(\w+)", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE))

@@ -1,39 +1,18 @@
 """Runs that several tests look at. In this process, equal programs are compiled once for all tests."""
 
-import json
 import shutil
 
 import pytest
 
 import scarlet_jax
-from scarlet_jax import build
 from scarlet_jax.runtime import workdir
 from tests.support import harness
-from tests.support.compiling import compiling_quickly
-
-_PROGRAMS: dict = {}
-_make_algorithm = build.make_algorithm
-
-
-def _share(patch):
-    """`registry.make_algorithm` returns what it returned before for a config that computes the same."""
-
-    def make(config, data, num_classes, mesh):
-        fields = json.loads(config.to_json())
-        for name in ("rounds", "checkpoint", "wandb", "eval_every", "profile_rounds"):
-            del fields[name]
-        del fields["data"]["device_budget_mb"]
-        key = json.dumps(fields, sort_keys=True)
-        if key not in _PROGRAMS:
-            _PROGRAMS[key] = _make_algorithm(config, data, num_classes, mesh)
-        return _PROGRAMS[key]
-
-    patch.setattr(build, "make_algorithm", make)
+from tests.support.compiling import compilations, compiling_quickly, share_programs
 
 
 @pytest.fixture
 def shared_programs(monkeypatch):
-    _share(monkeypatch)
+    share_programs(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -45,15 +24,15 @@ def _quick(quick_compilation):
 def _finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("finished") / "run"
     with compiling_quickly(), pytest.MonkeyPatch.context() as patch:
-        _share(patch)
-        with harness.compilations(patch) as compiled:
+        share_programs(patch)
+        with compilations(patch) as compiled:
             scarlet_jax.run(harness.tiny(), path)
     return path, compiled
 
 
 @pytest.fixture
 def compiled_by_finished(_finished):
-    """What `harness.compilations` counted in that run."""
+    """What `compiling.compilations` counted in that run."""
     return _finished[1]
 
 

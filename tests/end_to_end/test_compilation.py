@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import scarlet_jax
-from tests.support.harness import assert_same_bits, compilations, rows, saved, tiny
+from tests.support.compiling import compilations
+from tests.support.harness import assert_same_bits, rows, saved, tiny
 
 PHASES = ("_plan_phase", "_sharded_block", "_server_phase", "_finish_phase")
 

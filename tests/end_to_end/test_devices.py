@@ -1,5 +1,6 @@
 """The same bits on 1, 2 and 4 devices, for one size of XLA's thread pool; and a checkpoint moves between them."""
 
+import json
 import subprocess
 import sys
 
@@ -12,25 +13,32 @@ RUNS = {
     "cnn": {"num_clients": 8, "batch_size": 10, "rounds": 2, "model.client": "cnn", "model.server": "cnn"},
 }  # fmt: skip
 
-# Arguments: devices, then FOLDER:NAME:ROUNDS:BUDGET, one run each; with a budget of 0.001 MB images stay on the host.
-# What computes the same is compiled once.
+# Arguments: devices, RUNS as JSON, then FOLDER:NAME:ROUNDS:BUDGET, one run each; with a budget of 0.001 MB images stay
+# on the host. What computes the same is compiled once.
 PROGRAM = """
-import sys
+import json, sys
 import jax, pytest, scarlet_jax
-from tests.end_to_end import conftest
+from tests.support.compiling import share_programs
 from tests.support.harness import tiny
-from tests.end_to_end.test_devices import RUNS
+RUNS = json.loads(sys.argv[2])
 assert jax.device_count() == int(sys.argv[1])
 with pytest.MonkeyPatch.context() as patch:
-    conftest._share(patch)
-    for folder, name, rounds, budget in (argument.split(":") for argument in sys.argv[2:]):
+    share_programs(patch)
+    for folder, name, rounds, budget in (argument.split(":") for argument in sys.argv[3:]):
         own = {"rounds": int(rounds), "data.device_budget_mb": float(budget)}
         scarlet_jax.run(tiny(**RUNS[name] | own), f"{folder}/{name}")
 """
 
 
 def train(devices, *runs):
-    arguments = [sys.executable, "-c", PROGRAM, str(devices), *(":".join(map(str, run)) for run in runs)]
+    arguments = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(devices),
+        json.dumps(RUNS),
+        *(":".join(map(str, run)) for run in runs),
+    ]
     environment = harness.environment(devices, quick=False)
     done = subprocess.run(arguments, cwd=harness.ROOT, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import scarlet_jax
-from scarlet_jax.engine.learner import Scores
 from scarlet_jax.runtime import metrics
 from tests.support.harness import saved, tiny
 
@@ -81,11 +80,3 @@ def test_clients_without_models_are_evaluated_with_the_servers_and_it_is_told(tm
     # Together the clients have the test images of the server, whose model it is: the sums agree.
     right = sum(float(row["top1"]) * float(row["samples"]) for row in rows.values())
     assert right == pytest.approx(summary["server_top1"] * 100, abs=0.01)
-
-
-def test_a_client_without_test_images_is_in_no_mean():
-    assert metrics.averaged_over(9, 10, True, False) == "the 9 of 10 clients that have test images"
-    assert metrics.averaged_over(None, 10, True, False) == ""
-    scores = Scores(np.array([1.0, 0.0]), np.array([1.0, 0.0]), np.array([0.5, 0.0]), np.array([2.0, 0.0]))
-    assert metrics._scores(None)["clients_evaluated"] is None
-    assert metrics._client_mean(scores, "top1") == 0.5

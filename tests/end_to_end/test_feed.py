@@ -2,7 +2,8 @@
 
 import scarlet_jax
 from scarlet_jax.engine import evaluation
-from tests.support.harness import assert_same_run, compilations, tiny
+from tests.support.compiling import compilations
+from tests.support.harness import assert_same_run, tiny
 
 # Clients of unequal size, more than a block holds, not all of which take part; and validation images.
 FEDERATION = {

@@ -6,11 +6,7 @@ import socket
 import subprocess
 import sys
 
-import jax
-import pytest
-
-from scarlet_jax.errors import UserError
-from scarlet_jax.runtime import checkpoint, hosts
+from scarlet_jax.runtime import checkpoint
 from tests.support import harness
 from tests.support.harness import assert_same_run, command, wait_for
 
@@ -87,32 +83,6 @@ def test_what_one_process_refuses_all_refuse(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        (("a:1", None, None), "--num_processes and --process_id missing"),
-        ((None, 2, 0), "--coordinator missing"),
-        (("a", 2, 0), "--coordinator is 'a'; allowed is HOST:PORT"),
-        (("a:70000", 2, 0), "--coordinator is 'a:70000'; allowed is HOST:PORT"),
-        (("a:1", 2, 2), "--process_id is 2; allowed is 0 to 1"),
-        (("a:1", 0, 0), "--num_processes is 0; allowed is 1 or more"),
-        (("a:1", 2, -1), "--process_id is -1; allowed is a whole number"),
-    ],
-)
-def test_impossible_clusters_are_refused(given, says):
-    with pytest.raises(UserError, match=says):
-        hosts.find_cluster(*given, environment={})
-
-
-def test_flags_come_before_the_environment():
-    environment = {"JAX_COORDINATOR_ADDRESS": "b:2", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
-    assert hosts.find_cluster(None, None, None, environment) == hosts.Cluster("b:2", 4, 3)
-    assert hosts.find_cluster("a:1", 2, 0, environment) == hosts.Cluster("a:1", 2, 0)
-    assert hosts.find_cluster(None, None, None, {}) is None
-    with pytest.raises(UserError, match="JAX_PROCESS_ID is 'x'"):
-        hosts.find_cluster(None, None, None, environment | {"JAX_PROCESS_ID": "x"})
-
-
 def test_a_process_whose_others_do_not_come_ends_with_a_sentence():
     lone = (
         "from scarlet_jax.runtime import hosts; hosts.PATIENCE = 1; hosts.connect(hosts.Cluster('127.0.0.1:1', 2, 1))"
@@ -120,24 +90,3 @@ def test_a_process_whose_others_do_not_come_ends_with_a_sentence():
     ended = subprocess.run([sys.executable, "-c", lone], cwd=harness.ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("Not all processes of 127.0.0.1:1 joined within 1 s; ")
-
-
-@pytest.mark.parametrize(("tasks", "nodes", "devices"), [("2", "2", []), ("8", "2", None)])
-def test_a_slurm_task_with_a_node_to_itself_takes_all_its_devices(monkeypatch, tasks, nodes, devices):
-    asked = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: asked.append((args, options)))
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", tasks)
-    monkeypatch.setenv("SLURM_STEP_NUM_NODES", nodes)
-    hosts.connect(None)
-    ((args, options),) = asked
-    assert args == () and options["cluster_detection_method"] == "slurm"
-    assert options["local_device_ids"] == devices  # None: jax's choice, one for each task; []: all
-
-
-@pytest.mark.parametrize("tasks", ["", "1"])
-def test_a_single_task_joins_nobody(monkeypatch, tasks):
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: pytest.fail("joined"))
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", tasks)
-    hosts.connect(None)
-    hosts.connect(hosts.Cluster("a:1", 1, 0))
-    assert not hosts.several()

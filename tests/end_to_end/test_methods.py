@@ -11,8 +11,9 @@ from scarlet_jax import build
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
 from scarlet_jax.options.rules import validate
-from scarlet_jax.runtime import run
-from tests.support.harness import assert_same_run, compilations, rows, tiny
+from scarlet_jax.runtime import start
+from tests.support.compiling import compilations
+from tests.support.harness import assert_same_run, rows, tiny
 
 DISTILLATION = [name for name, entry in METHODS.items() if entry.distils]
 OTHERS = [name for name in METHODS if name not in DISTILLATION]
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("shared_programs")
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
-    monkeypatch.setattr(run, "write_partition", lambda federation, path: None)
+    monkeypatch.setattr(start, "write_partition", lambda federation, path: None)
 
 
 def of(name, duration, participation, **fields):
@@ -120,7 +121,7 @@ def test_a_run_without_a_server_has_no_predictor(tmp_path):
         scarlet_jax.load_server(tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if entry.one_architecture])
+@pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if not entry.own_models])
 def test_methods_of_one_model_refuse_several_architectures(name):
     assert "one architecture" in refused(name, model__client="mlp:5,cnn:5")
     assert "one architecture" in refused(name, model__client="mlp")

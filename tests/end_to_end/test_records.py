@@ -12,8 +12,10 @@ import pytest
 
 import scarlet_jax
 from scarlet_jax import build
-from scarlet_jax.runtime import metrics, opening, run, signals, workdir
-from tests.support.harness import rows, scalars, tiny, with_round
+from scarlet_jax.data import federation as federation_data
+from scarlet_jax.runtime import metrics, workdir
+from tests.support.compiling import with_round
+from tests.support.harness import rows, scalars, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -32,7 +34,7 @@ def test_the_workdir_holds_what_was_promised(finished):
 
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(run.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(federation_data, "load", lambda _: pytest.fail("data were loaded"))
     (tmp_path / "metrics.csv").write_text("mine")
     with pytest.raises(scarlet_jax.UserError, match=r"is not the directory of a run, and holds metrics\.csv, which"):
         scarlet_jax.run(tiny(), tmp_path)
@@ -98,25 +100,19 @@ def test_the_environment_is_recorded_once_per_start(again):
     for start in environment["starts"]:
         assert set(start) == {"python", "platform", "cpus", "versions", "devices", "xla_flags", "choices", "commit"}
         assert {"jax", "jaxlib", "flax", "orbax-checkpoint"} <= set(start["versions"])
-        assert start["choices"]["conv"] != "auto" and start["choices"]["clients_per_chunk"] > 0 and start["devices"]
+        choices = {"conv": "xla", "clients_per_chunk": {"mlp": 1}, "precision": "float32"}
+        assert start["choices"] == choices | {"cache": {"duration": 2, "own": 50}}
+        assert start["devices"]
 
 
-def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))  # no git here
-    for value, recorded in (("0123abc", "0123abc"), ("", None)):
-        monkeypatch.setenv("SCARLET_COMMIT", value)
-        assert workdir._commit() == recorded
-
-
-def test_choices_are_kept_unless_the_user_asks_otherwise(again):
-    def choices(before, **fields):
-        opened = opening.Opened(bool(before), None, None, before, [])
-        return run._Session(tiny(**fields), again, signals.Stop(), opened, print)._choices()
-
-    recorded = {"conv": "winograd", "clients_per_chunk": 3}
-    assert choices(recorded) == recorded
-    assert choices(recorded, clients_per_chunk=4) == {"conv": "winograd", "clients_per_chunk": 4}
-    assert choices({})["conv"] != "winograd" and choices({})["clients_per_chunk"] == 1
+def test_the_bytes_are_those_of_the_plan(finished):
+    plan = build.make_planner(tiny(), 10).run()
+    assert plan.hit.sum() > 0
+    for name in ("requested", "hit", "stale", "caught_up"):
+        assert [row[name] for row in rows(finished)] == getattr(plan, name).tolist(), name
+    for ledger in LEDGERS:
+        for direction, planned in (("uplink", plan.uplink_bytes), ("downlink", plan.downlink_bytes)):
+            assert [row[f"{direction}_bytes_{ledger}"] for row in rows(finished)] == planned[ledger].tolist()
 
 
 def test_tensorboard_shows_the_rows(finished):
@@ -146,15 +142,7 @@ def test_evaluation_every_other_round_and_in_the_last(tmp_path, finished):
         assert {int(x["round"]) for x in csv.DictReader(file)} == {1, 2}
 
 
-EVALUATED = metrics.SUMMARISED
-
-
-def test_a_stopped_run_is_summarised_by_its_latest_evaluation():
-    totals = metrics.no_totals() | {"drawn": 4, "hit": 1}
-    row = dict.fromkeys(metrics.SUMMARISED, 0.5) | {"round": 0}
-    summary = metrics.summarise(metrics.no_summary(), row, totals)
-    later = metrics.summarise(summary, dict.fromkeys(metrics.SUMMARISED) | {"round": 1}, totals)
-    assert later["server_top1"] == 0.5 and later["rounds"] == 2 and later["cache_share"] == 0.25
+EVALUATED = metrics.summarised()
 
 
 def _spoilt(monkeypatch, spoil, at):
@@ -182,12 +170,14 @@ def _spoilt(monkeypatch, spoil, at):
         (
             "target_entropy",
             (),
-            r"round 2: the server's target entropy is not finite; .* another config\.method\.beta",
+            r"round 2: the entropy of the teacher is not finite; .* another config\.method\.beta",
         ),
     ],
 )
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, finished, field, index, message):
     def spoil(state, report):
+        if field in report.metrics:
+            return state, report._replace(metrics=report.metrics | {field: np.float32(np.nan)})
         return state, report._replace(**{field: getattr(report, field).at[index].set(np.nan)})
 
     _spoilt(monkeypatch, spoil, at=2)
@@ -250,7 +240,7 @@ def test_wandb_mirrors_the_rows_and_a_resumed_run_keeps_its_id(tmp_path, monkeyp
     "classes,first,other", [(99, "top-1 0.1250", "0.5000"), (100, "top-5 0.5000", "no such score")]
 )
 def test_top5_is_named_first_where_classes_are_many(classes, first, other):
-    row = dict.fromkeys(metrics.SUMMARISED, 0.5) | {"round": 0, "server_top1": 0.125, "client_top1": 0.25}
+    row = dict.fromkeys(metrics.summarised(), 0.5) | {"round": 0, "server_top1": 0.125, "client_top1": 0.25}
     summary = metrics.summarise(metrics.no_summary(), row, metrics.no_totals())
     lines = metrics.summary_text(summary | {"headline": metrics.headline(classes)}).splitlines()
     assert f"1 round: server {first}" in lines[0] and other not in lines[0]

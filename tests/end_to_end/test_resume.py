@@ -9,8 +9,10 @@ import pytest
 
 import scarlet_jax
 from scarlet_jax import build
-from scarlet_jax.runtime import checkpoint, run, signals, workdir
-from tests.support.harness import assert_same_run, scalars, tiny, with_round
+from scarlet_jax.data import federation as federation_data
+from scarlet_jax.runtime import checkpoint, signals, workdir
+from tests.support.compiling import with_round
+from tests.support.harness import assert_same_run, scalars, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -79,10 +81,10 @@ def test_a_stop_in_every_round_changes_nothing(finished, tmp_path, monkeypatch):
 
 
 def test_a_stop_during_set_up_ends_before_training(tmp_path, monkeypatch, capsys):
-    load = run.federation_data.load
+    load = federation_data.load
     stops = []
     monkeypatch.setattr(signals, "Stop", lambda stop=signals.Stop: stops.append(stop()) or stops[-1])
-    monkeypatch.setattr(run.federation_data, "load", lambda c: stops[-1].handle(2, None) or load(c))
+    monkeypatch.setattr(federation_data, "load", lambda c: stops[-1].handle(2, None) or load(c))
     with pytest.raises(SystemExit) as stopped:
         scarlet_jax.run(tiny(), tmp_path)
     assert stopped.value.code == 130
@@ -125,7 +127,7 @@ def test_a_raised_run_is_not_complete_until_it_is(again, monkeypatch):
 
 def test_a_finished_run_prints_its_summary_and_loads_nothing(again, monkeypatch, capsys):
     before = {p: p.stat().st_mtime_ns for p in again.rglob("*") if p.name != ".lock" and p.is_file()}
-    monkeypatch.setattr(run.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(federation_data, "load", lambda _: pytest.fail("data were loaded"))
     monkeypatch.setattr(build, "make_algorithm", lambda *_: pytest.fail("something was built"))
     summary = scarlet_jax.run(tiny(), again)
     assert summary == json.loads((again / "summary.json").read_text())
@@ -155,7 +157,7 @@ def test_a_damaged_newest_checkpoint_is_named_put_aside_and_skipped(again, finis
 
 
 def test_with_all_checkpoints_damaged_the_run_is_refused_and_stays_as_it_is(again, monkeypatch):
-    monkeypatch.setattr(run.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(federation_data, "load", lambda _: pytest.fail("data were loaded"))
     for path in (again / "checkpoints").glob("*/record/*"):
         path.write_text("{")
     (again / "summary.json").unlink()
@@ -168,7 +170,7 @@ def test_with_all_checkpoints_damaged_the_run_is_refused_and_stays_as_it_is(agai
 @pytest.mark.parametrize("rounds", [6, 3])
 @pytest.mark.parametrize("left", ["no folder", "an empty folder", "nothing but records"])
 def test_a_run_whose_checkpoints_are_gone_is_refused_and_its_records_stay(again, monkeypatch, rounds, left):
-    monkeypatch.setattr(run.federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(federation_data, "load", lambda _: pytest.fail("data were loaded"))
     shutil.rmtree(again / "checkpoints")
     if left == "an empty folder":
         (again / "checkpoints").mkdir()
@@ -220,7 +222,7 @@ def test_a_config_that_trained_nothing_binds_nobody(tmp_path):
 
 
 def test_other_data_are_refused_and_the_checkpoint_stays(unfinished, monkeypatch):
-    load = run.federation_data.load
+    load = federation_data.load
 
     def other(config):
         federation = load(config)
@@ -228,14 +230,14 @@ def test_other_data_are_refused_and_the_checkpoint_stays(unfinished, monkeypatch
         image[0, 0, 0, 0] ^= 1
         return federation._replace(data=federation.data._replace(private_image=image))
 
-    monkeypatch.setattr(run.federation_data, "load", other)
+    monkeypatch.setattr(federation_data, "load", other)
     with pytest.raises(scarlet_jax.UserError, match="the data differ"):
         scarlet_jax.run(tiny(), unfinished)
     assert checkpoint.steps(unfinished) == [2]
 
 
 def test_another_form_of_state_is_refused_and_the_checkpoint_stays(unfinished, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_structure", lambda _: 1)
+    monkeypatch.setattr(checkpoint, "structure", lambda _: 1)
     with pytest.raises(scarlet_jax.UserError, match="written by a version of the program"):
         scarlet_jax.run(tiny(), unfinished)
     assert checkpoint.steps(unfinished) == [2]

@@ -11,16 +11,17 @@ from scarlet_jax.engine import phases
 from scarlet_jax.engine.feed import Feed
 from scarlet_jax.engine.layout import REPLICATED, device_bytes, make_mesh
 from scarlet_jax.preview import compiled
-from scarlet_jax.runtime import run
-from tests.support.harness import tiny, with_round
+from scarlet_jax.runtime import checkpoint, metrics
+from tests.support.compiling import with_round
+from tests.support.harness import tiny
 from tests.support.shapes import shapes
 
 
 def test_a_round_is_read_when_the_next_is_on_its_way(finished, tmp_path, monkeypatch, shared_programs):
     """But for rounds that are saved: a checkpoint never runs ahead of the record. (That nothing is read inside a round
-    is seen where rounds run on shapes, which have no values: tests/test_dry_run.py.)"""
+    is seen where rounds run on shapes, which have no values: tests/preview/test_dry_run.py.)"""
     events, make = [], build.make_algorithm
-    read, save = run._Session._read, run._Session._save
+    make_row, save = metrics.make_row, checkpoint.Checkpoints.save
 
     def recording(*args):
         algorithm, count = make(*args), iter(range(100))
@@ -31,17 +32,17 @@ def test_a_round_is_read_when_the_next_is_on_its_way(finished, tmp_path, monkeyp
 
         return with_round(algorithm, round_)
 
-    def reading(self, pending, *args):
-        events.append(f"read {pending.round}")
-        read(self, pending, *args)
+    def reading(round_, *args):
+        events.append(f"read {round_}")
+        return make_row(round_, *args)
 
-    def saving(self, state, rounds):
+    def saving(self, rounds, *args):
         events.append(f"save {rounds}")
-        save(self, state, rounds)
+        save(self, rounds, *args)
 
     monkeypatch.setattr(build, "make_algorithm", recording)
-    monkeypatch.setattr(run._Session, "_read", reading)
-    monkeypatch.setattr(run._Session, "_save", saving)
+    monkeypatch.setattr(metrics, "make_row", reading)
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", saving)
     scarlet_jax.run(tiny(**{"rounds": 5, "checkpoint.every": 3}), tmp_path / "run")
     assert ", ".join(events) == (
         "send 0, send 1, read 0, send 2, read 1, read 2, save 3, send 3, send 4, read 3, read 4, save 5"

@@ -1,7 +1,9 @@
 """The training loops against the reference's, and the learner's laws: padding, order, empty clients, scores."""
 
 import functools
+from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -178,22 +180,38 @@ def test_distillation_is_a_plain_loop(pictures, options):
     np.testing.assert_allclose(metrics.loss, sum(losses) / 10, rtol=1e-3)
 
 
-def test_every_sample_is_used_once_an_epoch(pictures, monkeypatch):
-    """Collected through the labels that the loss looks up: 10 samples in batches of 4, two different orders."""
-    image, label = pictures
-    learner = small_learner()
-    state, seen = start(learner), []
-    original = learner._train
+class Watched(nn.Module):
+    """A linear model that tells which images it is trained on; `watch` is called with the pixels of each batch."""
 
-    def spy(training, state, opt_state, key, epoch_list, *rest):
-        seen.extend(np.asarray(epoch_list(e)) for e in range(2))
-        return original(training, state, opt_state, key, epoch_list, *rest)
+    watch: Callable
 
-    monkeypatch.setattr(learner, "_train", spy)
-    learner.fit(state, jax.random.key(2), image, label, jnp.arange(10, 22), jnp.int32(10))
-    for order in seen:
-        assert sorted(order[:10].tolist()) == list(range(10, 20))
-    assert seen[0].tolist() != seen[1].tolist()
+    @nn.compact
+    def __call__(self, x, train, mask=None):
+        if train:
+            jax.debug.callback(self.watch, x, mask)
+        return nn.Dense(3)(x.reshape(x.shape[0], -1))
+
+
+def test_every_sample_is_used_once_an_epoch(pictures):
+    """Images whose pixels are their number: 10 samples in batches of 4, in two different orders."""
+    _, label = pictures
+    numbered = jnp.broadcast_to(jnp.arange(30, dtype=jnp.uint8)[:, None, None, None], (30, 8, 8, 1))
+    seen = []
+
+    def watch(x, mask):
+        pixels = np.round((np.asarray(x)[:, 0, 0, 0] * 0.5 + 0.5) * 255).astype(int)
+        seen.append(pixels[np.asarray(mask)].tolist())
+
+    training = Training(2, 4, sgd(0.1, 0, 0))
+    learner = Learner(Watched(watch), training, training, PLAIN)
+    state = start(learner)
+    jax.block_until_ready(
+        jax.jit(learner.fit)(state, jax.random.key(2), numbered, label, jnp.arange(10, 22), jnp.int32(10))
+    )
+    jax.effects_barrier()
+    assert sorted(map(len, seen)) == [2, 2, 4, 4, 4, 4]
+    one, other = (sum(seen[e : e + 3], []) for e in (0, 3))
+    assert sorted(one) == sorted(other) == list(range(10, 20)) and one != other
 
 
 def test_scores_are_a_plain_loop(pictures):
@@ -201,12 +219,12 @@ def test_scores_are_a_plain_loop(pictures):
     learner = small_learner()
     state = start(learner)
     rows = jnp.array([4, 9, 2, 2, 0, 0])
-    scores = learner.evaluate(state, image, label, rows, jnp.int32(3))
+    scores = learner.evaluate(state, image, label, rows, jnp.int32(3), "client")
     probs = np.asarray(learner.predict(state, image, rows[:3]))
     truth = label[np.asarray(rows[:3])]
-    assert float(scores.top1) == sum(probs[i].argmax() == truth[i] for i in range(3))
-    assert float(scores.top5) == float(scores.samples) == 3
-    np.testing.assert_allclose(scores.loss, -np.log(probs[range(3), truth]).sum(), rtol=1e-5)
+    assert float(scores.sums["top1"]) == sum(probs[i].argmax() == truth[i] for i in range(3))
+    assert float(scores.sums["top5"]) == float(scores.samples) == 3
+    np.testing.assert_allclose(scores.sums["loss"], -np.log(probs[range(3), truth]).sum(), rtol=1e-5)
 
 
 def test_scores_do_not_depend_on_the_batch(pictures):
@@ -215,10 +233,11 @@ def test_scores_do_not_depend_on_the_batch(pictures):
     training = Training(1, 8, sgd(0.1))
     for batch in (1, 7, 30, 250):
         learner = Learner(small_learner().model, training, training, PLAIN, evaluation_batch=batch)
-        scores = learner.evaluate(state, image, label, rows, jnp.int32(29))
-        expected = small_learner().evaluate(state, image, label, rows, jnp.int32(29))
-        assert (scores.top1, scores.top5, scores.samples) == (expected.top1, expected.top5, expected.samples)
-        np.testing.assert_allclose(scores.loss, expected.loss, rtol=1e-5)
+        scores = learner.evaluate(state, image, label, rows, jnp.int32(29), "server")
+        expected = small_learner().evaluate(state, image, label, rows, jnp.int32(29), "server")
+        assert scores.samples == expected.samples
+        assert all(scores.sums[name] == expected.sums[name] for name in ("top1", "top5"))
+        np.testing.assert_allclose(scores.sums["loss"], expected.sums["loss"], rtol=1e-5)
 
 
 def test_predictions_beyond_the_size_are_not_computed(pictures):
@@ -227,7 +246,7 @@ def test_predictions_beyond_the_size_are_not_computed(pictures):
     state, rows, key = start(learner), jnp.arange(30), jax.random.key(3)
     everything = np.asarray(learner.predict(state, image, rows, key))
     broken = np.array(image, np.float32)  # a NaN would show where it was computed
-    batch = learner._kd.batch_size
+    batch = 4  # of `small_learner`
     broken[2 * batch :] = np.nan
     broken = jnp.asarray(broken)
     for size in (0, 1, batch, batch + 1):
@@ -244,8 +263,8 @@ def test_constant_or_nan_logits_score_no_better_than_chance(pictures):
     everyone = jnp.arange(30)
     for value, right in ((0.0, int(np.sum(label == 0))), (np.nan, 0)):
         constant = state._replace(params=jax.tree.map(lambda a, v=value: jnp.full_like(a, v), state.params))
-        scores = learner.evaluate(constant, image, label, everyone, jnp.int32(30))
-        assert int(scores.top1) == right
+        scores = learner.evaluate(constant, image, label, everyone, jnp.int32(30), "server")
+        assert int(scores.sums["top1"]) == right
 
 
 def test_kl_divergence_with_zeros_in_the_target():

@@ -61,7 +61,7 @@ def test_a_call_of_our_own_for_cpu_is_seen():
     from scarlet_jax.models.conv.forms import Geometry
     from scarlet_jax.models.conv.native import ops
 
-    phase = phases.Phase("native", lambda x, w: ops.conv(Geometry(1, 1))(x, w))
+    phase = phases.Phase("native", lambda x, w: ops.conv(x, w, Geometry(1, 1)))
     with phases.recording() as calls:
         phase(jnp.zeros((2, 8, 8, 16)), jnp.zeros((3, 3, 16, 16)))
     (call,) = calls

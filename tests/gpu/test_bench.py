@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py, rehearsed without a GPU: nothing may fail for a silly reason where minutes are counted."""
+"""benchmarks/gpu.py, rehearsed without a GPU, so that the minutes on one are not lost to a mistake."""
 
 import os
 import subprocess

@@ -84,6 +84,12 @@ def test_the_command_line_knows_its_parameters(outside, tmp_path):
         [*command, "--config.method.shar=1"], cwd=tmp_path, env=harness.environment(), capture_output=True, text=True
     )
     assert misspelt.returncode == 1 and "did you mean config.method.share?" in misspelt.stderr
+    described = subprocess.run(
+        [*command, "--help"], cwd=tmp_path, env=harness.environment(), capture_output=True, text=True
+    )
+    assert described.returncode == 0 and f"method.share open {outside}: (open: 0.9)" in " ".join(
+        described.stdout.split()
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +9,11 @@ import pytest
 
 import scarlet_jax
 from scarlet_jax.errors import UserError
-from scarlet_jax.models import MODELS, build_model, conv_timing, resolve_conv, resolve_conv_for
-from scarlet_jax.models.conv.api import conv
-from scarlet_jax.models.conv_timing import choose, seconds, shapes, wanted
+from scarlet_jax.models import MODELS, build_model, conv_timing, resolve_conv_for
+from scarlet_jax.models.conv.api import conv, resolve_conv
+from scarlet_jax.models.conv.native import build as native
+from scarlet_jax.models.conv_timing import choose, seconds, shapes
+from scarlet_jax.models.form_timing import Setting, Work
 from scarlet_jax.runtime import workdir
 from tests.support import harness
 
@@ -42,20 +42,21 @@ def test_shapes_are_each_listed_once():
 def test_the_fastest_is_chosen_for_each_shape_if_clearly_faster():
     asked = []
 
-    def measure(name, shape, clients, dtype):
-        asked.append((name, shape.w[2], clients, dtype))
+    def measure(name, shape, clients, precision):
+        asked.append((name, shape.w[2], clients, precision))
         fast = {1: "gemm", 16: DEFAULT}[shape.w[2]]
         return 1.0 if name == fast else 2.0
 
-    assert choose([("cnn", 7), ("cnn", 1)], DIGITS, 5, "bfloat16", measure) == f"{DEFAULT} {FIRST}=gemm"
+    works, setting = [Work("cnn", 7), Work("cnn", 1)], Setting(DIGITS, 10, 5, "bfloat16", False)
+    assert choose(works, setting, measure) == f"{DEFAULT} {FIRST}=gemm"
     assert {(inputs, clients) for _, inputs, clients, _ in asked} == {(1, 7), (16, 7)}  # not again for the second model
-    assert {dtype for *_, dtype in asked} == {"bfloat16"}
+    assert {precision for *_, precision in asked} == {"bfloat16"}
     assert {name for name, inputs, *_ in asked if inputs == 16} >= {DEFAULT, "gemm", "winograd"}
 
-    def nearly_equal(name, shape, clients, dtype):
+    def nearly_equal(name, shape, clients, precision):
         return 1.0 if name == DEFAULT else 0.96
 
-    assert choose([("cnn", 7)], DIGITS, 5, "float32", nearly_equal) == DEFAULT
+    assert choose(works, setting, nearly_equal) == DEFAULT
 
 
 def test_a_choice_by_shape_is_what_is_computed():
@@ -90,17 +91,12 @@ def test_out_of_memory_is_no_candidate(monkeypatch):
         seconds("gemm", shape, 2, "float32")
 
 
-def test_auto_is_timed_on_accelerators_only(monkeypatch):
-    assert wanted("timed") and not wanted("auto") and not wanted("gemm")
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert wanted("timed") and wanted("auto") and not wanted("gemm")
-
-
-def test_a_run_records_its_choice_and_keeps_it(tmp_path, monkeypatch):
+def test_a_run_records_its_choice_and_keeps_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # nothing is kept from other runs
     fields = {"model__client": "cnn", "model__server": "cnn", "model__conv": "timed", "rounds": 2}
     times = iter(range(100))
 
-    def falling(name, shape, clients, dtype):  # whatever is tried later is faster
+    def falling(name, shape, clients, precision):  # whatever is tried later is faster
         return 1.0 / (1 + next(times))
 
     monkeypatch.setattr(conv_timing, "seconds", falling)
@@ -110,12 +106,14 @@ def test_a_run_records_its_choice_and_keeps_it(tmp_path, monkeypatch):
     monkeypatch.setattr(conv_timing, "seconds", None)  # a resumed run does not time anything
     scarlet_jax.run(harness.tiny(**fields | {"rounds": 3}), tmp_path / "run")
     assert workdir.recorded_choices(tmp_path / "run")["conv"] == chosen
+    scarlet_jax.run(harness.tiny(**fields | {"rounds": 1}), tmp_path / "other")  # nor does another run
+    assert workdir.recorded_choices(tmp_path / "other")["conv"] == chosen
+    assert f"convolution: {chosen} (kept from an earlier run)" in capsys.readouterr().out
 
 
 def test_a_run_without_a_convolution_looks_for_none(monkeypatch):
     """What has one is asked of the modules themselves."""
-    module = importlib.import_module("scarlet_jax.models.conv.api")  # the package has a function of this name
-    monkeypatch.setattr(module, "_native_works", lambda: pytest.fail("looked for the native convolution"))
+    monkeypatch.setattr(native, "problem", lambda: pytest.fail("looked for the native convolution"))
     sizes = {"resnet18": 64, "resnet18_64": 64}
     without = [m for m in MODELS if not shapes(build_model(m, 10, "xla"), (sizes.get(m, 32),) * 2 + (3,), 2)]
     assert without == ["mlp"]

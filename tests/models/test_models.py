@@ -12,7 +12,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from scarlet_jax.errors import UserError
-from scarlet_jax.models import MODELS, build_model, resolve_conv, resolve_conv_for
+from scarlet_jax.models import MODELS, build_model, resolve_conv_for
+from scarlet_jax.models.conv.api import resolve_conv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

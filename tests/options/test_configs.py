@@ -9,7 +9,7 @@ from absl import flags
 
 from scarlet_jax import build
 from scarlet_jax.commands import command_line as cli
-from scarlet_jax.commands import sweep
+from scarlet_jax.commands import config_files, sweep
 from scarlet_jax.options.rules import validate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +39,7 @@ def test_every_config_is_valid_with_every_method(file, method):
     validate(config)
     build.check(config)
     _, folder, name = Path(file).with_suffix("").parts
-    assert cli.default_workdir(path, config) == f"runs/{folder}-{name}-{method}-s0"
+    assert config_files.default_workdir(path, config) == f"runs/{folder}-{name}-{method}-s0"
     assert (config.data.private, config.data.public) == (name, PAIRS[name][0])
     assert config.method.beta == (1.0 if method == "scarlet" else None)
 
@@ -92,4 +92,4 @@ def test_every_documented_command_is_understood(name):
 
 def test_a_nested_config_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.load_config(str(ROOT / "configs/small/cifar100.py"), "dsfl").method.name == "dsfl"
+    assert config_files.load_config(str(ROOT / "configs/small/cifar100.py"), "dsfl").method.name == "dsfl"

@@ -15,12 +15,13 @@ import pytest
 from ml_collections import config_dict
 
 from configs import base, digits
-from scarlet_jax import build, counts, errors
+from scarlet_jax import build
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
 from scarlet_jax.options import fields, rules
-from scarlet_jax.options.rules import validate, validate_quickly
-from scarlet_jax.options.unused import unused_options
+from scarlet_jax.options.groups import model_groups
+from scarlet_jax.options.rules import validate
+from scarlet_jax.options.without_effect import without_effect
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIELDS = tuple(fields.leaves(base.get_config()))
@@ -61,16 +62,15 @@ def config_of(field: str, value) -> config_dict.ConfigDict:
 def refusal(config: config_dict.ConfigDict) -> str | None:
     """What a start does with a config before it loads data; None: it goes on."""
     try:
-        validate_quickly(config)
         config = fields.plain(config)
         validate(config)
         build.check(config)
     except UserError as error:
         return str(error)
-    unused_options(config)
+    without_effect(config)
     json.loads(config.to_json())
     assert fields.durations(config)["duration"] >= 0
-    assert sum(group.participants for group in build.model_groups(config)) == build.num_participants(config) > 0
+    assert sum(group.participants for group in model_groups(config)) == build.num_participants(config) > 0
     return None
 
 
@@ -125,55 +125,23 @@ def test_numpy_scalars_are_read_as_pythons_own_numbers():
     assert [type(v) for v in (config.lr, config.rounds, config.same_init)] == [float, int, bool]
 
 
-class TestCount:
-    @hypothesis.given(st.data())
-    def test_a_quotient_of_a_total_is_its_numerator(self, data):
-        total = data.draw(st.integers(1, 2**31 - 1))
-        part = data.draw(st.integers(1, total))
-        assert counts.participants(total, part / total) == part
+@pytest.mark.parametrize("clients", [49, 98, 103, 107, 161, 187, 196, 197])
+def test_one_client_of_all_is_accepted_everywhere(clients):
+    config = digits.get_config()
+    config.num_clients, config.participation = clients, 1 / clients
+    assert refusal(config) is None
+    assert build.make_planner(config, 10).draws.num_participants == build.num_participants(config) == 1
+    config.participation = math.nextafter(1 / clients, 0)
+    assert refusal(config).startswith(f"config.participation is {config.participation!r}, which gives no client")
 
-    @hypothesis.given(st.integers(1, 10_000), st.integers(1, 4), st.data())
-    def test_a_decimal_is_what_was_written(self, total, digits_, data):
-        share = decimal.Decimal(data.draw(st.integers(1, 10**digits_))).scaleb(-digits_)
-        assert counts.participants(total, float(share)) == math.floor(share * total)
 
-    def test_every_client_of_small_federations(self):
-        for total in range(1, 400):
-            assert [counts.participants(total, m / total) for m in range(1, total + 1)] == list(range(1, total + 1))
-        assert counts.participants(100, 0.29) == 29 and counts.participants(49, 1 / 49) == 1
-
-    @pytest.mark.parametrize("clients", [49, 98, 103, 107, 161, 187, 196, 197])
-    def test_one_client_of_all_is_accepted_everywhere(self, clients):
+def test_the_least_share_that_a_refusal_names_is_accepted():
+    for clients in (3, 7, 49, 1_000_003):
         config = digits.get_config()
-        config.num_clients, config.participation = clients, 1 / clients
+        config.num_clients, config.participation = clients, 1e-9
+        least = re.search(r"a number from (\S+) to 1", refusal(config))[1]
+        config.participation = float(least)
         assert refusal(config) is None
-        assert build.make_planner(config, 10).draws.num_participants == build.num_participants(config) == 1
-        config.participation = math.nextafter(1 / clients, 0)
-        assert refusal(config).startswith(f"config.participation is {config.participation!r}, which gives no client")
-
-    def test_the_least_share_that_a_refusal_names_is_accepted(self):
-        for clients in (3, 7, 49, 1_000_003):
-            config = digits.get_config()
-            config.num_clients, config.participation = clients, 1e-9
-            least = re.search(r"a number from (\S+) to 1", refusal(config))[1]
-            config.participation = float(least)
-            assert refusal(config) is None
-
-
-def test_a_chunk_is_at_most_a_groups_clients_on_any_number_of_devices():
-    from types import SimpleNamespace
-
-    device = SimpleNamespace(platform="gpu")
-    for size in (1, 2, 8):
-        mesh = SimpleNamespace(size=size, devices=np.array([device] * size))
-        config = digits.get_config()
-        config.clients_per_chunk = 1_000_000
-        assert build.choose_chunk(config, mesh) == 10
-        config.model.client = "mlp:7,cnn:3"
-        assert build.choose_chunk(config, mesh) == 7
-        assert build.bounded_chunk(1_000_000, build.model_groups(config)[1:]) == 3
-        config.clients_per_chunk = 2
-        assert build.choose_chunk(config, mesh, before=5) == 2
 
 
 @pytest.mark.parametrize("fields_", [{"rounds": 2**31 - 1}, {"num_clients": 2**31 - 1, "participation": 0.5}], ids=str)
@@ -230,9 +198,3 @@ def test_every_refusal_of_a_field_has_one_form():
         named = re.match(r"((?:[a-z_]+\.)?[a-z_]+)(?: is |=)", text)
         argument = "predictor.py" in place  # of a function, which has the name of a field
         assert not named or named[1] not in FIELDS or argument or "/data/" in place, (place, text)
-
-
-def test_the_words_of_a_library_get_the_full_stop_that_they_lack():
-    assert str(UserError("no such file")) == "no such file."
-    assert str(UserError("no such file.")) == "no such file."
-    assert str(errors.bad_field("lr", "x" * 10_000, "a number")).endswith(" ...; allowed is a number.")

@@ -5,8 +5,8 @@ import pytest
 from configs import base, cifar10, cifar10_small, digits
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
-from scarlet_jax.options import fields, rules
-from scarlet_jax.options.unused import unused_options
+from scarlet_jax.options import fields, relations, rules
+from scarlet_jax.options.without_effect import without_effect
 
 
 def config_with(**changes):
@@ -25,12 +25,9 @@ def test_every_leaf_field_has_a_rule():
     assert set(fields.leaves(base.get_config())) == found
 
 
-def test_defaults_that_relations_repeat_are_those_of_base():
-    config = base.get_config()
-    assert config.cache.ratio == rules.DEFAULT_RATIO
-    assert config.cache.on_expiry == rules.DEFAULT_ON_EXPIRY
-    assert config.partition.classes_per_client == rules.DEFAULT_CLASSES
-    assert config.comm.label_bits == rules.DEFAULT_LABEL_BITS
+@pytest.mark.parametrize("module", [base, cifar10, cifar10_small, digits], ids=lambda module: module.__name__)
+def test_defaults_that_are_repeated_are_those_of_base_which_no_config_changes(module):
+    assert relations.DEFAULTS.items() <= fields.leaves(module.get_config()).items()
 
 
 REFUSED = [
@@ -62,7 +59,7 @@ REFUSED = [
     ("kd_momentum", 1.5),
     ("kd_weight_decay", -1.0),
     ("private_val_ratio", 1.0),
-    ("model.dtype", "float16"),
+    ("model.precision", "float16"),
     ("profile_rounds", "3"),
     ("profile_rounds", "5:3"),
     ("profile_rounds", "-1:3"),
@@ -232,13 +229,16 @@ def test_profiling_rounds_that_never_come_is_refused():
         ({"method.name": "fedavg", "cache.ratio": 0.5}, ["cache.ratio is 0.5"]),
         ({"method.name": "feddf", "comm.label_bits": 8}, ["comm.label_bits is 8"]),
         ({"method.name": "individual", "comm.label_bits": 32}, []),
+        ({"method.name": "individual", "kd_lr": 0.01, "kd_momentum": 0.9}, ["kd_lr is 0.01", "kd_momentum is 0.9"]),
+        ({"method.name": "centralized", "kd_weight_decay": 1e-4}, ["kd_weight_decay is 0.0001"]),
+        ({"method.name": "feddf", "kd_lr": 0.01}, []),
     ],
     ids=str,
 )
 def test_options_that_the_method_has_no_use_for_are_told(changes, told):
     config = config_with(**changes)
     rules.validate(config)
-    sentences = unused_options(config)
+    sentences = without_effect(config)
     assert len(sentences) == len(told)
     for sentence, start in zip(sentences, told, strict=True):
         assert sentence.startswith(f"config.{start}, which changes nothing: {config.method.name} ")
@@ -247,4 +247,4 @@ def test_options_that_the_method_has_no_use_for_are_told(changes, told):
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_is_told_of_a_card_as_it_is(method):
     for module in (cifar10, cifar10_small, digits):
-        assert unused_options(module.get_config(method)) == []
+        assert without_effect(module.get_config(method)) == []

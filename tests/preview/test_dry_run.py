@@ -3,15 +3,12 @@
 import jax
 import numpy as np
 import pytest
-from absl import flags
 
 from scarlet_jax import build
-from scarlet_jax.commands import train
 from scarlet_jax.data import federation
 from scarlet_jax.engine import windows
 from scarlet_jax.engine.feed import Feed
 from scarlet_jax.engine.layout import device_bytes
-from scarlet_jax.errors import UserError
 from scarlet_jax.preview import compiled, dry_run
 from tests.support.harness import tiny
 
@@ -25,17 +22,17 @@ def plan():
 
 def test_shapes_and_bytes_are_those_of_the_real_thing(plan):
     loaded = federation.load(plan.config)
-    algorithm = build.make_algorithm(plan.config, loaded.data, loaded.num_classes, plan.mesh)
+    algorithm = build.make_algorithm(plan.config, loaded.data, loaded.num_classes, plan.mesh, plan.chosen)
     state = algorithm.init(loaded.data)
-    for shape, array in zip(jax.tree.leaves(plan.state), jax.tree.leaves(state), strict=True):
+    for shape, array in zip(jax.tree.leaves(plan.shapes.state), jax.tree.leaves(state), strict=True):
         assert (shape.shape, shape.dtype, shape.sharding) == (array.shape, array.dtype, array.sharding)
     # No client has validation images, so that their rows are not sent.
     arrays = jax.tree.leaves((state, loaded.data._replace(val=loaded.data.val.size)))
-    assert plan.resident == sum(np.asarray(a).nbytes for a in arrays)
+    assert plan.shapes.resident == sum(np.asarray(a).nbytes for a in arrays)
 
 
 def test_a_round_on_shapes_runs_the_phases_of_a_round_on_arrays(plan):
-    names = [call.name for call in plan.calls]
+    names = [call.name for call in plan.shapes.calls]
     assert names == [
         "init", "plan", "gather clients", "train mlp: outputs", "train mlp", "scatter clients", "server",
         "participants", "evaluate mlp: outputs", "evaluate mlp", "evaluate server",
@@ -44,19 +41,19 @@ def test_a_round_on_shapes_runs_the_phases_of_a_round_on_arrays(plan):
 
 def test_of_images_that_stay_on_the_host_it_counts_what_is_sent(plan):
     fed = dry_run.prepare(tiny(participation=0.5, data__device_budget_mb=0.001))
-    names = [call.name for call in plan.calls]
-    assert [call.name for call in fed.calls] == [*names[:-1], "evaluate server: piece", names[-1]]
+    names = [call.name for call in plan.shapes.calls]
+    assert [call.name for call in fed.shapes.calls] == [*names[:-1], "evaluate server: piece", names[-1]]
     data = federation.load(fed.config).data
     real = Feed(data, fed.algorithm.schedule, 0.001, fed.mesh)
-    assert fed.resident == device_bytes(fed.state) + real.device_bytes != plan.resident
-    (shapes,) = (call.args[-1] for call in fed.calls if call.name == "train mlp")
+    assert fed.shapes.resident == device_bytes(fed.shapes.state) + real.device_bytes != plan.shapes.resident
+    (shapes,) = (call.args[-1] for call in fed.shapes.calls if call.name == "train mlp")
     given = windows.fetch(real.training(1), fed.algorithm.schedule.layouts[0], 0)
     for shape, array in zip(jax.tree.leaves(shapes), jax.tree.leaves(given), strict=True):
         assert (shape.shape, shape.dtype, shape.sharding) == (array.shape, array.dtype, array.sharding)
 
 
 def test_the_peak_is_what_stays_and_the_largest_phase(plan):
-    small, large = (compiled.Program(n, 10, 1, t, {}, {}, {}, "") for n, t in (("small", 5), ("large", 90)))
+    small, large = (compiled.Size(n, 10, 1, t) for n, t in (("small", 5), ("large", 90)))
     assert compiled.peak(1000, [small, large]) == (1091, "large")
     hungry = small._replace(name="hungry", arguments=2000)
     assert compiled.peak(1000, [hungry, large]) == (2006, "hungry"), "arguments that do not stay count too"
@@ -76,7 +73,7 @@ def test_methods_without_labels_print_what_they_send(method, capsys):
     config = tiny(**{"method.name": method})
     config.cache.duration = None
     plan = dry_run.prepare(config)
-    lines = dry_run._traffic(plan)
+    lines = dry_run.traffic(plan)
     assert len(lines) == {"fedavg": 3, "individual": 3, "centralized": 1}[method]
     assert capsys.readouterr().out == ""
 
@@ -91,11 +88,3 @@ def test_a_known_data_set_is_not_read(monkeypatch):
     assert classes == 10 and data.private_image.shape == (20_000, 32, 32, 3)
     assert (data.train.rows.shape, data.val.rows.shape, data.test.rows.shape) == ((100, 160), (100, 40), (100, 100))
     assert (len(data.public_image), len(data.public_val_image)) == (9_000, 1_000)
-
-
-def test_a_target_wants_a_dry_run():
-    flag_values = flags.FlagValues()
-    train.define_flags(flag_values)
-    flag_values(["launch.py", "--target=H100"])
-    with pytest.raises(UserError, match="H100.*--dry_run"):
-        train.main(tiny(), "configs/digits.py", flag_values)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scarlet_jax.methods import METHODS, load
+from scarlet_jax.methods import METHODS
 from scarlet_jax.protocol import ledger
+from scarlet_jax.tables import load
 from tests.support.golden_files import golden_bytes
 
 

@@ -154,7 +154,7 @@ def test_what_cannot_be_read_is_not_damaged_and_nothing_is_moved(two, monkeypatc
     def refuse(self, rounds, **items):
         raise error
 
-    monkeypatch.setattr(Checkpoints, "_read", refuse)
+    monkeypatch.setattr(Checkpoints, "read", refuse)
     before = held(two)
     with pytest.raises(UserError, match=rf"checkpoint {two}/checkpoints/2 cannot be read \(.*{reason}\)") as refused:
         restore(two)
@@ -173,7 +173,7 @@ def test_a_fault_while_the_files_are_read_whole_is_no_damage_either(two, monkeyp
             raise OSError(5, "Input/output error", str(path))
         return open(path, *args, **kwargs)
 
-    monkeypatch.setattr(Checkpoints, "_read", refuse)
+    monkeypatch.setattr(Checkpoints, "read", refuse)
     monkeypatch.setattr(checkpoint_record, "open", spoilt, raising=False)
     before = held(two)
     with pytest.raises(UserError, match=r"/2 cannot be read \(.*ocdbt.*: an input/output error\)"):
@@ -185,7 +185,7 @@ def test_an_error_of_the_program_is_not_damage_either(two, monkeypatch):
     def fail(self, rounds, **items):
         raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
 
-    monkeypatch.setattr(Checkpoints, "_read", fail)
+    monkeypatch.setattr(Checkpoints, "read", fail)
     with pytest.raises(jax.errors.JaxRuntimeError):
         restore(two)
     assert checkpoint.steps(two) == [1, 2]
@@ -206,7 +206,7 @@ def test_where_all_are_damaged_all_are_named_and_none_is_moved(two, where):
 
 def test_a_damaged_one_is_moved_only_after_a_good_one_was_read(two, monkeypatch):
     (two / "checkpoints" / "2" / "record" / "metadata").write_text("{")
-    monkeypatch.setattr(Checkpoints, "_read", lambda *args, **items: (_ for _ in ()).throw(OSError(5, "EIO")))
+    monkeypatch.setattr(Checkpoints, "read", lambda *args, **items: (_ for _ in ()).throw(OSError(5, "EIO")))
     before = held(two)
     with pytest.raises(UserError, match="/1 cannot be read"):
         restore(two)

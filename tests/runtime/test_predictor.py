@@ -9,7 +9,8 @@ import scarlet_jax
 from configs import digits
 from scarlet_jax.data import federation
 from scarlet_jax.errors import UserError
-from scarlet_jax.runtime import predictor
+from scarlet_jax.runtime import checkpoint_record
+from tests.support.compiling import compiled_programs, compiling_quickly
 
 pytestmark = pytest.mark.xdist_group("predictor")  # one worker, which makes `finished` once
 
@@ -20,7 +21,7 @@ def small():
     config = digits.get_config()
     config.rounds, config.num_clients, config.public_size, config.public_per_round = ROUNDS, 3, 60, 30
     config.epochs = config.kd_epochs = config.checkpoint.every = 1
-    config.model.client = "mlp"
+    config.data.train_size, config.data.test_size, config.model.client = 150, 100, "mlp"
     return config
 
 
@@ -28,7 +29,8 @@ def small():
 def finished(tmp_path_factory):
     """The workdir of a finished run, checkpoints after rounds 3 and 4; its server has BatchNorm."""
     path = tmp_path_factory.mktemp("predictor") / "run"
-    scarlet_jax.run(small(), path)
+    with compiling_quickly():
+        scarlet_jax.run(small(), path)
     return path
 
 
@@ -60,9 +62,11 @@ def test_any_number_of_images_and_one_compilation(finished):
     server = scarlet_jax.load_server(finished, batch_size=4)
     images = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 1), np.uint8)
     whole = server(images)
-    for n in (0, 1, 4, 5, 11):
-        assert np.array_equal(server(images[:n]), whole[:n])
-    assert server._probabilities._cache_size() == 1
+    compiled: list[str] = []
+    with compiled_programs(compiled.append):
+        for n in (0, 1, 4, 5, 11):
+            assert np.array_equal(server(images[:n]), whole[:n])
+    assert compiled == []
     assert np.array_equal(server(images[..., 0]), whole)
 
 
@@ -127,7 +131,7 @@ def test_a_damaged_checkpoint_is_named_and_skipped(copy, caplog):
     ],
 )
 def test_a_checkpoint_that_cannot_be_read_is_not_skipped_for_an_older_model(copy, monkeypatch, error):
-    read = predictor._read
+    read = checkpoint_record.read
     newest = copy / "checkpoints" / str(ROUNDS)
 
     def refuse(directory):
@@ -135,7 +139,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_skipped_for_an_older_model(copy
             raise error
         return read(directory)
 
-    monkeypatch.setattr(predictor, "_read", refuse)
+    monkeypatch.setattr(checkpoint_record, "read", refuse)
     with pytest.raises(UserError, match=rf"checkpoint {newest} cannot be read \(.*; this is no damage"):
         scarlet_jax.load_server(copy)
 

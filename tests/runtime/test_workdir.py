@@ -8,6 +8,7 @@ import pytest
 from configs import base
 from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import workdir
+from tests.support import harness
 
 
 def held(path):
@@ -97,3 +98,24 @@ def test_a_name_that_is_not_utf8_is_refused_before_anything_is_made(tmp_path, mo
     monkeypatch.chdir(tmp_path / "caf\udce9")  # the name that counts is the whole one
     with pytest.raises(UserError, match="not UTF-8"), workdir.lock(tmp_path.__class__("run")):
         pass
+
+
+@pytest.mark.parametrize(("before", "now"), [("float32", None), ("bfloat16", "bfloat16")])
+def test_a_run_that_was_begun_with_model_dtype_goes_on_with_model_precision(tmp_path, before, now):
+    config = harness.tiny(model__precision=now)
+    written = json.loads(config.to_json())
+    del written["model"]["precision"]
+    (tmp_path / "config.json").write_text(json.dumps(written | {"model": written["model"] | {"dtype": before}}))
+    workdir.check_config(tmp_path, config)
+    assert workdir.read_config(tmp_path)["model"]["precision"] == now
+    other = harness.tiny(model__precision="tf32")
+    with pytest.raises(UserError, match=f"model.precision was {now!r} and is now 'tf32'"):
+        workdir.check_config(tmp_path, other)
+
+
+def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git here
+    for value, recorded in (("0123abc", "0123abc"), ("", None)):
+        monkeypatch.setenv("SCARLET_COMMIT", value)
+        workdir.record_environment(tmp_path, {}, None)
+        assert json.loads((tmp_path / "environment.json").read_text())["starts"][-1]["commit"] == recorded

@@ -11,6 +11,7 @@ import pickle
 import struct
 import tarfile
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,23 @@ def refusal(name: str, tmp_path: Path, **options) -> str:
         load(name, tmp_path, **options)
     sentence = str(error.value)
     assert "\n" not in sentence
+    return sentence
+
+
+BOUND = 48 << 20  # bytes; far more than any of these files needs, far less than any of them asks for
+
+
+def refused(name: str, tmp_path: Path, **options) -> str:
+    """The sentence of a refusal that took little memory."""
+    tracemalloc.start()
+    try:
+        sentence = refusal(name, tmp_path, **options)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < BOUND, f"{peak:,} bytes"
+    assert len(sentence.splitlines()) == 1 and sentence.endswith(".") and len(sentence) < 1500, sentence
+    assert "trust" not in sentence and "allow_pickle" not in sentence
     return sentence
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import csv
 import json
 import os
@@ -12,7 +10,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,6 @@ import orbax.checkpoint as ocp
 import pytest
 
 from configs import digits
-from scarlet_jax import build
-from scarlet_jax.engine import phases
 from scarlet_jax.runtime import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +71,13 @@ def environment(devices: int = 1, quick: bool = True) -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | own
 
 
+def launch(*args: str) -> subprocess.CompletedProcess[str]:
+    """Run launch.py in its folder, as a user would; the terminal has 80 columns."""
+    own = {**os.environ, "COLUMNS": "80"}
+    command = [sys.executable, ROOT / "launch.py", *args]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=own, timeout=120)
+
+
 def start(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.Popen(arguments, cwd=ROOT, env=environment(), text=True, **pipes)
@@ -117,41 +120,6 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], secon
         assert process.poll() is None, f"ended with {process.returncode}"
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
-
-
-def with_round(algorithm: Any, round_: Callable[..., Any]) -> Any:
-    """The algorithm with another round; where its phases are only listed, nothing is computed and its own is called."""
-
-    def either(*args, **kwargs):
-        return algorithm.round(*args, **kwargs) if phases.is_abstract(args) else round_(*args, **kwargs)
-
-    return algorithm._replace(round=either)
-
-
-@contextlib.contextmanager
-def compilations(patch: Any) -> Iterator[dict[int, list[str]]]:
-    """Names of what XLA compiles, by the number of the round that was dispatched last; -1 is the set-up."""
-    events: dict[int, list[str]] = collections.defaultdict(list)
-    now, make = {"round": -1}, build.make_algorithm
-
-    def counting(*args):
-        algorithm = make(*args)
-        now["round"] = -1
-
-        def round_(*args, **kwargs):
-            now["round"] += 1
-            return algorithm.round(*args, **kwargs)
-
-        return with_round(algorithm, round_)
-
-    def listener(event, duration, **names):
-        if event == "/jax/core/compile/backend_compile_duration":
-            events[now["round"]].append(str(names.get("fun_name")).removeprefix("jit(").removesuffix(")"))
-
-    patch.setattr(build, "make_algorithm", counting)
-    jax.monitoring.register_event_duration_secs_listener(listener)
-    yield events
-    jax.monitoring.unregister_event_duration_listener(listener)
 
 
 def rows(workdir: Path) -> list[dict[str, Any]]:

@@ -17,9 +17,8 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from scarlet_jax import names
 from scarlet_jax.data import disk_cache, network
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import UserError, first_line
 
 
 class Published(NamedTuple):
@@ -30,6 +29,7 @@ class Published(NamedTuple):
     archive: str  # file name of the archive
     folder: str  # the folder inside it
     md5: str  # of the archive
+    num_classes: int
 
 
 PUBLISHED = {
@@ -39,6 +39,7 @@ PUBLISHED = {
         archive="tiny-imagenet-200.zip",
         folder="tiny-imagenet-200",
         md5="90528d7ca1a48142e341f4ef8d21d0de",
+        num_classes=200,
     ),
     "caltech256": Published(
         builder="Caltech256",
@@ -46,6 +47,7 @@ PUBLISHED = {
         archive="256_ObjectCategories.tar",
         folder="256_ObjectCategories",
         md5="67b4f42ca05d46448c6bb8ecd2220f6d",
+        num_classes=257,
     ),
 }
 _SUFFIXES = ("", ".zip", ".tar", ".tar.gz", ".tgz")  # of the folder's name
@@ -124,8 +126,7 @@ def _explained(name: str, directory: Path, error: BaseException) -> UserError:
             return cause
         cause = cause.__cause__ or cause.__context__
     needs = "tensorflow" in str(error).lower()
-    said = (str(error).strip() or repr(error)).splitlines()[0]
-    reason = "TensorFlow is needed to write its images" if needs else names.in_sentence(said, 300)[1:-1]
+    reason = "TensorFlow is needed to write its images" if needs else first_line(error)
     return UserError(
         f"data set {name!r} could not be prepared in {directory} ({reason}); where TensorFlow is installed, "
         f"`tfds build {name} --file_format=array_record --data_dir={directory}` prepares it, and it is read without."

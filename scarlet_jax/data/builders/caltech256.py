@@ -13,7 +13,6 @@ from scarlet_jax.data.builders.layout import Files, find, opened
 from scarlet_jax.errors import UserError
 
 _FORM = PUBLISHED["caltech256"]
-_NUM_CLASSES = 257
 
 
 class Caltech256(tfds.core.GeneratorBasedBuilder):
@@ -31,7 +30,7 @@ class Caltech256(tfds.core.GeneratorBasedBuilder):
                 {
                     "id": tfds.features.Text(),  # path of the file
                     "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-                    "label": tfds.features.ClassLabel(num_classes=_NUM_CLASSES),
+                    "label": tfds.features.ClassLabel(num_classes=_FORM.num_classes),
                 }
             ),
             supervised_keys=("image", "label"),
@@ -56,11 +55,11 @@ def _classes(files: Files) -> list[str]:
     """Folder names such as 001.ak47, one for each number."""
     found = sorted({name.split("/")[0] for name in _images(files)})
     numbers = [folder.partition(".")[0] for folder in found]
-    for number in range(1, _NUM_CLASSES + 1):
+    for number in range(1, _FORM.num_classes + 1):
         if numbers.count(f"{number:03}") != 1:
             raise UserError(f"{files.where} needs one folder {number:03}.<name> of .jpg images for class {number}")
-    if len(found) != _NUM_CLASSES:
-        raise UserError(f"{files.where} has {len(found)} folders of images; published are {_NUM_CLASSES}")
+    if len(found) != _FORM.num_classes:
+        raise UserError(f"{files.where} has {len(found)} folders of images; published are {_FORM.num_classes}")
     return found
 
 

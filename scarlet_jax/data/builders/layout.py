@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from scarlet_jax import names
 from scarlet_jax.data import builders, packed
-from scarlet_jax.errors import UserError
+from scarlet_jax.errors import UserError, first_line
 
 _log = logging.getLogger(__name__)
 _MOST_FILE_BYTES = 1 << 26  # of one file in it
@@ -42,7 +41,7 @@ class Files:
             return self._readers[name]()
         except packed.DAMAGE as error:
             packed.check_readable([self.where / name if self.where.is_dir() else self.where], error)
-            raise UserError(f"{name} in {self.where} is damaged ({_first_line(error)}); fetch it anew.") from error
+            raise UserError(f"{name} in {self.where} is damaged ({first_line(error)}); fetch it anew.") from error
 
     def image(self, name: str) -> bytes:
         """The same for a picture, which must be one that can be decoded to its end."""
@@ -54,7 +53,7 @@ class Files:
                 picture.load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise UserError(
-                f"{name} in {self.where} is not a whole image ({_first_line(error)}); fetch it anew."
+                f"{name} in {self.where} is not a whole image ({first_line(error)}); fetch it anew."
             ) from error
         return blob
 
@@ -101,7 +100,7 @@ def opened(path: Path, folder: str) -> Iterator[Files]:
                 packed.read_to_end(tar, _MOST_BYTES)
         except packed.DAMAGE as error:
             packed.check_readable([path], error)
-            reason = _first_line(error)
+            reason = first_line(error)
             raise UserError(f"{path} is damaged or is no zip or tar archive ({reason}); fetch it anew.") from error
         inside = {
             name.removeprefix(folder + "/"): read for name, read in readers.items() if name.startswith(folder + "/")
@@ -114,10 +113,6 @@ def opened(path: Path, folder: str) -> Iterator[Files]:
 def _md5(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return names.in_sentence((str(error).strip() or repr(error)).splitlines()[0].rstrip(":."))[1:-1]
 
 
 def _extract(tar: packed.Stream, offset: int, size: int) -> bytes:

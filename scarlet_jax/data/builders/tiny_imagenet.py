@@ -13,7 +13,6 @@ from scarlet_jax.data.builders.layout import Files, find, opened
 from scarlet_jax.errors import UserError
 
 _FORM = PUBLISHED["tiny_imagenet"]
-_NUM_CLASSES = 200
 
 
 class TinyImagenet(tfds.core.GeneratorBasedBuilder):
@@ -34,7 +33,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
                 {
                     "id": tfds.features.Text(),  # path of the file
                     "image": tfds.features.Image(shape=(64, 64, 3), encoding_format="jpeg"),
-                    "label": tfds.features.ClassLabel(num_classes=_NUM_CLASSES),
+                    "label": tfds.features.ClassLabel(num_classes=_FORM.num_classes),
                 }
             ),
             supervised_keys=("image", "label"),
@@ -44,8 +43,10 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         path = find(dl_manager, "tiny_imagenet")
         with opened(path, _FORM.folder) as files:
             classes = sorted(files.read("wnids.txt").decode().split())
-            if len(set(classes)) != _NUM_CLASSES:
-                raise UserError(f"wnids.txt in {path} lists {len(set(classes))} classes; published are {_NUM_CLASSES}")
+            if len(set(classes)) != _FORM.num_classes:
+                raise UserError(
+                    f"wnids.txt in {path} lists {len(set(classes))} classes; published are {_FORM.num_classes}"
+                )
             train, validation = _train(files, classes), _validation(files, classes)
         self.info.features["label"].names = classes
         return {"train": _examples(path, train), "validation": _examples(path, validation)}

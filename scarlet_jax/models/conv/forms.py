@@ -1,4 +1,4 @@
-"""Forms of the convolution, composed of matrix products and XLA's forward convolution. `api.py` chooses among them.
+"""Forms of the convolution, composed of matrix products and XLA's forward convolution. `cpu.py` chooses among them.
 
 Each has a hand-written backward pass, because the weight gradient of autodiff is slow on CPU.
 Shapes: x [B, H, W, in], w [kh, kw, in, out], y and dy [B, ho, wo, out].

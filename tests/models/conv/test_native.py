@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from scarlet_jax.errors import UserError
 from scarlet_jax.models.conv.api import conv, resolve_conv
+from scarlet_jax.models.conv.forms import Geometry
 from scarlet_jax.models.conv.native import build, ops
-from tests.models.conv.test_conv import assert_close, bound, draw, value_and_gradients
+from tests.support.convolutions import assert_close, bound, draw, value_and_gradients
 
 needs_compiler = pytest.mark.skipif(build.find_compiler() is None, reason="needs a C++ compiler")
 # Relative to the largest entry: sums of up to some thousand float32 products in another order.
@@ -79,8 +80,11 @@ def test_random_shapes(data):
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
 def test_other_types_are_left_to_jax(dtype):
-    assert not ops.covers((3, 3, 16, 16), jnp.dtype(dtype)) and ops.covers((3, 3, 16, 16), jnp.dtype("float32"))
-    assert not ops.covers((3, 3, 16, 24), jnp.dtype("float32"))
+    def covers(outputs, dtype):
+        x, w = (jax.ShapeDtypeStruct(shape, dtype) for shape in ((2, 8, 8, 16), (3, 3, 16, outputs)))
+        return ops.covers(x, w, Geometry(1, 1))
+
+    assert not covers(16, dtype) and covers(16, "float32") and not covers(24, "float32")
 
 
 @needs_compiler
@@ -142,8 +146,8 @@ PROGRAM = """
 import hashlib, logging, jax, numpy as np
 logging.basicConfig(level=logging.INFO)
 from scarlet_jax.models.conv.native import build
-from tests.models.conv.test_conv import bound, draw, value_and_gradients
-from tests.models.conv.test_native import SHAPES
+from tests.support.convolutions import bound, draw, value_and_gradients
+SHAPES = {shapes}
 assert build.problem() is None
 for shape in SHAPES:
     out = jax.device_get(value_and_gradients(bound(shape, "native"), *draw(shape, "float32")))
@@ -161,7 +165,8 @@ def python(program, **environment):
 @needs_compiler
 def test_processes_may_build_at_once_and_threads_change_no_bit(tmp_path):
     """Two processes with different numbers of threads build into one empty folder."""
-    running = [python(PROGRAM, NPROC=threads, XDG_CACHE_HOME=str(tmp_path)) for threads in ("1", "3")]
+    program = PROGRAM.replace("{shapes}", repr(SHAPES))
+    running = [python(program, NPROC=threads, XDG_CACHE_HOME=str(tmp_path)) for threads in ("1", "3")]
     outputs = [process.communicate(timeout=300) for process in running]
     assert [process.returncode for process in running] == [0, 0], outputs
     assert outputs[0][0] == outputs[1][0] and len(outputs[0][0].splitlines()) == len(SHAPES)
@@ -170,7 +175,11 @@ def test_processes_may_build_at_once_and_threads_change_no_bit(tmp_path):
     assert len(files) == 1 and files[0].suffix == ".so"
 
 
-RESOLVE = "from scarlet_jax.models import resolve_conv; print(resolve_conv('auto')); print(resolve_conv('native'))"
+RESOLVE = """
+from scarlet_jax.models.conv.api import resolve_conv
+print(resolve_conv("auto"))
+print(resolve_conv("native"))
+"""
 
 
 @pytest.mark.parametrize("compiler", ["none", "failing"])
@@ -182,7 +191,7 @@ def test_without_a_working_compiler_pure_jax_computes(compiler, tmp_path):
     process = python(RESOLVE, CXX=str(path), XDG_CACHE_HOME=str(tmp_path / "cache"))
     output, error = process.communicate(timeout=120)
     assert output == "cpu\n", "auto falls back"
-    assert "no native convolution, which would be about twice as fast" in error
+    assert "no native convolution, which would be faster" in error
     last = error.strip().splitlines()[-1]
     assert "model.conv is 'native', but" in last
     assert ("there is no C++ compiler" if compiler == "none" else "error: it does not work") in last

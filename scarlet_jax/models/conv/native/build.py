@@ -78,7 +78,7 @@ def load(compiler: str, folder: Path) -> ctypes.CDLL:
     command = [compiler, *FLAGS, *_processor_flags(), "-isystem", jax.ffi.include_dir(), str(FOLDER / "ffi.cc")]
     name = f"conv-{_key(command)}.so"
     try:
-        path = _private(folder) / name
+        path = paths.private_folder(folder) / name
         if not path.exists():
             _log.info("building the native convolution with %s: once, some seconds", compiler)
             _build(command, path)
@@ -86,37 +86,17 @@ def load(compiler: str, folder: Path) -> ctypes.CDLL:
             raise PermissionError(why)
         return ctypes.CDLL(str(path))
     except OSError as error:
-        _log.warning("the native convolution is built for this process alone: %s", _reason(error))
+        _log.warning("the native convolution is built for this process alone: %s", paths.reason(error))
     with tempfile.TemporaryDirectory(prefix="scarlet_jax_") as temporary:
-        path = _private(Path(temporary)) / name
+        path = paths.private_folder(Path(temporary)) / name
         _build(command, path)
         return ctypes.CDLL(str(path))  # what is loaded may be deleted
-
-
-def _private(folder: Path) -> Path:
-    """Make `folder`, for this user alone; returns it without symbolic links, which might be changed later.
-
-    Raises:
-      OSError: it cannot be made, or others than this user and root may write there.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    resolved = folder.resolve(strict=True)
-    if why := paths.not_private(resolved):
-        raise PermissionError(why)
-    if resolved.stat().st_uid == os.geteuid():
-        resolved.chmod(0o700)  # made with other permissions by an earlier version
-    return resolved
 
 
 def _build(command: list[str], path: Path) -> None:
     with paths.beside(path) as aside:
         subprocess.run([*command, "-o", str(aside)], check=True, capture_output=True, text=True)
         os.replace(aside, path)
-
-
-def _reason(error: OSError) -> str:
-    return f"{error.strerror}: {error.filename}" if error.strerror else str(error)
 
 
 def _processor_flags() -> tuple[str, ...]:
@@ -128,12 +108,12 @@ def _processor_flags() -> tuple[str, ...]:
 
 def _key(command: list[str]) -> str:
     version = subprocess.run([command[0], "--version"], check=True, capture_output=True, text=True).stdout
-    parts = [*command, version, jaxlib.version.__version__, platform.system(), platform.machine(), _processor()]
+    parts = [*command, version, jaxlib.version.__version__, platform.system(), platform.machine(), processor()]
     parts += [(FOLDER / name).read_text() for name in SOURCES]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _processor() -> str:
+def processor() -> str:
     """A text that differs between kinds of processors."""
     info = Path("/proc/cpuinfo")
     if info.exists():

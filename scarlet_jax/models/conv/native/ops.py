@@ -21,14 +21,18 @@ from scarlet_jax.models.conv.forms import Geometry, Shape
 CHANNELS = 16  # output channels (for the input gradient: input channels) must be a multiple of this
 
 
-def covers(w_shape: Shape, dtype: Any) -> bool:
+def covers(x: Any, w: Any, geometry: Geometry) -> bool:
     """Whether the forward pass and the weight gradient are native for these weights; otherwise pure JAX is used."""
-    return dtype == jnp.float32 and w_shape[3] % CHANNELS == 0
+    return x.dtype == jnp.float32 and w.shape[3] % CHANNELS == 0
+
+
+def conv(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
+    """The convolution, for weights that `covers` accepts."""
+    return _made(geometry)(x, w)
 
 
 @functools.cache
-def conv(geometry: Geometry) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """`conv(x, w)` for weights that `covers` accepts."""
+def _made(geometry: Geometry) -> Callable[[jax.Array, jax.Array], jax.Array]:
     forward = _stacked(lambda x, w: _call("forward", _output_shape(x.shape, w.shape, geometry), (x, w), geometry))
 
     def backward(saved, dy):

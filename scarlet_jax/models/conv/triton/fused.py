@@ -3,8 +3,8 @@
     z = relu(y * factor + offset + shortcut), zeros in padding rows
     out = conv(z, w);  sums = sum of out, sum of its square, per channel
 
-BatchNorm is then arithmetic on vectors of channels between two such calls, left to autodiff: the gradients of both sums
-flow back into out. What a training step reads and writes, besides, is in `benchmarks/gpu_aot.py`.
+BatchNorm is then arithmetic on vectors of channels between two such calls. Autodiff differentiates it, and the
+gradients of both sums flow back into out. `benchmarks/gpu_aot.py` counts what a training step reads and writes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from jax.custom_batching import custom_vmap
 
 from scarlet_jax.models.conv.triton import launches, primitive
 from scarlet_jax.models.conv.triton.launches import Problem
+from scarlet_jax.models.precision import products, within
 
 
 class Convolved(NamedTuple):
@@ -54,7 +55,7 @@ def scaled(pending: Pending) -> jax.Array:
 
 
 def covers(x: jax.Array | Pending, w: jax.Array, stride: int) -> bool:
-    """Whether `fused_conv` computes this convolution; anything else is to be left to XLA's."""
+    """Whether `fused_conv` computes this convolution; XLA computes any other."""
     y = x.y if isinstance(x, Pending) else x
     return w.shape[0] == w.shape[1] and launches.covers(_problem(y[None], w[None], stride), str(y.dtype))
 
@@ -72,7 +73,7 @@ def fused_conv(x: jax.Array | Pending, w: jax.Array, stride: int, keep: bool) ->
         The result, and z (`activated(x)`) or None.
     """
     record = x if isinstance(x, Pending) else (x, None, None, None, None)
-    out, sums, z = _fused(stride, keep)(*record, w)
+    out, sums, z = _fused(stride, keep, products())(*record, w)
     return Convolved(out, sums), z
 
 
@@ -97,12 +98,14 @@ def _activation(y: jax.Array, factor: Any, offset: Any, shortcut: Any, mask: Any
 
 
 @functools.cache
-def _fused(stride: int, keep: bool) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array | None]]:
+def _fused(
+    stride: int, keep: bool, precision: str | None
+) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array | None]]:
     """`y, factor, offset, shortcut, mask, w -> out, sums, z` of one client; without a factor, z is y."""
 
     def forward(y, factor, offset, shortcut, mask, w):
         z = _activation(y, factor, offset, shortcut, mask)
-        out, sums = _stacked("forward", stride)(z, w)
+        out, sums = _stacked("forward", stride, precision)(z, w)
         return (out, sums, z if keep else None), (y, z, factor, offset, shortcut is not None, mask, w, out)
 
     def backward(saved, cotangents):
@@ -110,12 +113,12 @@ def _fused(stride: int, keep: bool) -> Callable[..., tuple[jax.Array, jax.Array,
         d_out, d_sums, extra = cotangents
         total = d_out.astype(jnp.float32) + d_sums[0] + 2 * d_sums[1] * out.astype(jnp.float32)
         total = _rows(mask, total).astype(out.dtype)  # what reaches out, by itself and through its sums
-        dw = _stacked("weight_gradient", stride)(z, total, w)
+        dw = _stacked("weight_gradient", stride, precision)(z, total, w)
         if factor is None:
-            gradient, _ = _stacked("input_gradient", stride)(total, w, z, None, None, extra, None, None)
+            gradient, _ = _stacked("input_gradient", stride, precision)(total, w, z, None, None, extra, None, None)
             return gradient, None, None, None, None, dw
         shown = z if added or keep else None
-        gradient, sums = _stacked("input_gradient", stride)(total, w, z, y, shown, extra, factor, offset)
+        gradient, sums = _stacked("input_gradient", stride, precision)(total, w, z, y, shown, extra, factor, offset)
         dy = (gradient.astype(jnp.float32) * factor).astype(y.dtype)
         return dy, sums[0], sums[1], gradient if added else None, None, dw
 
@@ -125,14 +128,14 @@ def _fused(stride: int, keep: bool) -> Callable[..., tuple[jax.Array, jax.Array,
 
 
 @functools.cache
-def _stacked(kind: str, stride: int) -> Callable[..., Any]:
+def _stacked(kind: str, stride: int, precision: str | None) -> Callable[..., Any]:
     """A kernel as a function of one client's arrays, for which `vmap` means more clients in one call."""
     operations: dict[str, Callable[..., Any]] = {
         "forward": _forward,
         "input_gradient": _input_gradient,
         "weight_gradient": _weight_gradient,
     }
-    mapped = custom_vmap(functools.partial(operations[kind], stride))
+    mapped = custom_vmap(within(precision, functools.partial(operations[kind], stride)))
 
     @mapped.def_vmap
     def rule(size, batched, *arrays):  # type: ignore[no-untyped-def]
@@ -163,7 +166,7 @@ def _input_gradient(stride: int, d: jax.Array, w: jax.Array, images: jax.Array, 
     problem = _problem(images, w, stride)
     if not problem.few:
         return primitive.input_gradient(d, w, problem, *more)
-    # Few channels: images themselves, whose gradient nobody uses and XLA removes.
+    # With few channels the input is the images themselves: their gradient is not used, and XLA removes it.
     _, z, extra, factor, _ = more
     given = factor is not None, z is not None, extra is not None
     operation = primitive.Operation("input_gradient", problem, str(d.dtype), "ieee", *given)

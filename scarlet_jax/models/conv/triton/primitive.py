@@ -15,8 +15,9 @@ from jax.interpreters import mlir, xla
 
 from scarlet_jax.models.conv import forms
 from scarlet_jax.models.conv.forms import Geometry
-from scarlet_jax.models.conv.triton import launches
+from scarlet_jax.models.conv.triton import calls, launches
 from scarlet_jax.models.conv.triton.launches import Launch, Problem
+from scarlet_jax.models.precision import products
 
 _described = 90  # compute capability of the card to compile for, where there is none
 
@@ -63,7 +64,7 @@ def _capability() -> int:
 
 def precision() -> str:
     """Of products of float32, as JAX is configured: TF32 unless more is asked for."""
-    asked = str(jax.config.jax_default_matmul_precision or "default").lower()  # type: ignore[attr-defined]
+    asked = (products() or "default").lower()
     if asked in ("highest", "float32", "f32_f32_f32"):
         return "ieee"
     return "tf32x3" if asked in ("high", "bfloat16_3x", "tensorfloat32_3x", "tf32_tf32_f32_x3") else "tf32"
@@ -186,23 +187,8 @@ def _shapes(*_: Any, operation: Operation) -> list[jax.core.ShapedArray]:
 
 def _launched(*arrays: jax.Array, operation: Operation) -> list[jax.Array]:
     """Launch the kernel, and add its partial sums."""
-    import jax_triton
-
-    from scarlet_jax.models.conv.triton import kernels
-
     capability = _capability()
-    launch = operation.launch(capability)
-    results = jax_triton.triton_call(
-        *arrays,
-        kernel=getattr(kernels, launch.kernel),
-        out_shape=[jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in launch.results],
-        grid=launch.grid,
-        name=launch.kernel,
-        num_warps=launch.warps,
-        num_stages=launch.stages,
-        compute_capability=capability,
-        **dict(launch.constants),
-    )
+    results = calls.launched(operation.launch(capability), capability, *arrays)
     return [*results[:-1], jnp.sum(results[-1], 1)]
 
 

@@ -5,7 +5,7 @@ CIN, COUT], out and its gradient [K, B, HO, WO, COUT]. A program works on one cl
 whose weights it loads once. Sums over pixels leave a program as a partial sum, to be added in a fixed order afterwards:
 a run repeats its bits.
 
-`geometry.py` says which shapes are covered; nothing here checks them. The kernels also run in Triton's interpreter.
+`launches.covers` says which shapes are covered; nothing here checks them. The kernels also run in Triton's interpreter.
 """
 
 from __future__ import annotations
