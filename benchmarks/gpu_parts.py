@@ -171,7 +171,7 @@ def copy_bandwidth(tiny: bool) -> float:
     import jax
     import jax.numpy as jnp
 
-    n, passes = (2**10, 2) if tiny else (2**28, 20)
+    n, passes = (2**10, 2) if tiny else (2**28, 100)
 
     @jax.jit
     def work(a: jax.Array, passes: jax.Array) -> jax.Array:
