@@ -40,7 +40,9 @@ def check(most: int, phase: str, limit: int | None, chunk: int, need_with: Calla
 
 
 def smaller_chunk(need_with: Callable[[int], int], chunk: int, most: int, limit: int) -> int | None:
-    """A chunk size whose need is within the limit, near the largest one; None where not even 1 is.
+    """An equal part of a chunk whose need is within the limit, near the largest one; None where not even 1 is.
+
+    Other sizes leave places without a client in the last chunk, which take memory as well.
 
     Args:
       need_with: chunk size -> bytes; a compilation each, so it is asked seldom.
@@ -52,15 +54,15 @@ def smaller_chunk(need_with: Callable[[int], int], chunk: int, most: int, limit:
     if least > limit:
         return None
     # Memory is nearly a straight line in the chunk size, and lies on or below the chord between two known ones.
-    fits, over = (1, least), (chunk, most)
-    while over[0] - fits[0] > 1:
-        slope = (over[1] - fits[1]) / (over[0] - fits[0])
-        guess = min(max(fits[0] + int((limit - fits[1]) / slope), fits[0] + 1), over[0] - 1)
-        size = need_with(guess)
-        if size <= limit:
+    parts = sorted({-(-chunk // number) for number in range(2, chunk)} - {1})
+    while parts:
+        within = 1 + (limit - least) * (chunk - 1) / max(most - least, 1)
+        guess = max((size for size in parts if size <= within), default=parts[0])
+        needed = need_with(guess)
+        if needed <= limit:
             return guess
-        over = guess, size
-    return fits[0]
+        chunk, most, parts = guess, needed, [size for size in parts if size < guess]
+    return 1
 
 
 def device_limit(mesh: Mesh) -> int | None:
