@@ -68,7 +68,7 @@ def test_a_fleet_runs_each_participant_once_whatever_its_chunks(clients, partici
 
     ids = np.sort(np.random.default_rng(0).permutation(clients)[:participants]).astype(np.int32)
     models = {"w": jnp.arange(layout.stored * 3, dtype=jnp.float32).reshape(-1, 3)}
-    before = np.asarray(models["w"])
+    before = np.array(models["w"])
     run = fleet.Fleet(one, layout, "step", updates)
     after, (client_ids, doubled, active) = run(models, fleet.participant_ids(layout, jnp.asarray(ids)), jnp.float32(5))
     assert client_ids[:participants].tolist() == ids.tolist() and active[:participants].all()
