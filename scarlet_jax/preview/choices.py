@@ -89,13 +89,16 @@ def largest_part(clients: int, resident: int, need: Callable[[int], int], limit:
     most = need(clients)
     if most <= limit or clients == 1:
         return clients
-    # Memory is nearly a straight line in the number of clients: first through what is resident, then through the first
-    # guess, which may be a little too large.
+    # Memory is nearly a straight line in the number of clients, above what is resident; where all are one chunk, the
+    # compiler leaves out the loop over chunks, and they may take less than the line says.
     guess = _part(clients, clients * max(limit - resident, 0) // max(most - resident, 1))
     needed = need(guess)
-    if needed <= limit or guess == 1 or needed >= most:
-        return guess if needed <= limit else 1
-    return _part(clients, int(guess - (needed - limit) * (clients - guess) / (most - needed)))
+    if needed <= limit:
+        return guess
+    fitting = guess * (limit - resident) / max(needed - resident, 1)
+    if needed < most:
+        fitting = min(fitting, guess - (needed - limit) * (clients - guess) / (most - needed))
+    return _part(clients, int(fitting))
 
 
 def _part(clients: int, most: int) -> int:

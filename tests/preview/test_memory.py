@@ -35,7 +35,7 @@ def needs():
         return compiled.peak(shapes.resident, compiled.compile_all(shapes.calls[1:]))[0]
 
     with compiling_quickly():
-        return {chunk: need(chunk) for chunk in (1, 4, 6, 12)}
+        return {chunk: need(chunk) for chunk in (1, 4, 12)}
 
 
 def test_larger_chunks_need_more(needs):
@@ -75,16 +75,16 @@ def test_on_an_accelerator_the_largest_equal_part_of_the_clients_that_fits_is_ch
     monkeypatch.setattr(choices, "fits_chunks", lambda config, mesh, before: "clients_per_chunk" not in before)
     whole = lambda config, mesh, before=(): before or (12,)  # noqa: E731
     monkeypatch.setattr(build, "choose_chunks", whole)
-    limit = needs[6] / memory.USABLE
-    monkeypatch.setattr(memory, "device_limit", lambda mesh: int(limit) + 1)
+    limit = (needs[4] + needs[12]) / 2 / memory.USABLE
+    monkeypatch.setattr(memory, "device_limit", lambda mesh: int(limit))
     scarlet_jax.run(tiny(**fields, rounds=1), tmp_path / "run")
     out = capsys.readouterr().out
-    assert "clients_per_chunk: 6\n" in out and out.count("compiling train mlp (1 of 1) ...") == 2
-    assert workdir.recorded_choices(tmp_path / "run")["clients_per_chunk"] == {"mlp": 6}
+    assert "clients_per_chunk: 4\n" in out and out.count("compiling train mlp (1 of 1) ...") == 2
+    assert workdir.recorded_choices(tmp_path / "run")["clients_per_chunk"] == {"mlp": 4}
     monkeypatch.setattr(build, "choose_chunks", lambda config, mesh, before=(): tuple(min(own, 3) for own in before))
     scarlet_jax.run(tiny(**fields, rounds=2), tmp_path / "run")
     out = capsys.readouterr().out
-    assert "clients_per_chunk was 6 and is now 3: from here on, results agree up to rounding with those of the" in out
+    assert "clients_per_chunk was 4 and is now 3: from here on, results agree up to rounding with those of the" in out
     assert "choosing" not in out and workdir.recorded_choices(tmp_path / "run")["clients_per_chunk"] == {"mlp": 3}
 
 
