@@ -31,6 +31,7 @@ LONG: dict[str, tuple[str, ...]] = {
                                    "test_a_method_runs_resumes_and_compiles_once[fedavg-None-0.5"),
     "end_to_end/test_permissions.py": (),
     "end_to_end/test_planned_bytes.py": (),
+    "end_to_end/test_precision_learns.py": (),
     "end_to_end/test_resume.py": ("test_a_killed_run", "test_fewer", "test_another_config", "test_a_damaged_newest"),
     "end_to_end/test_round.py": ("test_a_round",),
     "end_to_end/test_screen.py": ("test_a_quiet_run_still",),
