@@ -45,7 +45,7 @@ def check(config: config_dict.ConfigDict) -> None:
     """
     name = config.method.name
     if methods.find(name).distils:
-        _build(config)
+        _check_method(config, _build(config))
     groups = model_groups(config)
     if not methods.find(name).own_models:
         names = {group.name for group in groups} | {config.model.server}
@@ -122,7 +122,7 @@ def make_planner(
       UserError: the method sends no soft labels.
     """
     method = make_method(config)
-    how = method.uplink, method.downlink, method.answers is not None
+    how = method.uplink, method.downlink, method.answers is not None, method.teach is None
     numbers = settings(config, num_classes, fields.durations(config)["duration"])
     return Planner(config.rounds, draws(config), numbers, *how, shares, memory)
 
@@ -296,6 +296,18 @@ def _gradient(config: config_dict.ConfigDict) -> Callable[[Numbers], Any]:
     if change is None or not parameters[change[0]]:
         return lambda numbers: None
     return lambda numbers: load(change[1])(**parameters | numbers.method)
+
+
+def _check_method(config: config_dict.ConfigDict, method: Method) -> None:
+    """Refuse what a distillation method cannot have, whatever its name."""
+    bits = config.comm.label_bits
+    if method.logits and bits != 32:
+        why = f"but {config.method.name} sends logits, and the quantiser is made for probabilities"
+        raise bad_field("comm.label_bits", bits, "32", why)
+    duration = fields.durations(config)["duration"]
+    if method.teach is not None and duration:
+        why = f"but {config.method.name} sends each client labels of its own, which nobody else could use"
+        raise bad_field("cache.duration", duration, "open, or 0", why)
 
 
 def _build(config: config_dict.ConfigDict) -> Any:

@@ -24,6 +24,7 @@ class Purpose(enum.IntEnum):
     SERVER_DISTIL = 8
     DECODE = 9
     ASSUMED = 10  # what the byte planner draws in the place of data
+    WARM_UP = 11
 
 
 def derive(seed: jax.Array | int, purpose: Purpose, *numbers: jax.Array | int) -> jax.Array:

@@ -103,7 +103,8 @@ def variants_table(planner: Planner) -> str:
     clients, own = planner.draws.num_clients, planner.draws.num_participants
     shares = {counts.participants(clients, share): None for share in PARTICIPATIONS} | {own: None}
     participants = sorted(m for m in shares if m)
-    cases = [(d, p) for d in sorted({*DURATIONS, planner.duration}) for p in (POLICIES if d else POLICIES[:1])]
+    durations = sorted({*DURATIONS, planner.duration}) if planner.cacheable else [0]
+    cases = [(d, p) for d in durations for p in (POLICIES if d else POLICIES[:1])]
     results = {case: planner.variants(*case, participants) for case in cases}
     head = ["D", "expiry", "requested"]
     head += [f"M = {m:,}" + ("*" if m == own else "") for m in participants]

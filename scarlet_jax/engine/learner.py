@@ -119,7 +119,14 @@ class Learner:
         return ModelState(state.params, state.batch_stats, *optimizers)
 
     def fit(
-        self, state: ModelState, key: jax.Array, images: jax.Array, labels: jax.Array, index: jax.Array, size: jax.Array
+        self,
+        state: ModelState,
+        key: jax.Array,
+        images: jax.Array,
+        labels: jax.Array,
+        index: jax.Array,
+        size: jax.Array,
+        epochs: int | None = None,
     ) -> tuple[ModelState, FitMetrics]:
         """Train with cross-entropy on private images, which are shuffled anew in each epoch.
 
@@ -130,8 +137,11 @@ class Learner:
           labels: i32[n].
           index: i32[n_max] the client's rows, with padding at the end.
           size: i32[] the number of rows that are no padding; 0 changes nothing.
+          epochs: another number of epochs; None: that of private training.
         """
         training = self._fit.of(index.size)
+        if epochs is not None:
+            training = training._replace(epochs=epochs)
         index = _pad_to(index, training.batch_size)
 
         def loss(logits, rows):
@@ -197,6 +207,7 @@ class Learner:
         index: jax.Array,
         key: jax.Array | None = None,
         size: jax.Array | None = None,
+        logits: bool = False,
     ) -> jax.Array:
         """Soft labels f32[P, C], with the running statistics of BatchNorm.
 
@@ -207,6 +218,7 @@ class Learner:
           key: if given and `Augmentation.public` is on, images are augmented, as in the reference.
           size: i32[] number of samples that are needed, which come first; batches beyond them are not computed and
             stay 0. None: all.
+          logits: return logits instead of their softmax.
         """
         batch_size = self._kd.of(index.size).batch_size
         rows = _pad_to(index, batch_size)
@@ -215,7 +227,7 @@ class Learner:
             batch_rows = jax.lax.dynamic_slice_in_dim(rows, step * batch_size, batch_size)
             batch_key = None if key is None else jax.random.fold_in(key, step)
             x = self._images(batch_key, images[batch_rows], key is not None and self._augmentation.public)
-            own = jax.nn.softmax(self._logits(state, x))
+            own = self._logits(state, x) if logits else jax.nn.softmax(self._logits(state, x))
             return jax.lax.dynamic_update_slice_in_dim(probs, own, step * batch_size, 0)
 
         x = jax.ShapeDtypeStruct((batch_size, *images.shape[1:]), jnp.float32)

@@ -37,7 +37,7 @@ class Entry(NamedTuple):
     # Whether clients keep their own models; otherwise the server's, of the same architecture, is evaluated for them.
     own_models: bool = True
     one_model: bool = False  # whether a round trains a single model, for which one device is enough
-    server_distils: bool = True  # whether a model learns from soft labels: then kd_lr may be why a loss diverges
+    server_distils: bool = True  # whether a model learns from labels: then kd_lr may be why a loss diverges
     # A parameter and "module:function" with the builder's parameters: unless that parameter is 0, the function returns
     # an optax transformation of the gradient that is put before the optimizer of private training.
     gradient: tuple[str, str] | None = None
@@ -79,6 +79,13 @@ METHODS: dict[str, Entry] = {
         asks={"participation": Ask("but centralized trains on the images of all", 1, 1)},
         distils=False, own_models=False, one_model=True, server_distils=False,
     ),
+    "fedmd": Entry(f"{_HERE}.fedmd:fedmd", "FedMD", {
+        "warmup_epochs": Parameter(25, "private epochs in a client's first participation", 0, kind=int),
+    }, server=False),
+    "kt_pfl": Entry(f"{_HERE}.kt_pfl:kt_pfl", "KT-pFL", {
+        "coefficient_lr": Parameter(0.01, "step size of the knowledge coefficients", 0, traced=True),
+        "rho": Parameter(0.7, "penalty for coefficients that are not uniform", 0, traced=True),
+    }, server=False),
 }  # fmt: skip
 
 

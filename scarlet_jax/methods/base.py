@@ -42,8 +42,17 @@ class Method(NamedTuple):
     # a client makes its own target of a payload and its own model's prediction. `choice` is kept for cached payloads;
     # where `fresh`, the payload has just been received and the client chooses anew. None: the payload is the target.
     decode: Callable[..., tuple[Array, Array]] | None = None
+    # state, payload f32[P, ...], ids i32[M] -> target f32[M, P, C]. With it, the payload stays on the server. When the
+    # next round begins, this function makes the labels that are sent to each of its participants. There is no cache,
+    # because a label is of one client alone. None: all clients are sent the payload.
+    teach: Callable[[PyTree, Array, Array], Array] | None = None
     # logits f32[B, C], target f32[B, C] -> f32[B], the clients' distillation loss. None: KL(target || softmax(logits)).
     kd_loss: Callable[..., Array] | None = None
+    # Whether clients upload logits instead of soft labels. The mean that is distilled and cached is then of logits, and
+    # the metrics of a round are of their softmax. `comm.label_bits` must be 32: the quantiser is for probabilities.
+    logits: bool = False
+    # Epochs of private training in a client's first participation, before it distils. None of them counts as `epochs`.
+    warmup_epochs: int = 0
 
 
 def stateless(aggregate: Callable[[Uploads], Labels | Array]) -> Callable[[PyTree, Uploads], tuple[Labels, PyTree]]:

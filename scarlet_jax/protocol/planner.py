@@ -64,6 +64,7 @@ class Planner:
       settings: of the protocol.
       uplink, downlink: how the method's labels travel, ledger.Channel -> ledger.Codec.
       selects: whether clients choose which requests they answer.
+      cacheable: whether the method's labels can be cached.
       shares: what is assumed of a method that selects; None: everything is answered and kept.
       memory: bytes that may be used; None: any number.
     """
@@ -76,10 +77,12 @@ class Planner:
         uplink: Callable[[ledger.Channel], ledger.Codec] = ledger.soft_label,
         downlink: Callable[[ledger.Channel], ledger.Codec] = ledger.soft_label,
         selects: bool = False,
+        cacheable: bool = True,
         shares: Shares | None = None,
         memory: int | None = None,
     ):
-        self.rounds, self.draws, self.settings, self.selects = rounds, draws, settings, selects
+        self.rounds, self.draws, self.settings = rounds, draws, settings
+        self.selects, self.cacheable = selects, cacheable
         self.shares = shares or Shares()
         self.duration = int(settings.duration)
         self._uplink, self._downlink, self._memory = uplink, downlink, memory

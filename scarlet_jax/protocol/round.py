@@ -34,6 +34,7 @@ class Uploads(NamedTuple):
     round: jax.Array  # i32[] r
     key: jax.Array  # PRNG key of this round's aggregation
     samples: jax.Array  # i32[P] the drawn public samples
+    ids: jax.Array  # i32[M] the participants, ascending
 
     def mean(self) -> jax.Array:
         """Mean over the clients that sent a label for the sample, f32[P, C]; the uniform row if no client did."""

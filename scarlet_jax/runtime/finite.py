@@ -103,7 +103,8 @@ def check_state(round_: int, state: Any, saved: int = 0, may_help: Cures | None 
         first += len(leaves[0])
     rest = all(_finite(leaf) for leaf in jax.device_get(jax.tree.leaves(state._replace(clients=()))))
     if bad or not rest:
-        who = f"the model of client {listing(sorted(bad))}" if bad else "the server's model"
+        kept = "the server's model" if getattr(state, "server", None) is not None else "the state of the method"
+        who = f"the model of client {listing(sorted(bad))}" if bad else kept
         own = may_help or Cures()
         raise _not_finite(round_, who, ", or ".join(filter(None, (own.fit, own.kd))), saved, " after its last step")
 

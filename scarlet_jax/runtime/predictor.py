@@ -138,7 +138,7 @@ def _read(directory: Path) -> tuple[PyTree, dict[str, Any]]:
     """The server's variables and the record of one checkpoint; raises whatever shows that it is damaged."""
     record = checkpoint_record.read(directory)
     if record["server"] is None:
-        raise UserError(f"the run in {directory.parents[1]} has no server model: its method trains clients alone.")
+        raise UserError(f"the run in {directory.parents[1]} has no server model: its method has none.")
     server = epath.Path(directory.absolute() / "server")
     handler = ocp.PyTreeCheckpointHandler()
     # As NumPy arrays, because the devices it was saved from need not exist here.

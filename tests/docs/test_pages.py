@@ -95,7 +95,8 @@ def test_the_methods_of_readme_and_page_are_one(page):
         key = jax.random.key(0)
         probs = jax.nn.softmax(jax.random.normal(key, (3, 5, 4)))
         sent = np.arange(15).reshape(3, 5) % 4 > 0
-        state, _ = names["confident"](1.5).aggregate((), Uploads(probs, sent, 0, key, np.arange(5)))
+        uploads = Uploads(probs, sent, 0, key, np.arange(5), np.arange(3))
+        state, _ = names["confident"](1.5).aggregate((), uploads)
         made.append(np.asarray(state.target))
     weight = np.where(sent, np.asarray(probs).max(-1) ** 1.5, 0)[..., None]
     expected = (weight * np.asarray(probs)).sum(0) / weight.sum(0)

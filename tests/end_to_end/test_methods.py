@@ -13,12 +13,15 @@ from scarlet_jax.methods import METHODS
 from scarlet_jax.options.rules import validate
 from scarlet_jax.runtime import start
 from tests.support.compiling import compilations
+from tests.support.federations import cacheable
 from tests.support.harness import assert_same_run, rows, tiny
 
 DISTILLATION = [name for name, entry in METHODS.items() if entry.distils]
 OTHERS = [name for name in METHODS if name not in DISTILLATION]
+CACHED = [name for name in DISTILLATION if cacheable(name)]
 CASES = [
-    *((name, duration, share) for name in DISTILLATION for duration, share in ((0, 1.0), (1, 0.5))),
+    *((name, duration, share) for name in CACHED for duration, share in ((0, 1.0), (1, 0.5))),
+    *((name, 0, share) for name in DISTILLATION if name not in CACHED for share in (1.0, 0.5)),
     *((name, None, share) for name in OTHERS for share in (1.0, 0.5) if (name, share) != ("centralized", 0.5)),
 ]
 ROUNDS = 3
@@ -57,7 +60,7 @@ def test_a_method_runs_resumes_and_compiles_once(name, duration, participation, 
         assert row["participants"] == clients
         numbers = [value for value in row.values() if value is not None]
         assert all(math.isfinite(value) for value in numbers)
-        assert (row["server_top1"] is None) == (name == "individual")
+        assert (row["server_top1"] is None) == (not METHODS[name].server)
     check_bytes(name, duration, history)
     assert summary["rounds"] == ROUNDS and summary["complete"]
 

@@ -15,6 +15,7 @@ from scarlet_jax.engine.layout import REPLICATED, make_mesh
 from scarlet_jax.methods import METHODS
 from scarlet_jax.preview import compiled
 from scarlet_jax.types import Rates
+from tests.support.federations import cacheable
 from tests.support.harness import tiny
 from tests.support.shapes import shapes
 
@@ -33,7 +34,7 @@ def configured(name, **fields):
     share = 1.0 if name == "centralized" else 0.5
     config = tiny(**{"public_size": 40, "participation": share, "cache.duration": None} | fields)
     config.method.name = name
-    if METHODS[name].distils:
+    if cacheable(name):
         config.cache.duration = fields.get("cache.duration", 2)
     return config
 
@@ -52,7 +53,7 @@ def test_two_seeds_two_rates_and_two_betas_have_the_same_programs(name):
     for key, parameter in METHODS[name].parameters.items():
         if parameter.traced:
             config.method[key], other.method[key] = 0.5, 1.5
-    if METHODS[name].distils:
+    if cacheable(name):
         other.cache.duration = 3
     assert programs(other) == programs(config)
 

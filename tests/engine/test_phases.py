@@ -11,11 +11,12 @@ from scarlet_jax.engine import phases
 from scarlet_jax.engine.layout import REPLICATED, make_mesh
 from scarlet_jax.methods import METHODS
 from scarlet_jax.preview import compiled
+from tests.support.federations import cacheable
 from tests.support.harness import tiny
 from tests.support.shapes import shapes
 
-CACHED = [(name, duration) for name, entry in METHODS.items() if entry.distils for duration in (0, 2)]
-CASES = [*CACHED, *((name, None) for name, entry in METHODS.items() if not entry.distils)]
+CACHED = [(name, duration) for name in METHODS if cacheable(name) for duration in (0, 2)]
+CASES = [*CACHED, *((name, None) for name in METHODS if not cacheable(name))]
 
 # What JAX itself lowers to a call for CUDA. Everything else would be looked up at run time: a kernel of ours for CPU is
 # not found there.

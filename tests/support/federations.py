@@ -12,10 +12,18 @@ from configs import digits
 from scarlet_jax import build
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.engine.layout import make_mesh
+from scarlet_jax.methods import METHODS
+from scarlet_jax.tables import load
 from tests.support.harness import TINY
 
 # Half of the clients in a round, which have unequal numbers of images. Tests that ask for the same share its programs.
 HALF: dict[str, Any] = {"participation": 0.5, "partition__name": "label_dirichlet", "public_augment": False}
+
+
+def cacheable(method: str) -> bool:
+    """Whether a method of the table distils from soft labels that can be cached."""
+    entry = METHODS[method]
+    return entry.distils and load(entry.builder)().teach is None
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from scarlet_jax.protocol.round import Uploads
 
 def uploads(probs, sent):
     """Of rows f32[M, P, C], sent bool[M, P], in round 3."""
-    return Uploads(probs, sent, jnp.int32(3), jax.random.key(0), jnp.arange(probs.shape[1]))
+    return Uploads(probs, sent, jnp.int32(3), jax.random.key(0), jnp.arange(probs.shape[1]), jnp.arange(len(probs)))
 
 
 def some_rows(rng, clients=5, samples=7, classes=4):
