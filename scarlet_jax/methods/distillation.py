@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 
 from scarlet_jax.engine import fleet, phases
-from scarlet_jax.engine.learner import FitMetrics
 from scarlet_jax.engine.phases import Phase
 from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.keys import Purpose, derive
@@ -229,8 +228,8 @@ class _Federation:
 
     def _distil_server(
         self, numbers: Numbers, server: ModelState | None, served: Served, round_, data: Data
-    ) -> tuple[ModelState | None, FitMetrics | None]:
-        """The server model after the list of the round, and its metrics; None and None where there is no such model."""
+    ) -> tuple[ModelState | None, Any]:
+        """The server model after the list of the round, and its FitMetrics; both None without a server model."""
         if server is None:
             return None, None
         make_learner: Any = self.population.server
