@@ -53,7 +53,7 @@ RESULT = Path(__file__).parent / "results" / "gpu_aot.json"
 
 def training_step(target: str, conv: str, dtype: str, remat: bool, chunk: int) -> compiled.Program:
     """One step of all clients of a chunk, on every device of the target, through the fleet that runs in training."""
-    mesh = cards.target_mesh(target)  # first: before JAX looks for devices
+    mesh = cards.described_mesh(target)  # first: before JAX looks for devices
     training = Training(1, BATCH, sgd(0.1, 0.0, 0.0))
     model = build_model("resnet20", CLASSES, conv, dtype, remat)
     learner = Learner(model, training, training, Augmentation(True, True, True, True))

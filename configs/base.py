@@ -77,8 +77,8 @@ def get_config() -> config_dict.ConfigDict:
     config.data.cache_dir = ""  # decoded images; empty = $XDG_CACHE_HOME/scarlet_jax, else ~/.cache/scarlet_jax
     config.data.train_size = 0  # use a seeded random part of the private training images; 0 = all
     config.data.test_size = 0  # use a seeded random part of the test images; 0 = all
-    # Images that together take more stay on the host, and each block of clients is fed its own. Always on the devices
-    # are the images of a method that trains on all of them at once, and public ones held out for validation.
+    # Images above the budget stay on the host, and each block of clients is sent its own. Always on the devices are the
+    # images of a method that trains on all of them at once, and public images that are held out for validation.
     config.data.device_budget_mb = 0.0  # MB of images that may lie on each device; 0 = no bound
     config.data.flip = True  # augmentation: random horizontal flip
     config.data.crop = True  # augmentation: random crop after padding with black by an eighth of the side (4 at 32)

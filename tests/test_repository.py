@@ -133,7 +133,7 @@ TESTED_IN = {
     "models/small.py": "models/test_models.py",
     "options/fields.py": "options/test_odd_values.py",
     "options/relations.py": "options/test_rules.py",
-    "options/unused.py": "options/test_rules.py",
+    "options/without_effect.py": "options/test_rules.py",
     "preview/cards.py": "gpu/test_cards.py",
     "report/panels.py": "test_metric_tables.py",
     "report/style.py": "report/test_figures.py",

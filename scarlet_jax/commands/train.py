@@ -35,9 +35,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "dry_run", False, "print shapes, memory and bytes of the run, and train nothing", flag_values=flag_values
     )
     flags.DEFINE_string(
-        "target",
+        "cards",
         None,
-        "with --dry_run: cards that need not be here, as in A100, H100x8 (extra gpu-aot)",
+        "with --dry_run: graphics cards that need not be here, as in A100, H100x8 (extra gpu-aot)",
         flag_values=flag_values,
     )
     flags.DEFINE_string("coordinator", None, "with several processes: HOST:PORT of process 0", flag_values=flag_values)
@@ -49,8 +49,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.FlagValues) -> None:
     """Run the experiment, or look at it."""
-    if flag_values.target and not flag_values.dry_run:
-        raise UserError(f"--target is {flag_values.target}, which only --dry_run can compile for: add --dry_run.")
+    if flag_values.cards and not flag_values.dry_run:
+        raise UserError(f"--cards is {flag_values.cards}, which only --dry_run can compile for: add --dry_run.")
     cluster = hosts.find_cluster(flag_values.coordinator, flag_values.num_processes, flag_values.process_id, os.environ)
     if flag_values.dry_run:
         if cluster is not None:
@@ -59,7 +59,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
         backend.find_devices()
         from scarlet_jax.preview import dry_run
 
-        dry_run.run(config, flag_values.target)
+        dry_run.run(config, flag_values.cards)
         return
     workdir = flag_values.workdir or config_files.default_workdir(config_path, config)
     validate(config)  # a refusal needs no jax, whose import takes seconds

@@ -124,8 +124,8 @@ def nearest(field: str, known: Sequence[str]) -> str | None:
     return words[close[0]] if close else None
 
 
-def span(text: str) -> range | None:
-    """The rounds that "3:5" names, 3 and 4, counted from 0; none for "". None where the text is of another form."""
+def round_range(text: str) -> range | None:
+    """The rounds of a text such as "3:5", which are 3 and 4, counted from 0. "" gives none; None: not such a text."""
     match = re.fullmatch(r"([0-9]{1,9}):([0-9]{1,9})", text)
     if match is None:
         return None if text else range(0)

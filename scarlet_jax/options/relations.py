@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from scarlet_jax import counts, data, methods
 from scarlet_jax.errors import UserError, bad_field
-from scarlet_jax.options.fields import span
+from scarlet_jax.options.fields import round_range
 
 Values = dict[str, Any]  # leaf values by dotted name
 
@@ -104,7 +104,7 @@ RELATIONS: tuple[Relation, ...] = (
     _of_the_cache("cache.on_expiry"),
     Relation(lambda v: _of_another_partitioner(v) is None, _refused_parameter),
     Relation(
-        lambda v: not (found := span(v["profile_rounds"])) or found.start < v["rounds"],
+        lambda v: not (found := round_range(v["profile_rounds"])) or found.start < v["rounds"],
         lambda v: bad_field(
             "profile_rounds",
             v["profile_rounds"],

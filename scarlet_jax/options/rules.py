@@ -214,7 +214,7 @@ RULES: dict[str, Rule] = {
     "checkpoint.every": _integer(1),
     "checkpoint.keep": _integer(1),
     "profile_rounds": Rule(
-        lambda v: isinstance(v, str) and fields.span(v) is not None, "FIRST:END, as in 3:5, or nothing"
+        lambda v: isinstance(v, str) and fields.round_range(v) is not None, "FIRST:END, as in 3:5, or nothing"
     ),
     "wandb.mode": _one_of("off", "offline", "online"),
     "wandb.project": _NAME,

@@ -59,41 +59,41 @@ def problem() -> str | None:
     return 'it needs the extra gpu-aot: in the source folder, pip install -c constraints.txt -e ".[gpu-aot]"'
 
 
-def parse(target: str) -> tuple[str, int]:
+def parse(text: str) -> tuple[str, int]:
     """`H100x8` -> ("H100", 8); `H100` is one.
 
     Raises:
       UserError: unknown card, or a number out of range.
     """
-    match = re.fullmatch(r"(\w+?)(?:x(\d+))?", target)
-    name, count = (match[1], int(match[2] or 1)) if match else (target, 0)
+    match = re.fullmatch(r"(\w+?)(?:x(\d+))?", text)
+    name, count = (match[1], int(match[2] or 1)) if match else (text, 0)
     if name not in CARDS or not 1 <= count <= MOST_DEVICES:
         raise UserError(
-            f"--target is {target!r}; allowed is one of {', '.join(CARDS)}, or several on one host, as in H100x8 "
+            f"--cards is {text!r}; allowed is one of {', '.join(CARDS)}, or several on one host, as in H100x8 "
             f"(at most {MOST_DEVICES})."
         )
     return name, count
 
 
-def target_mesh(target: str) -> Mesh:
+def described_mesh(text: str) -> Mesh:
     """The mesh of a run on that many cards. It holds no data; give phases shapes with its shardings.
 
     Raises:
       UserError: as `parse`, or the compiler is not installed.
     """
-    return _mesh(*parse(target))
+    return _mesh(*parse(text))
 
 
 @functools.cache
 def _mesh(name: str, count: int) -> Mesh:
     why = problem()
     if why:
-        raise UserError(f"--target is {name}x{count}, but {why}.")
+        raise UserError(f"--cards is {name}x{count}, but {why}.")
     try:
         with _without_a_driver():
             topology = topologies.get_topology_desc(name, "cuda", target_config=_config(name), topology=f"1x1x{count}")
     except NotImplementedError:  # JAX has looked for devices before, and the plugin left when it found no driver
-        raise UserError("JAX looked for a GPU before --target was asked for: set JAX_PLATFORMS=cpu.") from None
+        raise UserError("JAX looked for a GPU before --cards was read: set JAX_PLATFORMS=cpu.") from None
     primitive.describe(10 * CARDS[name].compute_capability)
     return make_mesh(list(topology.devices))
 

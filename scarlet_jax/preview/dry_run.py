@@ -1,6 +1,6 @@
 """A run looked at before it is begun: shapes, parameters, memory, division of the work, bytes. Nothing is trained.
 
-`python launch.py --config=... --dry_run`, for this machine's devices; `--target=H100x8` for others (`cards`).
+`python launch.py --config=... --dry_run`, for this machine's devices; `--cards=H100x8` for others (`cards`).
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ class Prepared(NamedTuple):
     shapes: programs.Outline
 
 
-def prepare(config: config_dict.ConfigDict, target: str | None = None) -> Prepared:
+def prepare(config: config_dict.ConfigDict, described: str | None = None) -> Prepared:
     """Everything short of compiling.
 
     Args:
       config: of configs/base.py's fields; it is not changed.
-      target: cards as in `cards.target_mesh`; None: the devices that are here.
+      described: cards as in `cards.described_mesh`; None: the devices that are here.
 
     Raises:
-      UserError: the config cannot be run, the data set is unknown or missing, no such target; one sentence.
+      UserError: the config cannot be run, the data set is unknown or missing, no such card; one sentence.
     """
     config = fields.plain(config)
     validate(config)
     build.check(config)
     config = config_dict.FrozenConfigDict(config)
-    mesh = cards.target_mesh(target) if target else build.make_mesh(config)
+    mesh = cards.described_mesh(described) if described else build.make_mesh(config)
     data, num_classes = data_shapes(config)
     build.check_images(config, data.private_image.shape[1:])
     chosen = build.choose(config, mesh)
@@ -108,40 +108,40 @@ def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
     ), known.classes
 
 
-def run(config: config_dict.ConfigDict, target: str | None = None) -> None:
+def run(config: config_dict.ConfigDict, described: str | None = None) -> None:
     """Print it; phases one by one as they are compiled, which takes some seconds each.
 
     Raises:
       UserError: as `prepare`.
     """
-    plan = prepare(config, target)
-    print("\n".join([*_head(plan, target), "", *_work(plan), "", *traffic(plan), ""]), flush=True)
+    prepared = prepare(config, described)
+    print("\n".join([*_head(prepared, described), "", *_work(prepared), "", *traffic(prepared), ""]), flush=True)
     print(_line("MB per device, by phase", "arguments", "results", "temporary"), flush=True)
     compiled = []
-    for call in plan.shapes.calls:
-        program = programs.compile_phase(call, cards.OPTIONS if target else None)
+    for call in prepared.shapes.calls:
+        program = programs.compile_phase(call, cards.OPTIONS if described else None)
         compiled.append(program)
         cells = (program.arguments, program.results, program.temporary)
         print(_line(call.name, *(f"{cell / 1e6:,.1f}" for cell in cells)), flush=True)
-    print("\n" + _verdict(plan, target, compiled), flush=True)
+    print("\n" + _verdict(prepared, described, compiled), flush=True)
 
 
-def _head(plan: Prepared, target: str | None) -> list[str]:
-    config, data = plan.config, plan.data
-    where = target or f"{plan.mesh.size} x {plan.mesh.devices.flat[0].device_kind} (here)"
+def _head(prepared: Prepared, described: str | None) -> list[str]:
+    config, data = prepared.config, prepared.data
+    where = described or f"{prepared.mesh.size} x {prepared.mesh.devices.flat[0].device_kind} (here)"
     return [
         f"{config.method.name}, {config.rounds:,} rounds, on {where}; nothing is trained",
         f"K = {config.num_clients:,} clients, M = {build.num_participants(config):,} in a round; "
-        f"C = {plan.num_classes} classes",
+        f"C = {prepared.num_classes} classes",
         f"images {'x'.join(map(str, data.private_image.shape[1:]))}: {len(data.private_image):,} private, "
         f"{len(data.public_image):,} public ({config.public_per_round:,} in a round), {len(data.test_image):,} of test",
     ]
 
 
-def _work(plan: Prepared) -> list[str]:
-    config, state = plan.config, plan.shapes.state
+def _work(prepared: Prepared) -> list[str]:
+    config, state = prepared.config, prepared.shapes.state
     lines = [_line("model", "clients", "parameters", "stored", "MB / device")]
-    for group, models in zip(plan.algorithm.population.groups, state.clients, strict=False):
+    for group, models in zip(prepared.algorithm.population.groups, state.clients, strict=False):
         stored = jax.tree.leaves(models)[0].shape[0]
         count = sum(a.size for a in jax.tree.leaves(models.params)) // stored
         lines.append(_row(group.name, group.layout.num_clients, count, stored, device_bytes(models)))
@@ -149,16 +149,16 @@ def _work(plan: Prepared) -> list[str]:
     if server is not None:
         count = sum(a.size for a in jax.tree.leaves(server.params))
         lines.append(_row(f"server, {config.model.server}", 1, count, 1, device_bytes(server)))
-    state_size, data_size = device_bytes(state), plan.feed.device_bytes
+    state_size, data_size = device_bytes(state), prepared.feed.device_bytes
     lines.append(f"on each device {state_size / 1e6:,.1f} MB of state in all, and {data_size / 1e6:,.1f} MB of data")
-    if plan.feed.on_host:
+    if prepared.feed.on_host:
         lines.append(
-            f"{image_bytes(plan.data) / 1e6:,.1f} MB of images stay on the host (data.device_budget_mb is "
+            f"{image_bytes(prepared.data) / 1e6:,.1f} MB of images stay on the host (data.device_budget_mb is "
             f"{config.data.device_budget_mb:g}); each block of clients is fed its own"
         )
     lines.append(
-        f"{choices.chunks_text(config, plan.chosen)} clients are trained together on a device (clients_per_chunk); "
-        f"{plan.algorithm.population.blocks} dispatches a round; convolution {plan.chosen.conv}"
+        f"{choices.chunks_text(config, prepared.chosen)} clients are trained together on a device (clients_per_chunk); "
+        f"{prepared.algorithm.population.blocks} dispatches a round; convolution {prepared.chosen.conv}"
     )
     return lines
 
@@ -172,11 +172,11 @@ def _line(name: str, *cells: str) -> str:
     return texts.line([name, *cells], [28, *[12] * len(cells)], between="")
 
 
-def traffic(plan: Prepared) -> list[str]:
+def traffic(prepared: Prepared) -> list[str]:
     """Bytes of a mean round, from the protocol alone; of methods that select, the most they can send."""
-    config = plan.config
+    config = prepared.config
     if methods.find(config.method.name).distils:
-        result = build.make_planner(config, plan.num_classes).run()
+        result = build.make_planner(config, prepared.num_classes).run()
         mean = {
             ledger: (result.uplink_bytes[ledger].mean(), result.downlink_bytes[ledger].mean())
             for ledger in result.uplink_bytes
@@ -185,22 +185,22 @@ def traffic(plan: Prepared) -> list[str]:
         none = np.zeros(build.num_participants(config))
         mean = {
             name: (billed.uplink, billed.downlink)
-            for name, billed in plan.algorithm.bill(RoundReport(none, none, none)).items()
+            for name, billed in prepared.algorithm.bill(RoundReport(none, none, none)).items()
         }
     lines = [_line("MB of a mean round", "up", "down")] if mean else ["nothing is sent"]
     return lines + [_line(ledger, f"{up / 1e6:,.3f}", f"{down / 1e6:,.3f}") for ledger, (up, down) in mean.items()]
 
 
-def _verdict(plan: Prepared, target: str | None, compiled: Sequence[programs.Program]) -> str:
-    most, name = programs.peak(plan.shapes.resident, compiled)
+def _verdict(prepared: Prepared, described: str | None, compiled: Sequence[programs.Program]) -> str:
+    most, name = programs.peak(prepared.shapes.resident, compiled)
     sentence = f"most at once on a device: {most / 1e9:,.2f} GB, in phase {name!r}"
-    if target is None:
+    if described is None:
         return sentence
-    card = cards.parse(target)[0]
+    card = cards.parse(described)[0]
     memory = cards.CARDS[card].memory
     smaller = (
         "choose a smaller clients_per_chunk"
-        if plan.config.clients_per_chunk
+        if prepared.config.clients_per_chunk
         else "a run would train an equal part of these clients together"
     )
     verdict = "it fits" if most < cards.USABLE * memory else f"it does not fit: {smaller}"

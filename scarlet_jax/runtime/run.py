@@ -23,7 +23,7 @@ from scarlet_jax.methods.base import Algorithm
 from scarlet_jax.models.precision import note
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
-from scarlet_jax.options.unused import unused_options
+from scarlet_jax.options.without_effect import without_effect
 from scarlet_jax.runtime import backend, checkpoint, finite, hosts, metrics, opening, program_cache, signals, writers
 from scarlet_jax.runtime import workdir as workdirs
 from scarlet_jax.runtime.progress import Progress, RoundClock
@@ -54,7 +54,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
         "the processes were given different configs or workdirs; use the same.",
     )
     say = _silent if quiet else _say
-    for sentence in filter(None, [*unused_options(config), note(config.model.precision)]):
+    for sentence in filter(None, [*without_effect(config), note(config.model.precision)]):
         say(sentence)
     with _sentences(path), contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))
@@ -174,7 +174,7 @@ class _Session:
                     self.writer = stack.enter_context(contextlib.closing(writer))
                 blocks = algorithm.population.blocks
                 self.progress = progress = Progress(config.rounds, self.done, blocks, self.stages.quiet)
-                traced = fields.span(config.profile_rounds) if hosts.is_first() else None
+                traced = fields.round_range(config.profile_rounds) if hosts.is_first() else None
                 profile = Profile(traced or range(0), self.path / "profile", self.say)
                 try:
                     self._loop(algorithm, state, feed, progress, profile)

@@ -12,7 +12,7 @@ from tests.support.harness import tiny
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--target=H100"], r"--target is H100, .*: add --dry_run\.$"),
+        (["--cards=H100"], r"--cards is H100, .*: add --dry_run\.$"),
         (["--dry_run", "--coordinator=a:1", "--num_processes=2", "--process_id=0"], r"--dry_run is for one process"),
         (["--coordinator=a:1"], r"--num_processes and --process_id missing"),
     ],

@@ -22,12 +22,12 @@ COLLECTIVES = {"train resnet20": {}, "server": {"all-gather": 1}, "evaluate serv
 
 
 @pytest.mark.parametrize(("text", "card", "count"), [("H100", "H100", 1), ("A100x8", "A100", 8), ("H200x1", "H200", 1)])
-def test_a_target_is_a_card_and_a_number(text, card, count):
+def test_a_text_is_a_card_and_a_number(text, card, count):
     assert cards.parse(text) == (card, count)
 
 
 @pytest.mark.parametrize("text", ["", "H100x0", "H100x65", "h100", "V100", "H100x", "x8", "H100 x8"])
-def test_another_target_is_refused_with_what_there_is(text):
+def test_another_text_is_refused_with_what_there_is(text):
     with pytest.raises(UserError, match="A100, H100, H200"):
         cards.parse(text)
 
@@ -35,7 +35,7 @@ def test_another_target_is_refused_with_what_there_is(text):
 def test_without_the_compiler_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(cards, "problem", lambda: "it needs the extra gpu-aot")
     with pytest.raises(UserError, match="H100x3.*gpu-aot"):
-        cards.target_mesh("H100x3")
+        cards.described_mesh("H100x3")
 
 
 @needs_compiler

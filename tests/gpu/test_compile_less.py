@@ -20,6 +20,6 @@ def test_clients_are_evaluated_with_the_convolutions_of_their_training():
             "model.conv": "grouped",
         }
     )
-    calls = {call.name: call for call in dry_run.prepare(config, "H100").calls}
+    calls = {call.name: call for call in dry_run.prepare(config, "H100").shapes.calls}
     found = {name: convolutions(compiled.compile_phase(calls[name]).text) for name in ("train cnn", "evaluate cnn")}
     assert found["evaluate cnn"] and set(found["evaluate cnn"]) <= set(found["train cnn"])

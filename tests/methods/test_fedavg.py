@@ -25,7 +25,3 @@ def test_fedprox_adds_its_gradient_and_holds_clients_back():
         difference = jax.tree.map(lambda a, b: float(jnp.sum((a - b) ** 2)), end.server.params, start)
         moved[mu] = sum(jax.tree.leaves(difference))
     assert moved[5.0] < 0.5 * moved[0.0]
-
-
-def test_without_its_term_it_is_fedavg():
-    assert proximal(0.0) is None

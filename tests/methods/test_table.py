@@ -163,8 +163,9 @@ def test_a_copy_of_the_package_with_one_more_file_and_one_more_entry_is_complete
     folder = tmp_path / "scarlet_jax" / "methods"
     (folder / "loud.py").write_text(FILE)
     text = (folder / "__init__.py").read_text()
-    assert text.count("\n}\n") == 1, "the end of the table"
-    (folder / "__init__.py").write_text(text.replace("\n}\n", f'\n    "loud": {ENTRY},\n}}\n'))
+    end = "\n}  # fmt: skip\n"
+    assert text.count(end) == 1, "the end of the table"
+    (folder / "__init__.py").write_text(text.replace(end, f'\n    "loud": {ENTRY},\n{end}'))
 
     def call(*arguments):
         command = [sys.executable, "-m", "scarlet_jax", *arguments]

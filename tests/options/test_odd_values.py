@@ -21,7 +21,7 @@ from scarlet_jax.methods import METHODS
 from scarlet_jax.options import fields, rules
 from scarlet_jax.options.groups import model_groups
 from scarlet_jax.options.rules import validate
-from scarlet_jax.options.unused import unused_options
+from scarlet_jax.options.without_effect import without_effect
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIELDS = tuple(fields.leaves(base.get_config()))
@@ -67,7 +67,7 @@ def refusal(config: config_dict.ConfigDict) -> str | None:
         build.check(config)
     except UserError as error:
         return str(error)
-    unused_options(config)
+    without_effect(config)
     json.loads(config.to_json())
     assert fields.durations(config)["duration"] >= 0
     assert sum(group.participants for group in model_groups(config)) == build.num_participants(config) > 0

@@ -6,7 +6,7 @@ from configs import base, cifar10, cifar10_small, digits
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
 from scarlet_jax.options import fields, relations, rules
-from scarlet_jax.options.unused import unused_options
+from scarlet_jax.options.without_effect import without_effect
 
 
 def config_with(**changes):
@@ -238,7 +238,7 @@ def test_profiling_rounds_that_never_come_is_refused():
 def test_options_that_the_method_has_no_use_for_are_told(changes, told):
     config = config_with(**changes)
     rules.validate(config)
-    sentences = unused_options(config)
+    sentences = without_effect(config)
     assert len(sentences) == len(told)
     for sentence, start in zip(sentences, told, strict=True):
         assert sentence.startswith(f"config.{start}, which changes nothing: {config.method.name} ")
@@ -247,4 +247,4 @@ def test_options_that_the_method_has_no_use_for_are_told(changes, told):
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_is_told_of_a_card_as_it_is(method):
     for module in (cifar10, cifar10_small, digits):
-        assert unused_options(module.get_config(method)) == []
+        assert without_effect(module.get_config(method)) == []

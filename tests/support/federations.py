@@ -41,7 +41,7 @@ def federation(method: str, **fields: Any):
 
 def server_learner(algorithm):
     """Of the server's model."""
-    return algorithm.population.server(algorithm.population.on_host)
+    return algorithm.population.server(algorithm.population.host_numbers)
 
 
 def same_bits(one, other) -> None:

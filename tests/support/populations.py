@@ -11,20 +11,21 @@ import numpy as np
 from scarlet_jax.engine.layout import make_layout, make_mesh
 from scarlet_jax.engine.learner import Augmentation, Learner, Training, sgd
 from scarlet_jax.engine.population import Group, Population
-from scarlet_jax.types import Data, ModelState, Split
+from scarlet_jax.types import Data, ModelState, Numbers, Rates, Split
 
 CLASSES, SIDE = 4, 3
+NUMBERS = Numbers(np.uint32(1), Rates(np.float32(0.5)), Rates(np.float32(0.5)), None, {})  # the learners have their own
 
 
 class Linear(nn.Module):
     """z = W x + b of the pixels."""
 
-    classes: int = CLASSES
+    num_classes: int = CLASSES
 
     @nn.compact
     def __call__(self, x, train, mask=None):
         del train, mask
-        return nn.Dense(self.classes, name="linear")(x.reshape(x.shape[0], -1))
+        return nn.Dense(self.num_classes, name="linear")(x.reshape(x.shape[0], -1))
 
 
 def linear_learner(epochs=1, batch_size=4, lr=0.5, kd_lr=0.5) -> Learner:
@@ -46,11 +47,13 @@ def population(groups=((5, 3), (3, 2)), chunk=1, server=True, learner=None, **op
     mesh, first, made = make_mesh(jax.devices()[:1]), 0, []
     for number, (clients, participants) in enumerate(groups):
         layout = make_layout(mesh, clients, participants, chunk, first)
-        made.append(Group(f"kind{number}", learner or linear_learner(), layout))
+        own = learner or linear_learner()
+        made.append(Group(f"kind{number}", lambda numbers, own=own: own, layout))
         first += clients
     options = {"same_init": False} | options
-    own = (learner or linear_learner()) if server else None
-    return Population(seed=1, groups=made, server=own, image_shape=(SIDE, SIDE, 1), mesh=mesh, **options)
+    central = (learner or linear_learner()) if server else None
+    make_central = (lambda numbers: central) if server else None
+    return Population(NUMBERS, made, make_central, image_shape=(SIDE, SIDE, 1), mesh=mesh, **options)
 
 
 class Start(NamedTuple):

@@ -1,4 +1,4 @@
-"""The claims of the paper's abstract, each with the rule that was decided before the runs, and what the runs say."""
+"""The claims of the paper's abstract, each with its rule, and what the runs say."""
 
 from __future__ import annotations
 

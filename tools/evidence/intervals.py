@@ -1,4 +1,4 @@
-"""Student's t intervals of numbers paired by seed, and the verdicts that were decided before the runs."""
+"""Student's t intervals of numbers paired by seed, and the verdicts."""
 
 from __future__ import annotations
 

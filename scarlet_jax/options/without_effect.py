@@ -1,4 +1,4 @@
-"""Options that a config sets and that its method does not use.
+"""Options that a config sets although they have no effect on its method.
 
 These options are reported, not rejected: in a sweep all methods get the same options, and some methods use them.
 """
@@ -12,24 +12,24 @@ from scarlet_jax.options import fields
 from scarlet_jax.options.relations import DEFAULTS
 
 
-def unused_options(config: config_dict.ConfigDict) -> list[str]:
+def without_effect(config: config_dict.ConfigDict) -> list[str]:
     """One sentence for each such option of a config that `build.check` accepts.
 
     If the value of such an option is not the default, the user changed it, because no shipped config sets it.
     """
     name, entry = config.method.name, methods.find(config.method.name)
-    unused: dict[str, str] = {}
+    idle: dict[str, str] = {}
     if not entry.distils:
-        unused = dict.fromkeys(("cache.ratio", "cache.on_expiry", "comm.label_bits"), f"{name} sends no soft labels")
+        idle = dict.fromkeys(("cache.ratio", "cache.on_expiry", "comm.label_bits"), f"{name} sends no soft labels")
     elif not fields.durations(config)["duration"]:
         why = f"{name} has no cache unless cache.duration is set"
-        unused = dict.fromkeys(("cache.ratio", "cache.on_expiry"), why)
+        idle = dict.fromkeys(("cache.ratio", "cache.on_expiry"), why)
     if not entry.server_distils:
-        unused |= dict.fromkeys(("kd_lr", "kd_momentum", "kd_weight_decay"), f"{name} does not distil")
+        idle |= dict.fromkeys(("kd_lr", "kd_momentum", "kd_weight_decay"), f"{name} does not distil")
     values = fields.leaves(config)
     sentences = [
         f"config.{field} is {values[field]!r}, which changes nothing: {why}."
-        for field, why in unused.items()
+        for field, why in idle.items()
         if values[field] != DEFAULTS[field]
     ]
     if config.eval_clients == "all" and not entry.own_models:
