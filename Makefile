@@ -64,8 +64,9 @@ test-gpu: $(STAMP)  ## run what a GPU computes on one
 	  $(BIN)/python -m pytest tests/on_gpu $(ON_GPU) $(ARGS)
 
 # XLA's compiler for GPUs, beside $(VENV) and not in it: each process that finds it there spends a second on it.
+# The rehearsal of the benchmark needs no such compiler: test-all runs it.
 test-gpu-aot: $(STAMP) $(GPU_AOT)/.installed  ## compile for GPUs
-	PYTHONPATH=$(GPU_AOT) $(BIN)/python -m pytest -n 2 tests/gpu $(ARGS)
+	PYTHONPATH=$(GPU_AOT) $(BIN)/python -m pytest -n 2 tests/gpu --ignore=tests/gpu/test_bench.py $(ARGS)
 
 $(GPU_AOT)/.installed: constraints.txt
 	rm -rf $(GPU_AOT)

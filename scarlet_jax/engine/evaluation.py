@@ -62,7 +62,7 @@ class Evaluator:
     def __init__(self, groups, server: Learner | None, mesh: Mesh, own_models: bool = True):
         self.groups, self.server, self.mesh, self._own_models = groups, server, mesh, own_models
         self._fleets = [fleet.Fleet(self._one_client(g), g.layout, f"evaluate {g.name}", updates=False) for g in groups]
-        self._piece = Phase("evaluate server: piece", self._piece_phase)
+        self._piece = Phase("evaluate server: piece", self._piece_phase, out_shardings=NamedSharding(mesh, CLIENTS))
         self._finish = Phase("evaluate server", self._finish_phase, out_shardings=NamedSharding(mesh, REPLICATED))
 
     def __call__(

@@ -25,3 +25,12 @@ def test_fedprox_adds_its_gradient_and_holds_clients_back():
         difference = jax.tree.map(lambda a, b: float(jnp.sum((a - b) ** 2)), end.server.params, start)
         moved[mu] = sum(jax.tree.leaves(difference))
     assert moved[5.0] < 0.5 * moved[0.0]
+
+
+def test_without_its_term_it_is_fedavg():
+    """No transformation, not one that adds 0: the optimizer is that of a method that knows no such term."""
+
+    def optimizer(method, **fields):
+        return jax.tree.structure(federation(method, **fields)[2].server.fit_optimizer)
+
+    assert optimizer("fedavg", method__prox_mu=0.0) == optimizer("feddf") != optimizer("fedavg", method__prox_mu=5.0)

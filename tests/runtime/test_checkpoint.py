@@ -107,8 +107,8 @@ def test_any_damage_to_any_file_is_either_noticed_or_harmless(two, tmp_path_fact
             assert_equal(found.state, make_state(found.rounds))
             assert found.record["totals"] == {"up": 2**70 + found.rounds}
             noticed += found.rounds == 1
-    # Some files are not read. What lies in the middle of one, and so what a flip hits, differs from save to save.
-    assert noticed > len(names) // 2
+    # Damage to what is read. Orbax writes 24 files, and at times two more that nothing reads.
+    assert noticed > 24
 
 
 def test_a_damaged_one_is_named_and_kept_aside(two, caplog):
