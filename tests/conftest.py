@@ -17,6 +17,12 @@ _OWN_CACHE = None
 if "SCARLET_TEST_CACHE" not in os.environ:
     _OWN_CACHE = os.environ["SCARLET_TEST_CACHE"] = tempfile.mkdtemp(prefix="scarlet_jax_tests_")
 os.environ["XDG_CACHE_HOME"] = os.environ["SCARLET_TEST_CACHE"]
+# Half of the suite's time is XLA's compiler, and many tests compile the same programs: each worker, and the processes
+# that it starts, keep theirs for the session. A folder for each, because JAX does not write an entry in one step.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(os.environ["SCARLET_TEST_CACHE"]) / "programs" / _WORKER)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402

@@ -52,9 +52,9 @@ def test_purposes_keep_their_numbers():
     """They are part of every result: a run that is resumed with others would not repeat its draws."""
     assert [purpose.name for purpose in sorted(Purpose)] == [
         "INIT", "PARTICIPANTS", "DRAW", "DISTIL", "FIT", "PREDICT", "AGGREGATE", "CACHE", "SERVER_DISTIL", "DECODE",
-        "ASSUMED",
+        "ASSUMED", "WARM_UP",
     ]  # fmt: skip
-    assert [int(purpose) for purpose in sorted(Purpose)] == list(range(11))
+    assert [int(purpose) for purpose in sorted(Purpose)] == list(range(12))
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -8,6 +8,7 @@ import stat
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from scarlet_jax.engine import phases
 from scarlet_jax.preview import compiled
@@ -22,10 +23,19 @@ def current():
 
 @pytest.fixture
 def accelerator(monkeypatch, tmp_path):
-    """The folder that holds what is compiled for it."""
+    """The folder that holds what is compiled for it. JAX has been told of no other, as the suite's own."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path.resolve() / "cache" / "scarlet_jax" / "programs"
+    suite = jax.config.jax_compilation_cache_dir
+    tell_jax(None)
+    yield tmp_path.resolve() / "cache" / "scarlet_jax" / "programs"
+    tell_jax(suite)
+
+
+def tell_jax(folder):
+    """Of a folder for what it compiles. JAX opens one once, and holds it."""
+    jax.config.update("jax_compilation_cache_dir", folder)
+    compilation_cache.reset_cache()
 
 
 def test_on_an_accelerator_every_program_is_kept_where_only_this_user_can_write(accelerator):
@@ -67,13 +77,10 @@ def test_nothing_is_kept_on_a_cpu_or_where_the_user_says_so(accelerator, monkeyp
 
 
 def test_the_users_own_folder_is_left_to_jax(accelerator, tmp_path):
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
-    try:
-        before = current()
-        with program_cache.kept(True) as folder:
-            assert folder is None and current() == before
-    finally:
-        jax.config.update("jax_compilation_cache_dir", None)
+    tell_jax(str(tmp_path / "own"))
+    before = current()
+    with program_cache.kept(True) as folder:
+        assert folder is None and current() == before
     assert not accelerator.exists()
 
 
