@@ -140,6 +140,7 @@ def _head(prepared: Prepared, described: str | None) -> list[str]:
 
 
 def work(prepared: Prepared) -> list[str]:
+    """Models with their sizes, and how their training is divided."""
     config, state = prepared.config, prepared.shapes.state
     lines = [_line("model", "clients", "parameters", "stored", "MB / device")]
     for group, models in zip(prepared.algorithm.population.groups, state.clients, strict=False):

@@ -102,10 +102,14 @@ def test_groups_of_architectures(tmp_path):
 
 
 def test_a_server_model_for_each_architecture(tmp_path):
-    """Half of each group in a round. The predictor has the model of `model.server`, unless another is named."""
+    """Half of each group in a round; the run that is resumed has its images on the host.
+
+    The predictor has the model of `model.server`, unless another is named.
+    """
     fields = {"model.client": "mlp:2,cnn:2", "model.server": "cnn", "checkpoint.every": 1}
-    for name, rounds in (("through", 2), ("stopped", 1), ("stopped", 2)):
-        scarlet_jax.run(of("feddf", None, 0.5, **fields, rounds=rounds), tmp_path / name)
+    for name, rounds, budget in (("through", 2, 0.0), ("stopped", 1, 0.0), ("stopped", 2, 0.001)):
+        own = {"rounds": rounds, "data.device_budget_mb": budget}
+        scarlet_jax.run(of("feddf", None, 0.5, **fields, **own), tmp_path / name)
     assert_same_run(tmp_path / "through", tmp_path / "stopped")
     row = rows(tmp_path / "through")[-1]
     assert row["server_top1"] == pytest.approx((row["server_top1_mlp"] + row["server_top1_cnn"]) / 2)
