@@ -157,6 +157,17 @@ def test_resnet18_computes_what_torchvisions_does(conv: str) -> None:
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
+def test_a_training_step_of_the_published_stem_lowers_for_cuda() -> None:
+    """7x7 with stride 2, of stacked clients: XLA's own convolution alone, no call that only a CPU has."""
+    model = build_model("resnet18_torchvision", 7, "grouped").clone(features=(8, 12, 16, 20))
+    x, labels = jnp.zeros((2, 3, 64, 64, 3)), jnp.zeros((2, 3), int)
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), x[0], False))
+    stacked = jax.tree.map(lambda a: jax.ShapeDtypeStruct((2, *a.shape), a.dtype), variables)
+    step = jax.jit(jax.vmap(lambda v, x, labels: loss_and_all(model, v, x, labels, None)))
+    text = step.trace(stacked, x, labels).lower(lowering_platforms=("cuda",)).as_text()
+    assert "stablehlo.convolution" in text and "feature_group_count = 2" in text and "custom_call" not in text
+
+
 def loss_and_all(model: Any, variables: Any, x: Any, y: Any, mask: Any) -> Any:
     """Mean cross-entropy over the real rows, with gradients in parameters and images."""
 
