@@ -93,6 +93,7 @@ def get_config() -> config_dict.ConfigDict:
     ## Models
     config.model = config_dict.ConfigDict()
     config.model.client = "resnet20"  # client architecture ({models}), or groups: resnet20:60,cnn:40
+    # With feddf it is one of the clients' architectures: the one whose server model load_server returns.
     config.model.server = "resnet20"  # server architecture
     # auto: native on CPU; on GPU grouped or triton, whichever takes less time for a training step. timed: the fastest
     # for each shape. Both are measured once and kept. Or one of {convolutions}.

@@ -40,22 +40,21 @@ def check(config: config_dict.ConfigDict) -> None:
     """Refuse what a valid config cannot have, before anything is loaded.
 
     Raises:
-      UserError: groups of clients that do not add up, several architectures where the method has one, or what the
+      UserError: groups of clients that do not add up, architectures for which the method has no model, or what the
         method's own builder refuses.
     """
-    name = config.method.name
-    if methods.find(name).distils:
+    name, server = config.method.name, config.model.server
+    entry = methods.find(name)
+    if entry.distils:
         _check_method(config, _build(config))
-    groups = model_groups(config)
-    if not methods.find(name).own_models:
-        names = {group.name for group in groups} | {config.model.server}
-        if len(names) > 1:
-            raise bad_field(
-                "model.client",
-                config.model.client,
-                "one architecture, the same in both",
-                f"and config.model.server is {config.model.server!r}, but {name} has a single model for all",
-            )
+    names = [group.name for group in model_groups(config)]
+    if entry.group_servers:
+        if server not in names:
+            why = f"but the server's models of {name} have the architectures of config.model.client"
+            raise bad_field("model.server", server, " or ".join(names), why)
+    elif not entry.own_models and len({*names, server}) > 1:
+        why = f"and config.model.server is {server!r}, but {name} has a single model for all"
+        raise bad_field("model.client", config.model.client, "one architecture, the same in both", why)
 
 
 def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
@@ -64,10 +63,8 @@ def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
     Raises:
       UserError: names the field and the least size.
     """
-    used = [("client", group.name) for group in model_groups(config)]
-    if methods.find(config.method.name).server:
-        used.append(("server", config.model.server))
-    for field, name in used:
+    clients = [("client", group.name) for group in model_groups(config)]
+    for field, name in [*clients, *(("server", name) for name in server_models(config))]:
         least = MODELS[name].least
         if min(shape[:2]) < least:
             fit = ", ".join(other for other, entry in MODELS.items() if entry.least <= min(shape[:2]))
@@ -143,10 +140,17 @@ def make_mesh(config: config_dict.ConfigDict) -> Mesh:
     return mesh_of(jax.devices()[:1] if alone and jax.process_count() == 1 else None)
 
 
+def server_models(config: config_dict.ConfigDict) -> list[str]:
+    """Architectures of the server's models: those of the groups, a single one, or none, depending on the method."""
+    entry = methods.find(config.method.name)
+    if entry.group_servers:
+        return [group.name for group in model_groups(config)]
+    return [config.model.server] if entry.server else []
+
+
 def model_names(config: config_dict.ConfigDict) -> set[str]:
-    """Architectures that the run trains: the groups', and the server's where the method has a server model."""
-    own = {group.name for group in model_groups(config)}
-    return own | {config.model.server} if methods.find(config.method.name).server else own
+    """Architectures that the run trains."""
+    return {group.name for group in model_groups(config)} | set(server_models(config))
 
 
 def make_algorithm(
@@ -180,11 +184,12 @@ def make_algorithm(
             Group(group.name, _make_learner(config, chosen.conv, num_classes, group.name, kd_loss, batch), layout)
         )
         first += group.clients
+    servers = {name: _make_learner(config, chosen.conv, num_classes, name) for name in server_models(config)}
     rules = settings(config, num_classes, chosen.duration)
     population = Population(
         numbers(config, rules.duration),
         groups,
-        _make_learner(config, chosen.conv, num_classes, config.model.server) if entry.server else None,
+        servers if len(servers) > 1 else next(iter(servers.values()), None),
         tuple(data.private_image.shape[1:]),
         config.same_init,
         mesh,

@@ -1,8 +1,9 @@
 r"""Tiny ImageNet (private) and Caltech-256 (public): the paper's experiments.
 
 Source:  Azuma et al., IEEE TMC 2026, arXiv 2504.19602; hyperparameters of the reference implementation's experiment
-         branch (configs/paper/common.py). ResNet-18 with a stem for 64x64 pixels and the same values as
-         for CIFAR-10 are our choice.
+         branch (configs/paper/common.py). ResNet-18 and its starting weights are torchvision's, as there. The same
+         values as for CIFAR-10 are our choice. With --config.model.client=resnet18_64
+         --config.model.server=resnet18_64 the stem suits 64x64 pixels: all other layers see 16 times the pixels.
 Command: python launch.py --config=configs/paper/tiny_imagenet.py
          (other methods: configs/paper/tiny_imagenet.py:dsfl, configs/paper/tiny_imagenet.py:dsfl+cache, ...;
          and alpha 0.05: --config.partition.alpha=0.05 --workdir=runs/paper-tiny_imagenet-a0.05)
@@ -35,9 +36,9 @@ from scarlet_jax.configs.paper import common
 
 
 def get_config(method: str = "scarlet") -> config_dict.ConfigDict:
-    """100 clients; ResNet-18 for 64x64 pixels; the pool is brought to 64x64 pixels."""
+    """100 clients; ResNet-18 as in torchvision; the pool is brought to 64x64 pixels."""
     config = common.get_config(method)
     config.data.private = "tiny_imagenet"
     config.data.public = "caltech256"
-    config.model.client = config.model.server = "resnet18_64"
+    config.model.client = config.model.server = "resnet18_torchvision"
     return config

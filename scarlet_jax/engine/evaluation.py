@@ -29,13 +29,33 @@ class PublicValidation(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Sums over samples, of which the host makes numbers. None if there is no such model or no such data."""
+    """Sums over samples, of which the host makes numbers. None if there is no such model or no such data.
 
-    server: Scores | None  # of f32[...]
+    Where the server has a model for each architecture, `server` and `public_val` are dictionaries by architecture.
+    """
+
+    server: Any  # Scores of f32[...], or dict
     clients: Scores  # of f32[E, ...], each client evaluated on its own test part
     client_val: Scores  # of f32[E, ...], each client evaluated on its own validation part
-    public_val: PublicValidation | None
+    public_val: Any  # PublicValidation, or dict
     ids: Any = None  # i32[E] the clients evaluated, ascending: the participants, or all
+
+    @property
+    def servers(self) -> dict[str, Scores]:
+        """Scores of each model of the server by its architecture; of a single model the name is empty."""
+        if self.server is None:
+            return {}
+        return self.server if isinstance(self.server, dict) else {"": self.server}
+
+
+def server_for(servers: PyTree, architecture: str) -> PyTree:
+    """Of a server's models (or their learners, or makers of these) the one for clients of an architecture.
+
+    Args:
+      servers: a single model, which is that of all clients; or a dictionary with one for each architecture.
+      architecture: of the clients.
+    """
+    return servers[architecture] if isinstance(servers, dict) else servers
 
 
 class Part(NamedTuple):
@@ -53,30 +73,32 @@ class Evaluator:
     """The compiled evaluation of a federation.
 
     Args:
-      groups: of clients, each with `learner`, `layout` and `first`.
-      server: the server's learner, or None where there is no server model.
+      groups: of clients, each with `name`, `learner`, `layout` and `first`.
+      server: the server's learner; a dictionary of learners by architecture where the server has a model for each; None
+        where there is no server model.
       mesh: server evaluation is spread over its devices by sample.
-      own_models: whether clients are evaluated with their own models; otherwise with the server's.
+      own_models: whether clients are evaluated with their own models; otherwise with the server's for their
+        architecture.
     """
 
-    def __init__(self, groups, server: Learner | None, mesh: Mesh, own_models: bool = True):
+    def __init__(self, groups, server: Learner | dict[str, Learner] | None, mesh: Mesh, own_models: bool = True):
         self.groups, self.server, self.mesh, self._own_models = groups, server, mesh, own_models
         self._fleets = [fleet.Fleet(self._one_client(g), g.layout, f"evaluate {g.name}", updates=False) for g in groups]
         self._piece = Phase("evaluate server: piece", self._piece_phase, out_shardings=NamedSharding(mesh, CLIENTS))
         self._finish = Phase("evaluate server", self._finish_phase, out_shardings=NamedSharding(mesh, REPLICATED))
 
     def __call__(
-        self, clients: tuple[ModelState, ...], server: ModelState | None, parts: Sequence[Part], data: Data
+        self, clients: tuple[ModelState, ...], server: PyTree, parts: Sequence[Part], data: Data
     ) -> Evaluation:
         """Scores of the server, and of the clients in `parts`, each group's one after another."""
         stacked = clients if self._own_models else ((),) * len(self._fleets)
-        shared = None if self._own_models else server
+        shared = [None if self._own_models else server_for(server, group.name) for group in self.groups]
         outputs: list[list[PyTree]] = [[] for _ in self._fleets]
         for part in parts:
             read = windows.reading(data, part.ids)
             for number, run in enumerate(self._fleets):
                 if part.number * run.layout.participants < run.layout.num_clients:
-                    outputs[number].append(run(stacked[number], part.local_ids[number], shared, read)[1])
+                    outputs[number].append(run(stacked[number], part.local_ids[number], shared[number], read)[1])
         return self._finish(server, outputs, data, self._pieces(server, data))
 
     def _one_client(self, group):
@@ -98,7 +120,7 @@ class Evaluator:
 
         return client
 
-    def _pieces(self, server: ModelState | None, data: Data) -> list[Scores] | None:
+    def _pieces(self, server: PyTree, data: Data) -> list[PyTree] | None:
         """Scores of the server's batches, computed piece by piece; None if the test images are on the devices."""
         store, devices = data.test_image, self.mesh.size
         if self.server is None or not isinstance(store, windows.HostStore):
@@ -111,29 +133,27 @@ class Evaluator:
             store.pending.add(scores[-1])
         return scores
 
-    def _piece_phase(self, server, images, labels, start) -> Scores:
+    def _piece_phase(self, server, images, labels, start) -> PyTree:
         """Scores [batches] of the batches of a piece, which begins with image `start`."""
         size = labels.shape[0]
         rows = jnp.arange(self.mesh.size * piece_size(size, self.mesh.size)).reshape(-1, min(SERVER_BATCH, size))
         return self._batch_scores(server, images, labels, start + rows)
 
-    def _finish_phase(self, server, outputs, data: Data, pieces: list[Scores] | None) -> Evaluation:
+    def _finish_phase(self, server, outputs, data: Data, pieces: list[PyTree] | None) -> Evaluation:
         real = [_joined(g.layout, parts) for g, parts in zip(self.groups, outputs, strict=True)]
         test, val, probs = jax.tree.map(lambda *parts: jnp.concatenate(parts), *real)
         validation = None
         if probs is not None and self.server is not None:
             probs = jax.lax.with_sharding_constraint(probs, NamedSharding(self.mesh, REPLICATED))
-            own = self.server.predict(server, data.public_val_image, jnp.arange(probs.shape[1]))
-            mean = jnp.mean(probs, 0)
-            agree = jnp.argmax(mean, -1) == jnp.argmax(own, -1)
-            # Log-probabilities serve as logits. A zero probability is replaced by the smallest float to stay finite.
-            logits = jnp.log(jnp.maximum(own, jnp.finfo(own.dtype).tiny))
-            validation = PublicValidation(jnp.mean(kl_divergence(logits, mean)), jnp.mean(agree.astype(jnp.float32)))
+            validation = jax.tree.map(lambda own, model: _validated(own, model, data, probs), self.server, server)
         scores = None if self.server is None else self._server_scores(server, data, pieces)
         return Evaluation(scores, test, val, validation)
 
-    def _server_scores(self, server: ModelState, data: Data, pieces: list[Scores] | None) -> Scores:
-        """Scores on the whole test set. Batches are divided over the devices; their sums are added in a fixed order."""
+    def _server_scores(self, server: PyTree, data: Data, pieces: list[PyTree] | None) -> PyTree:
+        """Scores of each model on the whole test set.
+
+        Batches are divided over the devices; their sums are added in a fixed order.
+        """
         size, batch = data.test_label.shape[0], min(SERVER_BATCH, data.test_label.shape[0])
         batches = -(-size // batch)
         if pieces is None:
@@ -144,17 +164,29 @@ class Evaluator:
         scores = jax.lax.with_sharding_constraint(scores, NamedSharding(self.mesh, REPLICATED))
         return jax.tree.map(lambda a: jnp.sum(a[:batches], 0), scores)
 
-    def _batch_scores(self, server: ModelState, images, labels, rows) -> Scores:
-        """Scores [batches] of the rows i32[batches, B] of the test images; rows beyond their end do not count."""
-        learner, size = self.server, labels.shape[0]
-        assert learner is not None
+    def _batch_scores(self, server: PyTree, images, labels, rows) -> PyTree:
+        """Scores [batches] of each model on the test images' rows i32[batches, B]; rows beyond the end count 0."""
+        size = labels.shape[0]
 
         def local(server, images, labels, rows):
-            return jax.lax.map(lambda r: learner.score(server, images, labels, r % size, r < size, "server"), rows)
+            def of_model(learner, model):
+                return jax.lax.map(lambda r: learner.score(model, images, labels, r % size, r < size, "server"), rows)
+
+            return jax.tree.map(of_model, self.server, server)
 
         specs = (*windows.specs((server, images, labels)), CLIENTS)
         spread = jax.shard_map(local, mesh=self.mesh, in_specs=specs, out_specs=CLIENTS, check_vma=False)
         return spread(server, images, labels, rows)
+
+
+def _validated(learner: Learner, model: ModelState, data: Data, probs: jax.Array) -> PublicValidation:
+    """A model of the server on the held-out public images, against the soft labels f32[E, V, C] of the clients."""
+    own = learner.predict(model, data.public_val_image, jnp.arange(probs.shape[1]))
+    mean = jnp.mean(probs, 0)
+    agree = jnp.argmax(mean, -1) == jnp.argmax(own, -1)
+    # Log-probabilities serve as logits. A zero probability is replaced by the smallest float to stay finite.
+    logits = jnp.log(jnp.maximum(own, jnp.finfo(own.dtype).tiny))
+    return PublicValidation(jnp.mean(kl_divergence(logits, mean)), jnp.mean(agree.astype(jnp.float32)))
 
 
 def _joined(layout: fleet.Layout, parts: Sequence[PyTree]) -> PyTree:

@@ -59,11 +59,13 @@ class Population:
       numbers: of the run, NumPy scalars: the field `host_numbers`. The field `numbers` has them on the devices, for the
         phases.
       groups: with consecutive ids.
-      server: makes the server's learner; None where there is no server model.
+      server: makes the server's learner; a dictionary of such functions by architecture where the server has a model
+        for each, and its state is then such a dictionary, too; None where there is no server model.
       image_shape: [H, W, channels].
       same_init: all models of one architecture start from the same weights.
       mesh: of devices.
-      own_models: whether clients keep models of their own; otherwise they are evaluated with the server's.
+      own_models: whether clients keep models of their own; otherwise they are evaluated with the server's for
+        their architecture.
       evaluate_all: whether all clients are evaluated, not only the participants.
     """
 
@@ -71,7 +73,7 @@ class Population:
         self,
         numbers: Numbers,
         groups: Sequence[Group],
-        server: MakeLearner | None,
+        server: MakeLearner | dict[str, MakeLearner] | None,
         image_shape: tuple[int, ...],
         same_init: bool,
         mesh: Mesh,
@@ -86,7 +88,8 @@ class Population:
         # An evaluation does not train, so that its learners may be of any numbers.
         evaluated = [Evaluated(group.name, group.learner(numbers), group.layout) for group in groups]
         self.largest_batch = max(group.learner.largest_batch for group in evaluated)  # of a client's own images
-        self._evaluator = Evaluator(evaluated, server and server(numbers), mesh, own_models)
+        learners = jax.tree.map(lambda make: make(numbers), server)
+        self._evaluator = Evaluator(evaluated, learners, mesh, own_models)
         self._local_ids = Phase("participants", self.local_ids, out_shardings=self.replicated)
         self._evaluate_all = evaluate_all and not all(layout.full for layout in self.layouts)
         self._part_ids = Phase("clients evaluated", self._local_part, out_shardings=self.replicated)
@@ -95,6 +98,11 @@ class Population:
     def client_ids(self) -> dict[str, range]:
         """Ids of the clients of each architecture."""
         return {g.name: range(g.first, g.first + g.layout.num_clients) for g in self.groups}
+
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        """Architectures for each of which the server has a model; empty where it has a single one, or none."""
+        return tuple(self.server) if isinstance(self.server, dict) else ()
 
     @property
     def blocks(self) -> int:
@@ -121,7 +129,7 @@ class Population:
                     for g in self.groups
                 )
             # The server has number 0, and client i has number i + 1. With `same_init` all start from number 0.
-            server = None if self.server is None else self.start(numbers, self.server, 0)
+            server = jax.tree.map(lambda make: self.start(numbers, make, 0), self.server)
             return self.pad(start(numbers, clients, server, data))
 
         # The program runs once, for milliseconds. LLVM's full optimisation would take three times as long to compile.
@@ -147,15 +155,20 @@ class Population:
 
     def in_client_order(self, outputs: Sequence[PyTree]) -> PyTree:
         """Join the groups' outputs [capacity, ...] to [M, ...] on all devices, so that sums have a fixed order."""
-        real = [
-            jax.tree.map(lambda a, m=layout.participants: a[:m], output)
-            for layout, output in zip(self.layouts, outputs, strict=True)
-        ]
-        joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), *real)
+        joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), *self._real(outputs))
         return jax.lax.with_sharding_constraint(joined, self.replicated)
 
+    def by_group(self, outputs: Sequence[PyTree]) -> list[PyTree]:
+        """The same for outputs that differ between the groups, which are not joined: [M of the group, ...] of each."""
+        return jax.lax.with_sharding_constraint(self._real(outputs), self.replicated)
+
+    def _real(self, outputs: Sequence[PyTree]) -> list[PyTree]:
+        """Without padding."""
+        pairs = zip(self.layouts, outputs, strict=True)
+        return [jax.tree.map(lambda a, m=layout.participants: a[:m], output) for layout, output in pairs]
+
     def evaluate(
-        self, clients: tuple[ModelState, ...], server: ModelState | None, data: Data, participants: jax.Array
+        self, clients: tuple[ModelState, ...], server: PyTree, data: Data, participants: jax.Array
     ) -> Evaluation:
         """Evaluate the server on the whole test set; participants i32[M], or all clients, on their own test parts."""
         ids: Any

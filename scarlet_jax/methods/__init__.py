@@ -36,6 +36,9 @@ class Entry(NamedTuple):
     server: bool = True  # whether there is a server model
     # Whether clients keep their own models; otherwise the server's, of the same architecture, is evaluated for them.
     own_models: bool = True
+    # Of a method whose clients keep no models: whether the server has a model for each architecture of clients, so that
+    # they may have several; otherwise a single one for all.
+    group_servers: bool = False
     one_model: bool = False  # whether a round trains a single model, for which one device is enough
     server_distils: bool = True  # whether a model learns from labels: then kd_lr may be why a loss diverges
     # A parameter and "module:function" with the builder's parameters: unless that parameter is 0, the function returns
@@ -70,7 +73,7 @@ METHODS: dict[str, Entry] = {
     "fedavg": Entry(f"{_HERE}.fedavg:fedavg", "FedAvg", {
         "prox_mu": Parameter(0.0, "FedProx's factor", 0, traced=True, synonyms=("mu", "proxmu", "proximalmu")),
     }, distils=False, own_models=False, server_distils=False, gradient=("prox_mu", f"{_HERE}.fedavg:proximal")),
-    "feddf": Entry(f"{_HERE}.feddf:feddf", "FedDF", distils=False, own_models=False),
+    "feddf": Entry(f"{_HERE}.feddf:feddf", "FedDF", distils=False, own_models=False, group_servers=True),
     "individual": Entry(
         f"{_HERE}.individual:individual", "Individual", distils=False, server=False, server_distils=False
     ),

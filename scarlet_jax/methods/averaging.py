@@ -1,6 +1,7 @@
 """The round shared by methods that exchange weights.
 
-Participants train the server's model, the server averages the results, and optionally distils afterwards.
+Participants train the server's model for their architecture. For each architecture the server averages the results, and
+optionally distils afterwards.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from scarlet_jax.engine import fleet
+from scarlet_jax.engine.evaluation import server_for
+from scarlet_jax.engine.learner import Learner
 from scarlet_jax.engine.phases import Phase
 from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.keys import Purpose, derive
@@ -21,8 +25,8 @@ from scarlet_jax.protocol.draws import Draws
 from scarlet_jax.protocol.round import Settings
 from scarlet_jax.types import Data, ModelState, Numbers, PyTree
 
-# f(numbers, server after averaging, probs f32[M, P, C], draw i32[P], round, data) -> server, distillation loss
-Refine = Callable[..., tuple[ModelState, jax.Array]]
+# f(learner, model after averaging, key, probs f32[M, P, C], draw i32[P], data) -> model, distillation loss f32[]
+Refine = Callable[[Learner, ModelState, jax.Array, jax.Array, jax.Array, Data], tuple[ModelState, jax.Array]]
 
 
 class State(NamedTuple):
@@ -30,7 +34,7 @@ class State(NamedTuple):
 
     round: jax.Array  # i32[] the round that comes next
     clients: tuple  # empty
-    server: ModelState
+    server: PyTree  # ModelState, or a dictionary of them by architecture
 
 
 def make(
@@ -39,11 +43,12 @@ def make(
     """Make the Algorithm of a method that exchanges weights.
 
     Args:
-      population: clients and server of one architecture; clients keep no models of their own.
+      population: its server has a model of each group's architecture; clients keep no models of their own.
       draws: of the federation.
       settings: unused; these methods exchange no labels.
       data: unused.
-      refine: changes the averaged model, given the clients' predictions on the round's public samples; None: no change.
+      refine: changes an averaged model, given all participants' predictions on the round's public samples; None: no
+        change.
     """
     del settings, data
     run = _Averaging(population, draws, refine)
@@ -54,31 +59,41 @@ def make(
 class _Averaging:
     def __init__(self, population: Population, draws: Draws, refine: Refine | None):
         self.population, self.draws, self.refine = population, draws, refine
-        (group,) = self.population.groups
         replicated = self.population.replicated
         self._plan = Phase("plan", self._plan_phase, out_shardings=replicated)
-        self._fleet = fleet.Fleet(self._one_client(group), group.layout, f"train {group.name}", updates=False)
+        self._fleets = [
+            fleet.Fleet(self._one_client(group), group.layout, f"train {group.name}", updates=False)
+            for group in self.population.groups
+        ]
         self._server = Phase("server", self._server_phase, donate_argnums=0, out_shardings=replicated)
-        model = jax.eval_shape(lambda n: self.population.start(n, group.learner, 0), population.numbers)
-        self.model_bytes = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves((model.params, model.batch_stats)))
+        self._model_bytes = {group.name: self._bytes_of(group) for group in self.population.groups}
 
     def round(self, state: State, data: Data, progress=None) -> tuple[State, RoundReport]:
         """Compute one round. All phases are dispatched without waiting for their results."""
         numbers = self.population.numbers
         participants, draw, ids = self._plan(numbers, state.round)
-        _, output = self._fleet((), ids, numbers, state.server, state.round, draw, data, progress=progress)
-        server, round_, report = self._server(state.server, numbers, state.round, participants, draw, output, data)
+        outputs = []
+        for run, group, own in zip(self._fleets, self.population.groups, ids, strict=True):
+            shared = numbers, server_for(state.server, group.name), state.round, draw, data
+            outputs.append(run((), own, *shared, progress=progress)[1])
+        server, round_, report = self._server(state.server, numbers, state.round, participants, draw, outputs, data)
         return State(round_, (), server), report
 
     def bill(self, report: RoundReport) -> dict[str, ledger.Bytes]:
-        """Weights and BatchNorm statistics of each participant in both directions, float32; equal in both ledgers."""
-        volume = len(report.participants) * self.model_bytes
+        """Weights and BatchNorm statistics of each participant's model, both ways, float32; equal in both ledgers."""
+        ids, of_groups = np.asarray(report.participants), self.population.client_ids
+        volume = sum(int(np.isin(ids, own).sum()) * self._model_bytes[name] for name, own in of_groups.items())
         return dict.fromkeys(ledger.LEDGERS, ledger.Bytes(volume, volume))
+
+    def _bytes_of(self, group: Group) -> int:
+        """Of the weights and BatchNorm statistics of a group's architecture."""
+        model = jax.eval_shape(lambda n: self.population.start(n, group.learner, 0), self.population.numbers)
+        return sum(a.size * a.dtype.itemsize for a in jax.tree.leaves((model.params, model.batch_stats)))
 
     def _plan_phase(self, numbers: Numbers, round_):
         draws = self.draws._replace(seed=numbers.seed)
         participants = draws.participants(round_)
-        return participants, draws.public(round_), self.population.local_ids(participants)[0]
+        return participants, draws.public(round_), self.population.local_ids(participants)
 
     def _one_client(self, group: Group):
         def client(own, local_id, active, numbers: Numbers, server: ModelState, round_, draw, data: Data):
@@ -95,14 +110,27 @@ class _Averaging:
 
         return client
 
-    def _server_phase(self, server, numbers: Numbers, round_, participants, draw, output, data: Data):
-        models, size, fit_loss, fit_accuracy, probs = self.population.in_client_order([output])
-        params, batch_stats = weighted_mean(models, size, (server.params, server.batch_stats))
-        server, kd_loss = server._replace(params=params, batch_stats=batch_stats), None
-        if self.refine is not None:
-            server, kd_loss = self.refine(numbers, server, probs, draw, round_, data)
+    def _server_phase(self, server, numbers: Numbers, round_, participants, draw, outputs, data: Data):
+        trained = self.population.by_group([(model, size) for model, size, *_ in outputs])
+        fit_loss, fit_accuracy, probs = self.population.in_client_order([rest for _, _, *rest in outputs])
+        key = derive(numbers.seed, Purpose.SERVER_DISTIL, round_)
+
+        def of_group(group: Group, models, size):
+            model = server_for(server, group.name)
+            params, batch_stats = weighted_mean(models, size, (model.params, model.batch_stats))
+            model = model._replace(params=params, batch_stats=batch_stats)
+            if self.refine is None:
+                return model, None
+            learner = server_for(self.population.server, group.name)(numbers)
+            return self.refine(learner, model, key, probs, draw, data)
+
+        pairs = zip(self.population.groups, trained, strict=True)
+        made = {group.name: of_group(group, *own) for group, own in pairs}
+        losses = [loss for _, loss in made.values()]
+        kd_loss = None if self.refine is None else losses[0] if len(losses) == 1 else jnp.stack(losses)
         report = RoundReport(participants, fit_loss, fit_accuracy, server_kd_loss=kd_loss)
-        return server, round_ + 1, report
+        models = {name: model for name, (model, _) in made.items()}
+        return models if isinstance(server, dict) else next(iter(models.values())), round_ + 1, report
 
 
 def weighted_mean(stacked: PyTree, weight: jax.Array, otherwise: PyTree) -> PyTree:

@@ -85,7 +85,7 @@ class RoundReport(NamedTuple):
     fit_accuracy: Array  # f32[M]
     counts: ledger.Counts | None = None
     kd_loss: Array | None = None  # f32[M] of the clients; 0 if the broadcast was empty
-    server_kd_loss: Array | None = None  # f32[]
+    server_kd_loss: Array | None = None  # f32[]; f32[S] where the server has S models
     metrics: dict[str, Array] | None = None  # name in `metric_tables.ROUND` -> f32[]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,7 @@ def centralized() -> Make:
 
 def make(population: Population, draws: Draws, data: Data) -> Algorithm:
     """Make the Algorithm. Clients keep no models, and every round reads all private images."""
-    make_learner = population.server
-    assert make_learner is not None
+    make_learner: Any = population.server
     everything = phases.put(all_rows(data), population.replicated)
 
     def train(server, numbers: Numbers, round_, everything, data: Data):

@@ -38,6 +38,9 @@ MODELS: dict[str, Entry] = {
     "resnet110": Entry(f"{_RESNET}:cifar_resnet", least=1, arguments={"depth": 110}),
     "resnet18": Entry(f"{_RESNET}:resnet18", least=1, arguments={"imagenet_stem": True}),
     "resnet18_64": Entry(f"{_RESNET}:resnet18", least=1, arguments={"imagenet_stem": False}),
+    "resnet18_torchvision": Entry(
+        f"{_RESNET}:resnet18", least=1, arguments={"imagenet_stem": True, "torchvision": True}
+    ),
     # Two times the maximum of whole squares of 2x2 pixels: 4x4 become one.
     "cnn": Entry(f"{_SMALL}:CNN", least=4),
     "mlp": Entry(f"{_SMALL}:MLP", least=1),
@@ -56,7 +59,8 @@ def build_model(
 
     Args:
         name: one of `MODELS`. resnet20 to resnet110 are for 32x32 images, resnet18 for ImageNet's, resnet18_64 for
-            64x64; cnn and mlp for small ones. The table has the smallest image of each.
+            64x64; resnet18_torchvision is resnet18 with the starting weights of torchvision's; cnn and mlp are for
+            small images. The table has the smallest image of each.
         num_classes: length of a row of logits.
         conv: one of `conv.names()`; "auto" is replaced by the implementation for the backend in use.
         precision: one of `PRECISIONS`, or None for what JAX's options say; see `precision.py`. bfloat16 rounds images,

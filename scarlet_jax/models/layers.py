@@ -14,6 +14,8 @@ from scarlet_jax.models.conv.triton.fused import Pending, activated
 
 # He-normal, fan-in, not truncated: PyTorch's kaiming_normal_ (Flax's he_normal draws from a truncated normal).
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+# The same by fan-out, with which torchvision starts the convolutions of its ResNets.
+he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Conv(nn.Module):
@@ -24,12 +26,14 @@ class Conv(nn.Module):
         size: height and width of the kernel.
         stride: of the windows.
         implementation: as in `scarlet_jax.models.conv.api.conv`.
+        kernel_init: starting weights.
     """
 
     features: int
     size: int
     stride: int
     implementation: str
+    kernel_init: nn.initializers.Initializer = he_normal
 
     @nn.compact
     def __call__(self, x: jax.Array | Pending, keep: bool = False) -> Any:
@@ -42,7 +46,7 @@ class Conv(nn.Module):
         Returns:
             What `BatchNorm` takes: an array; a record where the implementation is `triton`.
         """
-        kernel = self.param("kernel", he_normal, (self.size, self.size, x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, x.shape[-1], self.features))
         if self.implementation == "triton" and fused.covers(x, kernel, self.stride):
             result: Any
             result, z = fused.fused_conv(x, kernel, self.stride, keep)
@@ -53,12 +57,23 @@ class Conv(nn.Module):
         return (result, z) if keep else result
 
 
-def linear(features: int, name: str, dtype: str | None = None) -> nn.Dense:
+def linear(features: int, name: str, dtype: str | None = None, bound: float | None = None) -> nn.Dense:
     """Dense layer with He-normal weights [in, features] and zero bias [features].
 
-    It computes in `dtype`; None is the wider type of input and weights, so that logits are at least float32.
+    Args:
+        features: length of the output.
+        name: of the layer.
+        dtype: that it computes in; None is the wider type of input and weights, so that logits are at least float32.
+        bound: if given, weights and bias start uniform between -bound and bound instead.
     """
-    return nn.Dense(features, dtype=dtype, kernel_init=he_normal, name=name)
+    if bound is None:
+        return nn.Dense(features, dtype=dtype, kernel_init=he_normal, name=name)
+
+    def uniform(key: jax.Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
+        del out_sharding  # initializers of Flax are given it
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return nn.Dense(features, dtype=dtype, kernel_init=uniform, bias_init=uniform, name=name)
 
 
 def compute_in(x: jax.Array, dtype: str | None) -> jax.Array:

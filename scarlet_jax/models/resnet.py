@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from scarlet_jax.models.conv.triton.fused import Pending, activated
-from scarlet_jax.models.layers import Conv, compute_in, linear, max_pool
+from scarlet_jax.models.layers import Conv, compute_in, he_normal, he_normal_fan_out, linear, max_pool
 from scarlet_jax.models.norm import BatchNorm, zero_padding
 from scarlet_jax.models.precision import multiplying, stored
 
@@ -32,23 +32,26 @@ class BasicBlock(nn.Module):
         projection: whether a shortcut that changes shape is a 1x1 convolution with BatchNorm instead of
             `subsample_shortcut`.
         conv: implementation of the convolution.
+        kernel_init: starting weights of the convolutions.
     """
 
     features: int
     stride: int
     projection: bool
     conv: str
+    kernel_init: nn.initializers.Initializer = he_normal
 
     @nn.compact
     def __call__(self, x: jax.Array | Pending, train: bool, mask: jax.Array | None) -> jax.Array | Pending:
         """[B, H, W, in] -> [B, H / stride, W / stride, features]."""
-        y, before = Conv(self.features, 3, self.stride, self.conv, name="conv1")(x, keep=True)
+        init = self.kernel_init
+        y, before = Conv(self.features, 3, self.stride, self.conv, init, name="conv1")(x, keep=True)
         y = BatchNorm(name="bn1")(y, train, mask)
-        y = Conv(self.features, 3, 1, self.conv, name="conv2")(y)
+        y = Conv(self.features, 3, 1, self.conv, init, name="conv2")(y)
         if self.stride == 1 and before.shape[-1] == self.features:
             shortcut = before
         elif self.projection:
-            shortcut = Conv(self.features, 1, self.stride, self.conv, name="shortcut_conv")(before)
+            shortcut = Conv(self.features, 1, self.stride, self.conv, init, name="shortcut_conv")(before)
             shortcut = BatchNorm(relu=False, name="shortcut_bn")(shortcut, train, mask)
         else:
             shortcut = subsample_shortcut(before, self.features, self.stride)
@@ -67,6 +70,9 @@ class ResNet(nn.Module):
         conv: implementation of the convolution, resolved ("auto" is not one).
         precision: what is stored and multiplied, see `precision.py`.
         remat: keep only the inputs of blocks for the backward pass, which computes the rest again.
+        torchvision: start as torchvision's ResNets: convolutions He-normal by fan-out, and weights and bias of the
+            linear layer uniform between -1/sqrt(in) and 1/sqrt(in), PyTorch's default. Otherwise all weights start
+            He-normal by fan-in, and the bias at 0.
     """
 
     num_classes: int
@@ -77,6 +83,7 @@ class ResNet(nn.Module):
     conv: str
     precision: str | None = None
     remat: bool = False
+    torchvision: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
@@ -84,7 +91,8 @@ class ResNet(nn.Module):
         with multiplying(self.precision):
             images = zero_padding(compute_in(x, stored(self.precision)), mask)
             size, stride = (7, 2) if self.imagenet_stem else (3, 1)
-            y = Conv(self.features[0], size, stride, self.conv, name="conv1")(images)
+            init = he_normal_fan_out if self.torchvision else he_normal
+            y = Conv(self.features[0], size, stride, self.conv, init, name="conv1")(images)
             z: jax.Array | Pending = BatchNorm(name="bn1")(y, train, mask)
             if self.imagenet_stem:
                 z = max_pool(activated(z), size=3, stride=2, padding=1)
@@ -92,9 +100,11 @@ class ResNet(nn.Module):
             for stage, (count, features) in enumerate(zip(self.blocks, self.features, strict=True)):
                 for index in range(count):
                     stride = 2 if stage > 0 and index == 0 else 1
-                    block = block_class(features, stride, self.projection, self.conv, name=f"layer{stage + 1}_{index}")
+                    how = features, stride, self.projection, self.conv, init
+                    block = block_class(*how, name=f"layer{stage + 1}_{index}")
                     z = block(activated(z) if self.remat else z, train, mask)
-            return linear(self.num_classes, "linear")(jnp.mean(activated(z), axis=(1, 2)))
+            bound = self.features[-1] ** -0.5 if self.torchvision else None
+            return linear(self.num_classes, "linear", bound=bound)(jnp.mean(activated(z), axis=(1, 2)))
 
 
 def cifar_resnet(depth: int, num_classes: int, **how: Any) -> ResNet:

@@ -34,7 +34,7 @@ def without_effect(config: config_dict.ConfigDict) -> list[str]:
     ]
     if config.eval_clients == "all" and not entry.own_models:
         sentences.append(
-            f"config.eval_clients is 'all', and the clients of {name} keep no models: the server's model is evaluated "
-            "on the test images of each of them."
+            f"config.eval_clients is 'all', and the clients of {name} keep no models: the server's model of their "
+            "architecture is evaluated on the test images of each of them."
         )
     return sentences

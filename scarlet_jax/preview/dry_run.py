@@ -15,6 +15,7 @@ from ml_collections import config_dict
 
 from scarlet_jax import build, counts, methods, texts
 from scarlet_jax.data import federation
+from scarlet_jax.engine.evaluation import server_for
 from scarlet_jax.engine.feed import Feed, image_bytes, outline
 from scarlet_jax.engine.layout import device_bytes
 from scarlet_jax.methods.base import Algorithm, RoundReport
@@ -115,7 +116,7 @@ def run(config: config_dict.ConfigDict, described: str | None = None) -> None:
       UserError: as `prepare`.
     """
     prepared = prepare(config, described)
-    print("\n".join([*_head(prepared, described), "", *_work(prepared), "", *traffic(prepared), ""]), flush=True)
+    print("\n".join([*_head(prepared, described), "", *work(prepared), "", *traffic(prepared), ""]), flush=True)
     print(_line("MB per device, by phase", "arguments", "results", "temporary"), flush=True)
     compiled = []
     for call in prepared.shapes.calls:
@@ -138,17 +139,18 @@ def _head(prepared: Prepared, described: str | None) -> list[str]:
     ]
 
 
-def _work(prepared: Prepared) -> list[str]:
+def work(prepared: Prepared) -> list[str]:
+    """Models with their sizes, and how their training is divided."""
     config, state = prepared.config, prepared.shapes.state
     lines = [_line("model", "clients", "parameters", "stored", "MB / device")]
     for group, models in zip(prepared.algorithm.population.groups, state.clients, strict=False):
         stored = jax.tree.leaves(models)[0].shape[0]
         count = sum(a.size for a in jax.tree.leaves(models.params)) // stored
         lines.append(_row(group.name, group.layout.num_clients, count, stored, device_bytes(models)))
-    server = getattr(state, "server", None)
-    if server is not None:
-        count = sum(a.size for a in jax.tree.leaves(server.params))
-        lines.append(_row(f"server, {config.model.server}", 1, count, 1, device_bytes(server)))
+    for name in build.server_models(config):
+        model = server_for(state.server, name)
+        count = sum(a.size for a in jax.tree.leaves(model.params))
+        lines.append(_row(f"server, {name}", 1, count, 1, device_bytes(model)))
     state_size, data_size = device_bytes(state), prepared.feed.device_bytes
     lines.append(f"on each device {state_size / 1e6:,.1f} MB of state in all, and {data_size / 1e6:,.1f} MB of data")
     if prepared.feed.on_host:
@@ -182,10 +184,12 @@ def traffic(prepared: Prepared) -> list[str]:
             for ledger in result.uplink_bytes
         }
     else:
-        none = np.zeros(build.num_participants(config))
+        layouts = prepared.algorithm.population.layouts
+        who = np.concatenate([layout.first + np.arange(layout.participants) for layout in layouts])
+        none = np.zeros(len(who))
         mean = {
             name: (billed.uplink, billed.downlink)
-            for name, billed in prepared.algorithm.bill(RoundReport(none, none, none)).items()
+            for name, billed in prepared.algorithm.bill(RoundReport(who, none, none)).items()
         }
     lines = [_line("MB of a mean round", "up", "down")] if mean else ["nothing is sent"]
     return lines + [_line(ledger, f"{up / 1e6:,.3f}", f"{down / 1e6:,.3f}") for ledger, (up, down) in mean.items()]

@@ -2,7 +2,8 @@
 
 `reference` bills what the paper's code bills: float32 probabilities, int64 indices, signals and hard labels. `wire`
 bills what a careful implementation would send, in bits; the message of each participant in a round is rounded up to
-whole bytes.
+whole bytes. Without a cache (D = 0) neither bills signals. There `reference` departs from the paper's code, in which
+SCARLET goes on sending them (docs/differences.md).
 In both, the downlink of round r carries the list of round r - 1 and the requests of round r.
 """
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from scarlet_jax import names
 from scarlet_jax.data import PARTITIONERS
+from scarlet_jax.methods import METHODS
 from scarlet_jax.report.groups import Group
 from scarlet_jax.report.runs import Run, starts
 
@@ -32,7 +33,7 @@ def described(group: Group) -> dict[str, str]:
         "rounds": _text(get("rounds")),
         "local training": _training(get, ""),
         "distillation": _training(get, "kd_"),
-        "models": _listed(f"client {_text(get('model.client'))}", ("server", get("model.server"))),
+        "models": _listed(f"client {_text(get('model.client'))}", ("server", _server(run.method, get))),
         "cache": f"D = {run.duration}, {_text(get('cache.on_expiry'))}" if run.duration else "none",
         "seeds": ", ".join(str(run.seed) for run in group.runs),
         "versions": _distinct(map(_versions, own)),
@@ -75,6 +76,13 @@ def _partition(get: Callable[[str], Any]) -> str:
     own = PARTITIONERS[name].parameters if name in PARTITIONERS else ()
     named = [(field.replace("_", " "), get(f"partition.{field}") or None) for field in own if field != "file"]
     return _listed(name, *named, ("seed", get("partition.seed")))
+
+
+def _server(method: str, get: Callable[[str], Any]) -> str | None:
+    """The architecture of the server's model; None where the method has none, or one for each group of clients."""
+    entry = METHODS.get(method)
+    own = entry is None or (entry.server and not (entry.group_servers and "," in _text(get("model.client"))))
+    return get("model.server") if own else None
 
 
 def _training(get: Callable[[str], Any], prefix: str) -> str:

@@ -73,9 +73,12 @@ def check_report(
         (f"the {ROUND[name].title}", value, cure.fit if ROUND[name].uploads else cure.method) for name, value in labels
     ]
     server += [("the server's distillation loss", report.server_kd_loss, cure.kd)]
-    tested = evaluation.server.sums if evaluation is not None and evaluation.server is not None else {}
     learnt = cure.fit if report.server_kd_loss is None else cure.kd
-    server += [(f"the server's test {SCORES[name].title}", value, learnt) for name, value in tested.items()]
+    for architecture, tested in (evaluation.servers if evaluation is not None else {}).items():
+        of = f" ({architecture})" if architecture else ""
+        server += [
+            (f"the server's test {SCORES[name].title}{of}", value, learnt) for name, value in tested.sums.items()
+        ]
     for what, value, own in server:
         if value is not None and not np.isfinite(value).all():
             raise _not_finite(round_, what, own, saved)

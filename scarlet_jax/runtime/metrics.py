@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,7 +20,9 @@ Totals = dict[str, Any]  # integers; None where a method bills nothing
 
 # Losses and accuracies of training: the fields of a report that are columns as they are.
 TRAINING = tuple(name for name in RoundReport._fields if name not in ("participants", "counts", "metrics"))
-MANY_CLASSES = 100  # from so many classes on, top-5 is the number that is named first, as in the reference
+# From so many classes on, top-5 is the number that is named first. This rule is ours: the reference names top-5 for
+# CIFAR-100 alone.
+MANY_CLASSES = 100
 
 
 def no_totals() -> Totals:
@@ -36,10 +39,13 @@ def make_row(
     totals: Totals,
     seconds: float,
     groups: dict[str, range],
+    servers: Sequence[str] = (),
 ) -> tuple[Row, Totals]:
     """One row of metrics.jsonl, and the new totals. Scores are null in rounds without evaluation.
 
-    With clients of several architectures, columns such as `client_top1_cnn` are means over those of one.
+    With clients of several architectures, columns such as `client_top1_cnn` are means over those of one. Where the
+    server has models of several architectures, which `servers` names, `server_top1` is the mean over them, and a column
+    such as `server_top1_cnn` is that of one.
     """
     counts = report.counts
     if counts is not None:
@@ -47,6 +53,9 @@ def make_row(
         totals = totals | {"drawn": totals["drawn"] + drawn, "hit": totals["hit"] + int(counts.hit)}
     row: Row = {"round": round_, "participants": len(report.participants)}
     row |= _scores(evaluation)
+    for name in servers:
+        own = [evaluation.servers[name]] if evaluation else []
+        row |= {f"server_{score}_{name}": _server_mean(own, score) for score in scored("server")}
     if len(groups) > 1:
         row |= _group_scores(evaluation, groups)
     labels = report.metrics or {}
@@ -81,13 +90,16 @@ def client_rows(round_: int, evaluation: Evaluation) -> list[Row]:
 def _scores(evaluation: Evaluation | None) -> Row:
     own = evaluation.clients if evaluation else None
     val = evaluation.client_val if evaluation else None
-    public = evaluation.public_val if evaluation else None
-    row: Row = {f"server_{name}": _server_number(evaluation, name) for name in scored("server")}
+    servers = list(evaluation.servers.values()) if evaluation else []
+    row: Row = {f"server_{name}": _server_mean(servers, name) for name in scored("server")}
     row |= {f"client_{name}": _client_mean(own, name) for name in scored("client")}
     row["clients_evaluated"] = None if own is None else int(np.sum(np.asarray(own.samples) > 0))
     row |= {f"private_val_{name}": _client_mean(val, name) for name in scored("private_val")}
-    values = [None if value is None else float(value) for value in public or (None,) * len(PublicValidation._fields)]
-    return row | {f"public_val_{name}": value for name, value in zip(PublicValidation._fields, values, strict=True)}
+    public = evaluation.public_val if evaluation else None
+    models = list(public.values()) if isinstance(public, dict) else [public] if public else []
+    for place, name in enumerate(PublicValidation._fields):
+        row[f"public_val_{name}"] = float(np.mean([model[place] for model in models], dtype=float)) if models else None
+    return row
 
 
 def _group_scores(evaluation: Evaluation | None, groups: dict[str, range]) -> Row:
@@ -107,11 +119,12 @@ def _client_mean(scores: Scores | None, name: str) -> float | None:
     return float(np.mean(numbers)) if numbers.size else None
 
 
-def _server_number(evaluation: Evaluation | None, name: str) -> float | None:
-    if evaluation is None or evaluation.server is None:
+def _server_mean(servers: Sequence[Scores], name: str) -> float | None:
+    """Mean over the server's models of each one's number; None where there is no model, or no image."""
+    if not servers:
         return None
-    numbers = _numbers(jax.tree.map(lambda x: np.asarray(x)[None], evaluation.server), name, np.float64)
-    return float(numbers[0]) if numbers.size else None
+    numbers = _numbers(jax.tree.map(lambda *x: np.stack(x), *servers), name, np.float64)
+    return float(np.mean(numbers)) if numbers.size else None
 
 
 def _numbers(scores: Scores, name: str, dtype: Any = None) -> np.ndarray:
@@ -153,14 +166,15 @@ def headline(num_classes: int) -> str:
     return "top5" if num_classes >= MANY_CLASSES else "top1"
 
 
-def averaged_over(evaluated: int | None, num_clients: int, everyone: bool, server_model: bool) -> str:
+def averaged_over(evaluated: int | None, num_clients: int, everyone: bool, server_models: int) -> str:
     """Whose scores a mean client score is the mean of, for people.
 
     Args:
       evaluated: clients evaluated that have test images; None before the first evaluation.
       num_clients: K.
       everyone: whether all clients are evaluated, be it that all take part.
-      server_model: whether clients keep no models of their own, and are evaluated with the server's.
+      server_models: where clients keep no models of their own, with how many of the server's they are evaluated; 0
+        where they have their own.
     """
     if evaluated is None:
         return ""
@@ -170,7 +184,7 @@ def averaged_over(evaluated: int | None, num_clients: int, everyone: bool, serve
         who = f"all {evaluated} clients"
     else:
         who = f"the {evaluated} of {num_clients} clients that have test images"
-    return f"{who} (the server's model)" if server_model else who
+    return f"{who} (the server's model{'s' if server_models > 1 else ''})" if server_models else who
 
 
 def summary_text(summary: Row) -> str:

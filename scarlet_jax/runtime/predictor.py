@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from scarlet_jax.data.augment import normalize
+from scarlet_jax.engine.evaluation import server_for
 from scarlet_jax.engine.learner import EVALUATION_BATCH
 from scarlet_jax.errors import UserError
 from scarlet_jax.models import build_model
@@ -87,15 +88,17 @@ class Predictor:
         raise UserError(f"images have the shape {list(shape)}; allowed is {allowed}{one}.")
 
 
-def load_server(workdir: str | Path, batch_size: int = EVALUATION_BATCH) -> Predictor:
+def load_server(workdir: str | Path, batch_size: int = EVALUATION_BATCH, architecture: str | None = None) -> Predictor:
     """The server model of a run, finished or in progress, from its newest good checkpoint.
 
     Args:
       workdir: of the run; only read.
       batch_size: images that the predictor computes together.
+      architecture: of the model, where the server has models of several; None: `model.server` of the run's config.
 
     Raises:
-      UserError: no run's directory, a run without a checkpoint yet, or one that cannot be read; one sentence.
+      UserError: no run's directory, a run without a checkpoint yet, or one that cannot be read, or the server has no
+        model of this architecture; one sentence.
     """
     path = Path(workdir)
     config = workdirs.read_config(path) if path.is_dir() else None
@@ -103,10 +106,19 @@ def load_server(workdir: str | Path, batch_size: int = EVALUATION_BATCH) -> Pred
         raise UserError(f"{path} is not the directory of a run: it has no config.json.")
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; allowed is a whole number of at least 1.")
-    rounds, variables, record = _newest(path)
+    rounds, models, record = _newest(path)
+    name = config["model"]["server"] if architecture is None else architecture
+    names = sorted(models) if isinstance(models, dict) else [config["model"]["server"]]
+    if name not in names:
+        raise UserError(
+            f"architecture is {name!r}, and the server of the run in {path} has no such model; "
+            f"allowed is {' or '.join(names)}."
+        )
+    model_state = server_for(models, name)
+    variables = {"params": model_state.params, "batch_stats": model_state.batch_stats}
     facts = record["facts"]
     model = build_model(
-        config["model"]["server"],
+        name,
         facts["num_classes"],
         config["model"]["conv"],
         config["model"].get("precision"),
@@ -116,7 +128,7 @@ def load_server(workdir: str | Path, batch_size: int = EVALUATION_BATCH) -> Pred
 
 
 def _newest(path: Path) -> tuple[int, PyTree, dict[str, Any]]:
-    """Rounds, the server's variables and the record of the newest good checkpoint."""
+    """Rounds, the server's models and the record of the newest good checkpoint."""
     tried: set[int] = set()
     # Looked up anew each time: a run in progress may remove the one being read, and has then written newer ones.
     while steps := set(checkpoint.steps(path)) - tried:
@@ -135,7 +147,7 @@ def _newest(path: Path) -> tuple[int, PyTree, dict[str, Any]]:
 
 
 def _read(directory: Path) -> tuple[PyTree, dict[str, Any]]:
-    """The server's variables and the record of one checkpoint; raises whatever shows that it is damaged."""
+    """The server's models and the record of one checkpoint; raises whatever shows that it is damaged."""
     record = checkpoint_record.read(directory)
     if record["server"] is None:
         raise UserError(f"the run in {directory.parents[1]} has no server model: its method has none.")
@@ -144,7 +156,9 @@ def _read(directory: Path) -> tuple[PyTree, dict[str, Any]]:
     # As NumPy arrays, because the devices it was saved from need not exist here.
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(server).tree)
     tree = handler.restore(server, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    model = ModelState(**tree)  # the leaves in the order in which they were written
-    if checkpoint.checksum(model) != record["server"]:
+    # The leaves in the order in which they were written.
+    single = set(tree) == set(ModelState._fields)  # otherwise one for each architecture
+    models = ModelState(**tree) if single else {name: ModelState(**own) for name, own in tree.items()}
+    if checkpoint.checksum(models) != record["server"]:
         raise ValueError("its contents are not what was written")
-    return {"params": model.params, "batch_stats": model.batch_stats}, record
+    return models, record

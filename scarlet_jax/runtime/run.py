@@ -239,9 +239,8 @@ class _Session:
         finite.check_report(pending.round, report, evaluation, self.done, self._may_help)
         seconds, ended = pending.times()
         billed = algorithm.bill(report)
-        row, self.totals = metrics.make_row(
-            pending.round, report, evaluation, billed, self.totals, seconds, algorithm.population.client_ids
-        )
+        of_groups = algorithm.population.client_ids, algorithm.population.server_names
+        row, self.totals = metrics.make_row(pending.round, report, evaluation, billed, self.totals, seconds, *of_groups)
         self.summary = metrics.summarise(self.summary, row, self.totals)
         if self.writer is not None:
             self.writer.write(row, metrics.client_rows(pending.round, evaluation) if evaluation else [])
@@ -271,7 +270,7 @@ class _Session:
             self.summary["clients_evaluated"],
             config.num_clients,
             build.evaluates_all(config),
-            not methods.find(config.method.name).own_models,
+            0 if methods.find(config.method.name).own_models else len(build.server_models(config)),
         )
         complete = self.done == config.rounds
         # A new one: Orbax may still be writing the record that holds the old one.

@@ -124,7 +124,7 @@ class Start:
                 for group, chunk in zip(model_groups(config), chosen.chunks, strict=True)
             ]
             if config.model.conv == "timed":
-                works.append(Work(config.model.server, 1))
+                works += [Work(name, 1) for name in build.server_models(config)]
             images = tuple(federation.image_shape), federation.num_classes
             setting = Setting(*images, config.batch_size, config.model.precision, config.remat)
             return conv_choice.choose(config.model.conv, works, setting, config.deterministic, self.stages)

@@ -10,7 +10,9 @@ from tests.support.harness import assert_same_run
 # 8 clients: two for each of four devices. With participation 0.75 six take part, and four devices hold two places each.
 RUNS = {
     "mlp_partial": {"num_clients": 8, "batch_size": 10, "participation": 0.75, "rounds": 3, "momentum": 0.9},
-    "cnn": {"num_clients": 8, "batch_size": 10, "rounds": 2, "model.client": "cnn", "model.server": "cnn"},
+    # A server model for each architecture. Each device has two clients of each group.
+    "feddf_groups": {"num_clients": 8, "batch_size": 10, "rounds": 2, "model.client": "cnn:4,mlp:4",
+                     "method.name": "feddf", "cache.duration": None},
 }  # fmt: skip
 
 # Arguments: devices, RUNS as JSON, then FOLDER:NAME:ROUNDS:BUDGET, one run each; with a budget of 0.001 MB images stay

@@ -8,6 +8,7 @@ import pytest
 import scarlet_jax
 from configs import digits
 from scarlet_jax import build
+from scarlet_jax.data import federation as federation_data
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
 from scarlet_jax.options.rules import validate
@@ -100,6 +101,35 @@ def test_groups_of_architectures(tmp_path):
     scarlet_jax.load_server(tmp_path / "run")
 
 
+def test_a_server_model_for_each_architecture(tmp_path):
+    """Half of each group in a round; the run that is resumed has its images on the host.
+
+    The predictor has the model of `model.server`, unless another is named.
+    """
+    fields = {"model.client": "mlp:2,cnn:2", "model.server": "cnn", "checkpoint.every": 1}
+    for name, rounds, budget in (("through", 2, 0.0), ("stopped", 1, 0.0), ("stopped", 2, 0.001)):
+        own = {"rounds": rounds, "data.device_budget_mb": budget}
+        scarlet_jax.run(of("feddf", None, 0.5, **fields, **own), tmp_path / name)
+    assert_same_run(tmp_path / "through", tmp_path / "stopped")
+    row = rows(tmp_path / "through")[-1]
+    assert row["server_top1"] == pytest.approx((row["server_top1_mlp"] + row["server_top1_cnn"]) / 2)
+    data = federation_data.load(of("feddf", None, 0.5, **fields)).data
+    for name in ("mlp", "cnn", None):
+        server = scarlet_jax.load_server(tmp_path / "through", architecture=name)
+        right = server(data.test_image).argmax(1) == data.test_label
+        assert right.mean() == pytest.approx(row[f"server_top1_{name or 'cnn'}"])
+    with pytest.raises(UserError, match=r"architecture is 'mlp2', and the server .* allowed is cnn or mlp\.$"):
+        scarlet_jax.load_server(tmp_path / "through", architecture="mlp2")
+
+
+def test_the_servers_architecture_is_one_of_the_clients():
+    sentence = refused("feddf", model__client="mlp:5,cnn:5", model__server="resnet20")
+    assert sentence == (
+        "config.model.server is 'resnet20', but the server's models of feddf have the architectures of "
+        "config.model.client; allowed is mlp or cnn."
+    )
+
+
 def refused(name, **fields):
     config = digits.get_config()
     config.cache.duration = None
@@ -124,7 +154,7 @@ def test_a_run_without_a_server_has_no_predictor(tmp_path):
         scarlet_jax.load_server(tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if not entry.own_models])
+@pytest.mark.parametrize("name", [name for name, e in METHODS.items() if not (e.own_models or e.group_servers)])
 def test_methods_of_one_model_refuse_several_architectures(name):
     assert "one architecture" in refused(name, model__client="mlp:5,cnn:5")
     assert "one architecture" in refused(name, model__client="mlp")

@@ -92,6 +92,26 @@ def test_images_on_the_host_give_the_same_scores(monkeypatch):
     check(found, params, jax.device_get(server.params), list(range(8)))
 
 
+def test_a_server_model_of_each_architecture_is_scored_and_is_that_of_its_clients(monkeypatch):
+    """Test images come in pieces of two batches, and each piece is sent once for all models."""
+    monkeypatch.setattr(evaluation, "SERVER_BATCH", 5)
+    monkeypatch.setattr(evaluation, "PIECE", 2)
+    made = population(GROUPS, server="each", own_models=False)
+    _, servers = started(made, DATA)
+    servers["kind1"] = servers["kind1"]._replace(params=jax.tree.map(lambda a: 1 - a, servers["kind1"].params))
+    draws = Draws(0, tuple(GroupSize(*group) for group in GROUPS), 20, 4)
+    fed = feed.Feed(DATA, feed.Schedule(draws, made.layouts), 1e-6, made.mesh)
+    found = made.evaluate(
+        (), servers, fed.evaluation(0), jnp.asarray(feed.Schedule(draws, made.layouts).participants(0))
+    )
+    ids = np.asarray(found.ids).tolist()
+    own = {name: jax.device_get(model.params) for name, model in servers.items()}
+    params = [own["kind0" if k < 5 else "kind1"] for k in ids]
+    assert list(found.servers) == list(made.server_names) == ["kind0", "kind1"]
+    for name in own:
+        check(found._replace(server=found.server[name], public_val=found.public_val[name]), params, own[name], ids)
+
+
 @pytest.mark.parametrize(("size", "devices", "expected"), [(10_000, 1, 1000), (10_000, 8, 1000), (600, 1, 750),
                                                            (600, 4, 250), (100, 1, 100), (7, 3, 7)])  # fmt: skip
 def test_a_piece_is_some_full_batches(size, devices, expected):

@@ -42,6 +42,8 @@ def shapes(name: str, num_classes: int, image: tuple[int, ...]) -> tuple[Any, An
         ("resnet110", 10, (32, 32, 3), 1_727_962),
         ("resnet18", 1000, (224, 224, 3), 11_689_512),
         ("resnet18_64", 200, (64, 64, 3), 11_271_432),
+        # Without its linear layer it has 11,176,512.
+        ("resnet18_torchvision", 200, (64, 64, 3), 11_176_512 + 512 * 200 + 200),
         ("cnn", 10, (8, 8, 1), 16 * 9 + 32 + 32 * 16 * 9 + 64 + 2 * 2 * 32 * 10 + 10),
         ("cnn", 10, (32, 32, 3), 16 * 27 + 32 + 32 * 16 * 9 + 64 + 8 * 8 * 32 * 10 + 10),
         ("mlp", 10, (8, 8, 1), 64 * 128 + 128 + 128 * 10 + 10),
@@ -79,7 +81,7 @@ def test_unknown_names() -> None:
         resolve_conv_for(["mlp"], "cudnn")
     assert build_model("cnn", 10).conv == resolve_conv("auto")
     assert build_model("resnet20", 10, "grouped").conv == "grouped"
-    assert set(MODELS) >= {"resnet20", "resnet110", "resnet18", "resnet18_64", "cnn", "mlp"}
+    assert set(MODELS) >= {"resnet20", "resnet110", "resnet18", "resnet18_64", "resnet18_torchvision", "cnn", "mlp"}
 
 
 def test_initial_weights_are_he_normal() -> None:
@@ -92,6 +94,78 @@ def test_initial_weights_are_he_normal() -> None:
     assert np.asarray(linear["kernel"]).std() == pytest.approx(np.sqrt(2 / 64), rel=0.1) and not np.any(linear["bias"])
     stats = variables["batch_stats"]["layer1_0"]["bn2"]
     assert not np.any(stats["mean"]) and np.all(np.asarray(stats["var"]) == 1)
+
+
+def test_resnet18_starts_as_torchvisions() -> None:
+    """Convolutions He-normal by fan-out, the linear layer uniform between -1/sqrt(in) and 1/sqrt(in)."""
+    model = build_model("resnet18_torchvision", 200, "xla")
+    params = jax.jit(lambda key: model.init(key, jnp.zeros((1, 32, 32, 3)), False))(jax.random.key(2))["params"]
+    for path, kernel in jax.tree_util.tree_leaves_with_path(params):
+        if kernel.ndim == 4:
+            size, _, _, features = kernel.shape
+            expected = np.sqrt(2 / (size * size * features))
+            assert float(kernel.std()) == pytest.approx(expected, rel=4 / np.sqrt(kernel.size)), path
+    for values in params["linear"].values():
+        bound = 1 / np.sqrt(512)
+        assert 0.9 * bound < float(jnp.abs(values).max()) <= bound
+        assert float(values.std()) == pytest.approx(bound / np.sqrt(3), rel=4 / np.sqrt(values.size))
+
+
+def windows(x: np.ndarray, size: int, stride: int, padding: int, value: float = 0) -> np.ndarray:
+    """f64[B, H', W', channels, size, size] of images [B, H, W, channels]."""
+    edge = (padding, padding)
+    padded = np.pad(x, ((0, 0), edge, edge, (0, 0)), constant_values=value)
+    return np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))[:, ::stride, ::stride]
+
+
+def plain_resnet18(variables: Any, x: np.ndarray) -> np.ndarray:
+    """The evaluation of torchvision's ResNet-18 in NumPy, from its definition."""
+    params, stats = (jax.tree.map(lambda a: np.asarray(a, np.float64), variables[n]) for n in ("params", "batch_stats"))
+
+    def conv(x: np.ndarray, kernel: np.ndarray, stride: int, padding: int) -> np.ndarray:
+        return np.einsum("bhwcij,ijco->bhwo", windows(x, len(kernel), stride, padding), kernel, optimize=True)
+
+    def norm(x: np.ndarray, own: Any, moments: Any) -> np.ndarray:
+        return (x - moments["mean"]) / np.sqrt(moments["var"] + 1e-5) * own["scale"] + own["bias"]
+
+    x = np.maximum(norm(conv(x, params["conv1"]["kernel"], 2, 3), params["bn1"], stats["bn1"]), 0)
+    x = windows(x, 3, 2, 1, -np.inf).max((-1, -2))
+    for stage in (1, 2, 3, 4):
+        for index in (0, 1):
+            name, stride = f"layer{stage}_{index}", 2 if stage > 1 and index == 0 else 1
+            own, moments, before = params[name], stats[name], x
+            x = np.maximum(norm(conv(x, own["conv1"]["kernel"], stride, 1), own["bn1"], moments["bn1"]), 0)
+            x = norm(conv(x, own["conv2"]["kernel"], 1, 1), own["bn2"], moments["bn2"])
+            if stride > 1:
+                before = conv(before, own["shortcut_conv"]["kernel"], stride, 0)
+                before = norm(before, own["shortcut_bn"], moments["shortcut_bn"])
+            x = np.maximum(x + before, 0)
+    return x.mean((1, 2)) @ params["linear"]["kernel"] + params["linear"]["bias"]
+
+
+@pytest.mark.parametrize("conv", ["xla", "auto", "grouped"])
+def test_resnet18_computes_what_torchvisions_does(conv: str) -> None:
+    """With few channels, for speed. All parameters and statistics are random."""
+    model = build_model("resnet18_torchvision", 7, conv).clone(features=(8, 12, 16, 20))
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (3, 64, 64, 3)).astype(np.float32)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x[:1], False))
+    variables = jax.tree.map(lambda a: rng.uniform(0.1, 0.5, a.shape) * rng.choice([-1, 1], a.shape), shapes)
+    variables["batch_stats"] = jax.tree.map(np.abs, variables["batch_stats"])
+    variables = jax.tree.map(lambda a: a.astype(np.float32), variables)
+    logits, expected = jax.jit(lambda v: model.apply(v, x, False))(variables), plain_resnet18(variables, x)
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_training_step_of_the_published_stem_lowers_for_cuda() -> None:
+    """7x7 with stride 2, of stacked clients: XLA's own convolution alone, no call that only a CPU has."""
+    model = build_model("resnet18_torchvision", 7, "grouped").clone(features=(8, 12, 16, 20))
+    x, labels = jnp.zeros((2, 3, 64, 64, 3)), jnp.zeros((2, 3), int)
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), x[0], False))
+    stacked = jax.tree.map(lambda a: jax.ShapeDtypeStruct((2, *a.shape), a.dtype), variables)
+    step = jax.jit(jax.vmap(lambda v, x, labels: loss_and_all(model, v, x, labels, None)))
+    text = step.trace(stacked, x, labels).lower(lowering_platforms=("cuda",)).as_text()
+    assert "stablehlo.convolution" in text and "feature_group_count = 2" in text and "custom_call" not in text
 
 
 def loss_and_all(model: Any, variables: Any, x: Any, y: Any, mask: Any) -> Any:

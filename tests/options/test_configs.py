@@ -15,7 +15,7 @@ from scarlet_jax.options.rules import validate
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = {
     "cifar10": ("cifar100", "resnet20"), "cifar100": ("tiny_imagenet", "resnet20"),
-    "tiny_imagenet": ("caltech256", "resnet18_64"),
+    "tiny_imagenet": ("caltech256", "resnet18_torchvision"),
 }  # fmt: skip
 FILES = [f"configs/{folder}/{name}.py" for folder in ("paper", "small") for name in PAIRS]
 METHODS = ("scarlet", "dsfl", "cfd", "comet", "selective_fd", "individual", "dsfl+cache", "comet+cache")

@@ -68,6 +68,18 @@ def test_what_it_prints(capsys):
         assert expected in text
 
 
+def test_a_server_model_for_each_architecture_is_a_line_and_costs_its_own_bytes():
+    """Of 4 clients the 2 that take part are one of each group."""
+    fields = {"method__name": "feddf", "cache__duration": None, "participation": 0.5, "model__client": "mlp:2,cnn:2"}
+    plan = dry_run.prepare(tiny(**fields))
+    head, *lines = dry_run.work(plan)[:3]
+    assert head.startswith("model") and [line.split()[1] for line in lines] == ["mlp", "cnn"]
+    parameters = [int(line.split()[3].replace(",", "")) for line in lines]
+    statistics = sum(a.size for a in jax.tree.leaves(plan.shapes.state.server["cnn"].batch_stats))
+    megabytes = 4 * (sum(parameters) + statistics) / 1e6
+    assert [line.split()[1:] for line in dry_run.traffic(plan)[1:]] == [[f"{megabytes:.3f}"] * 2] * 2
+
+
 @pytest.mark.parametrize("method", ["fedavg", "individual", "centralized"])
 def test_methods_without_labels_print_what_they_send(method, capsys):
     config = tiny(**{"method.name": method})

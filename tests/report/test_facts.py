@@ -4,6 +4,7 @@ import csv
 import io
 
 from scarlet_jax import report
+from scarlet_jax.report import facts
 from tests.support.report_runs import environment, write_run
 
 
@@ -36,3 +37,17 @@ def test_a_report_says_what_was_run(tmp_path):
     row = next(csv.DictReader(io.StringIO((tmp_path / "out" / "table.csv").read_text())))
     expected = {"private": "cifar10", "num_clients": "2", "alpha": "0.3", "lr": "0.05", "commit": "abc; def-dirty"}
     assert expected.items() <= row.items()
+
+
+def test_a_servers_architecture_is_named_where_it_has_one_of_its_own(tmp_path):
+    groups = {"model__client": "mlp:1,cnn:1", "model__server": "cnn"}
+    found = {}
+    for name in ("scarlet", "feddf", "individual", "mine:build"):
+        run = report.load(write_run(tmp_path / name.replace(":", ""), name, **groups))
+        found[name] = facts.described(report.group_runs([run])[0])["models"]
+    assert found == {
+        "scarlet": "client mlp:1,cnn:1, server cnn",
+        "feddf": "client mlp:1,cnn:1",
+        "individual": "client mlp:1,cnn:1",
+        "mine:build": "client mlp:1,cnn:1, server cnn",
+    }

@@ -26,6 +26,12 @@ NAN = float("nan")
         ({"server_kd_loss": NAN}, {}, "the server's distillation loss is not finite"),
         ({}, {"clients": scores([0] * 3, [0] * 3, [1, NAN, 1], [1] * 3)}, "the test loss of client 4 is not finite"),
         ({}, {"server": scores(0, 0, NAN, 1)}, "the server's test loss is not finite"),
+        (
+            {},
+            {"server": {"mlp": scores(0, 0, 1, 1), "cnn": scores(0, 0, NAN, 1)}},
+            r"server's test loss \(cnn\) is not",
+        ),
+        ({"server_kd_loss": np.array([1, NAN])}, {}, "the server's distillation loss is not finite"),
         # What a round computes first is named: a client's distillation before its training, clients before the server.
         ({"kd_loss": np.array([NAN] * 3), "fit_loss": np.array([NAN] * 3), "server_kd_loss": NAN}, {}, "distillation"),
         ({"fit_loss": np.array([1, 1, NAN]), "metrics": {"target_entropy": NAN}}, {}, "the training loss of client 6"),

@@ -6,15 +6,14 @@ import pytest
 from scarlet_jax.engine.evaluation import PublicValidation
 from scarlet_jax.protocol.ledger import LEDGERS, Bytes
 from scarlet_jax.runtime import metrics
-from tests.support.reports import evaluation, report
+from tests.support.reports import evaluation, report, scores
 
 BILLED = {"reference": Bytes(100, 300), "wire": Bytes(7, 2**40)}
 
 
-def row_of(round_=3, report_=None, evaluation_=None, billed=BILLED, totals=None, groups=None):
-    return metrics.make_row(
-        round_, report_ or report(), evaluation_, billed, totals or metrics.no_totals(), 1.23456789, groups or {"a": ()}
-    )
+def row_of(round_=3, report_=None, evaluation_=None, billed=BILLED, totals=None, groups=None, servers=()):
+    made = round_, report_ or report(), evaluation_, billed, totals or metrics.no_totals(), 1.23456789
+    return metrics.make_row(*made, groups or {"a": ()}, servers)
 
 
 def test_a_row_by_hand():
@@ -66,6 +65,18 @@ def test_each_architecture_has_columns_of_its_own():
     assert not [name for name in row_of(evaluation_=evaluation(), groups={"mlp": range(8)})[0] if "mlp" in name]
 
 
+def test_the_servers_score_is_the_mean_of_its_models():
+    servers = {"mlp": scores(8, 16, 5, 20), "cnn": scores(12, 18, 15, 20)}
+    public = {"mlp": PublicValidation(np.float32(0.25), np.float32(0.5)), "cnn": PublicValidation(0.75, 1.0)}
+    own = report(server_kd_loss=np.array([0.5, 1.5]))
+    row, _ = row_of(report_=own, evaluation_=evaluation(server=servers, public_val=public), servers=("mlp", "cnn"))
+    assert (row["server_top1_mlp"], row["server_top1_cnn"]) == (8 / 20, 12 / 20)
+    assert (row["server_top1"], row["server_loss"], row["server_loss_cnn"]) == pytest.approx((0.5, 0.5, 0.75))
+    assert (row["public_val_loss"], row["public_val_agreement"], row["server_kd_loss"]) == (0.5, 0.75, 1.0)
+    empty, _ = row_of(servers=("mlp", "cnn"))
+    assert empty["server_top1_mlp"] is None and list(empty) == list(row)
+
+
 def test_client_rows_are_shares_and_null_without_samples():
     assert metrics.client_rows(3, evaluation()) == [
         {"round": 3, "client": 1, "top1": pytest.approx(0.6), "top5": 0.8, "loss": 0.5, "samples": 5},
@@ -87,11 +98,12 @@ def test_the_summary_keeps_the_latest_evaluation():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((9, 10, True, False), "the 9 of 10 clients that have test images"),
-        ((10, 10, True, False), "all 10 clients"),
-        ((10, 10, True, True), "all 10 clients (the server's model)"),
-        ((3, 10, False, False), "the 3 participants last evaluated"),
-        ((None, 10, True, False), ""),
+        ((9, 10, True, 0), "the 9 of 10 clients that have test images"),
+        ((10, 10, True, 0), "all 10 clients"),
+        ((10, 10, True, 1), "all 10 clients (the server's model)"),
+        ((10, 10, True, 2), "all 10 clients (the server's models)"),
+        ((3, 10, False, 0), "the 3 participants last evaluated"),
+        ((None, 10, True, 0), ""),
     ],
 )
 def test_whose_mean_a_client_score_is(arguments, words):

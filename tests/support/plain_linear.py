@@ -30,11 +30,11 @@ def learner(kd_loss: KdLoss = kl_divergence) -> Learner:
     return Learner(Linear(), fit, kd, Augmentation(False, False, False, False), kd_loss)
 
 
-def parts(own: Learner, server: bool):
-    """Population, draws, settings and data of the federation."""
+def parts(own: Learner, server: bool | str, **options):
+    """Population, draws, settings and data of the federation; `server` and the options as in `population`."""
     draws = Draws(NUMBERS.seed, tuple(GroupSize(*group) for group in GROUPS), PUBLIC, DRAWN)
     data = noise(SIZES, [2] * len(SIZES), PUBLIC, public_val=0)
-    return population(GROUPS, learner=own, server=server), draws, Settings(CLASSES), data
+    return population(GROUPS, learner=own, server=server, **options), draws, Settings(CLASSES), data
 
 
 def models(state) -> list[Model]:

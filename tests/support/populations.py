@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -34,13 +34,13 @@ def linear_learner(epochs=1, batch_size=4, lr=0.5, kd_lr=0.5) -> Learner:
     return Learner(Linear(), fit, kd, Augmentation(private=False, public=False, flip=False, crop=False))
 
 
-def population(groups=((5, 3), (3, 2)), chunk=1, server=True, learner=None, **options) -> Population:
+def population(groups=((5, 3), (3, 2)), chunk=1, server: bool | str = True, learner=None, **options) -> Population:
     """On one device.
 
     Args:
       groups: K and M of each.
       chunk: clients trained together.
-      server: whether there is a server model.
+      server: whether there is a server model; "each": one for each group.
       learner: of all models; by default a new one for each.
       **options: of `Population`.
     """
@@ -52,7 +52,9 @@ def population(groups=((5, 3), (3, 2)), chunk=1, server=True, learner=None, **op
         first += clients
     options = {"same_init": False} | options
     central = (learner or linear_learner()) if server else None
-    make_central = (lambda numbers: central) if server else None
+    make_central: Any = (lambda numbers: central) if server else None
+    if server == "each":
+        make_central = {group.name: group.learner for group in made}
     return Population(NUMBERS, made, make_central, image_shape=(SIDE, SIDE, 1), mesh=mesh, **options)
 
 
