@@ -59,12 +59,12 @@ class _Averaging:
         self._plan = Phase("plan", self._plan_phase, out_shardings=replicated)
         self._fleet = fleet.Fleet(self._one_client(group), group.layout, f"train {group.name}", updates=False)
         self._server = Phase("server", self._server_phase, donate_argnums=0, out_shardings=replicated)
-        model = jax.eval_shape(lambda n: self.population.start(n, group.learner, 0), population.numbers)
+        model = jax.eval_shape(lambda n: self.population.start(n, group.learner, 0), population.host_numbers)
         self.model_bytes = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves((model.params, model.batch_stats)))
 
     def round(self, state: State, data: Data, progress=None) -> tuple[State, RoundReport]:
         """Compute one round. All phases are dispatched without waiting for their results."""
-        numbers = self.population.numbers
+        numbers = self.population.numbers_at(state.round)
         participants, draw, ids = self._plan(numbers, state.round)
         _, output = self._fleet((), ids, numbers, state.server, state.round, draw, data, progress=progress)
         server, round_, report = self._server(state.server, numbers, state.round, participants, draw, output, data)

@@ -32,6 +32,9 @@ def described(group: Group) -> dict[str, str]:
         "rounds": _text(get("rounds")),
         "local training": _training(get, ""),
         "distillation": _training(get, "kd_"),
+        "learning rates": _listed(
+            _text(get("lr_schedule")), ("horizon", get("lr_horizon")), ("milestones", get("lr_milestones"))
+        ),
         "models": _listed(f"client {_text(get('model.client'))}", ("server", get("model.server"))),
         "cache": f"D = {run.duration}, {_text(get('cache.on_expiry'))}" if run.duration else "none",
         "seeds": ", ".join(str(run.seed) for run in group.runs),
@@ -80,7 +83,13 @@ def _partition(get: Callable[[str], Any]) -> str:
 def _training(get: Callable[[str], Any], prefix: str) -> str:
     epochs = get(f"{prefix}epochs")
     head = "1 epoch" if epochs == 1 else f"{_text(epochs)} epochs"
-    rest = [("batches of", "batch_size"), ("lr", "lr"), ("momentum", "momentum"), ("weight decay", "weight_decay")]
+    rest = [
+        ("batches of", "batch_size"),
+        ("optimizer", "optimizer"),
+        ("lr", "lr"),
+        ("momentum", "momentum"),
+        ("weight decay", "weight_decay"),
+    ]
     return _listed(head, *((name, get(prefix + field) or None) for name, field in rest))
 
 

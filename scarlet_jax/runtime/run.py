@@ -32,6 +32,7 @@ from scarlet_jax.runtime.start import Ready, Start
 from scarlet_jax.runtime.streams import say
 from scarlet_jax.runtime.trace import Profile
 from scarlet_jax.system_errors import refusing
+from scarlet_jax.training_tables import remarks
 
 
 def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = False) -> metrics.Row:
@@ -54,7 +55,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
         "the processes were given different configs or workdirs; use the same.",
     )
     say = _silent if quiet else _say
-    for sentence in filter(None, [*without_effect(config), note(config.model.precision)]):
+    for sentence in filter(None, [*without_effect(config), *remarks(config), note(config.model.precision)]):
         say(sentence)
     with _sentences(path), contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))

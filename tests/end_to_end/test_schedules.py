@@ -1,0 +1,56 @@
+"""A schedule of the learning rates over the starts of a run: its horizon is that of the first one."""
+
+import json
+
+import numpy as np
+import pytest
+
+import scarlet_jax
+from scarlet_jax import build
+from scarlet_jax.engine.layout import make_mesh
+from scarlet_jax.engine.optimizers import Cosine
+from scarlet_jax.preview import choices
+from tests.support.harness import assert_same_bits, rows, saved, tiny
+
+pytestmark = pytest.mark.usefixtures("shared_programs")
+
+COSINE = {
+    "optimizer": "adam", "kd_lr": 0.01, "weight_decay": 1e-3, "lr_schedule": "cosine", "checkpoint.every": 1,
+}  # fmt: skip
+
+
+def chosen(path):
+    return [start["choices"] for start in json.loads((path / "environment.json").read_text())["starts"]]
+
+
+def test_more_rounds_do_not_move_the_horizon_and_a_resumed_run_has_the_same_bits(tmp_path, capsys):
+    """Two starts, of which the first knows of two rounds only, against one start with that horizon."""
+    scarlet_jax.run(tiny(**COSINE, rounds=2), tmp_path / "steps")
+    assert "lr_horizon" not in capsys.readouterr().out
+    scarlet_jax.run(tiny(**COSINE, rounds=3), tmp_path / "steps")
+    assert "config.rounds is 3, and the learning rates fall over the first 2 (lr_horizon)" in capsys.readouterr().out
+    scarlet_jax.run(tiny(**COSINE, rounds=3, lr_horizon=2), tmp_path / "through")
+    assert_same_bits(saved(tmp_path / "steps"), saved(tmp_path / "through"))
+    assert rows(tmp_path / "steps") == rows(tmp_path / "through")
+    assert [start["lr_horizon"] for start in chosen(tmp_path / "steps")] == [2, 2]
+    found = scarlet_jax.load_server(tmp_path / "steps")(np.zeros((1, 8, 8, 1), np.uint8))
+    np.testing.assert_allclose(found.sum(), 1, rtol=1e-5)
+
+    scarlet_jax.run(tiny(**COSINE, rounds=3), tmp_path / "longer")
+    assert rows(tmp_path / "longer")[0] == rows(tmp_path / "steps")[0], "both begin with the whole rate"
+    assert rows(tmp_path / "longer")[1]["fit_loss"] != rows(tmp_path / "steps")[1]["fit_loss"]
+
+
+def test_the_horizon_is_the_configs_else_the_records_else_all_rounds():
+    def horizon(before, **fields):
+        config = tiny(**fields)
+        made = choices.begin(config, make_mesh(), before)
+        assert choices.to_record(config, made).get("lr_horizon") == made.horizon
+        schedule = build.numbers(config, 2, made.horizon).schedule
+        assert schedule == (None if made.horizon is None else Cosine(np.int32(made.horizon)))
+        return made.horizon
+
+    assert horizon({}, lr_schedule="cosine", rounds=7) == 7
+    assert horizon({"lr_horizon": 7}, lr_schedule="cosine", rounds=9) == 7
+    assert horizon({}, lr_schedule="cosine", lr_horizon=3) == 3
+    assert horizon({}, lr_horizon=3) is None
