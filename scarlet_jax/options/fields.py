@@ -20,6 +20,8 @@ SYNONYMS = {
     "distilloptimizer": "kd_optimizer", "serveroptimizer": "kd_optimizer",
     "scheduler": "lr_schedule", "lrscheduler": "lr_schedule", "lrdecay": "lr_schedule", "tmax": "lr_horizon",
     "decayrounds": "lr_horizon", "milestones": "lr_milestones", "stepsizes": "lr_milestones", "gamma": "lr_gamma",
+    "targetaccuracy": "stop.server_top1", "targetacc": "stop.server_top1", "earlystopping": "stop.server_top1",
+    "bytebudget": "stop.megabytes", "budget": "stop.megabytes", "maxmb": "stop.megabytes",
     "wd": "weight_decay", "l2": "weight_decay", "decay": "weight_decay",
     "bs": "batch_size", "batch": "batch_size", "minibatchsize": "batch_size", "trainbatchsize": "batch_size",
     "kdbatch": "kd_batch_size", "distillbatchsize": "kd_batch_size", "distillationbatchsize": "kd_batch_size",

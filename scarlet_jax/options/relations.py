@@ -42,6 +42,12 @@ def check(values: Values) -> None:
     if values["cache.duration"] and not entry.distils:
         why = f"but method {name} sends no soft labels to cache"
         raise bad_field("cache.duration", values["cache.duration"], "open, or 0", why)
+    for field, has, why in (
+        ("stop.server_top1", entry.server, "has no server model"),
+        ("stop.megabytes", entry.sends, "sends no bytes"),
+    ):
+        if values[field] is not None and not has:
+            raise bad_field(field, values[field], "open", f"but method {name} {why}")
     for relation in RELATIONS:
         if not relation.holds(values):
             raise relation.refusal(values)

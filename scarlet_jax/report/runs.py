@@ -29,7 +29,7 @@ class Run:
       name: the directory's own name.
       config: config.json, with a value for an open learning rate.
       summary: summary.json; empty where the run has not written one yet.
-      complete: all rounds that the config asks for are there.
+      complete: all rounds that the config asks for are there, or the run has ended at a bound of the config.
       method: name of the method.
       seed: the config's.
       duration: the cache's D in rounds, 0 without a cache; the method's own where the config leaves it open.
@@ -152,7 +152,7 @@ def load(run_dir: str | os.PathLike[str]) -> Run:
     return Run(
         **described,
         summary=summary,
-        complete=bool(summary.get("complete")) and round_[-1] + 1 >= rounds,
+        complete=bool(summary.get("complete") and (round_[-1] + 1 >= rounds or summary.get("stopped"))),
         round=round_,
         participants=column("participants"),
         server_top1=column("server_top1"),

@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 FREE_FIELDS = (
     "rounds", "clients_per_chunk", "data.dir", "data.cache_dir", "checkpoint.every", "checkpoint.keep", "wandb.mode",
     "wandb.project", "profile_rounds", "remat", "deterministic", "data.device_budget_mb", "compilation_cache",
+    "stop.server_top1", "stop.client_top1", "stop.megabytes",
 )  # fmt: skip
 
 # What a run overwrites or deletes where it finds it; config.json is the first that it writes.

@@ -120,7 +120,12 @@ def test_what_is_wrong_is_one_sentence(args, parts):
 @pytest.mark.parametrize("field", [f for f, v in fields.leaves(base.get_config()).items() if v is None])
 def test_an_open_field_can_be_opened_again(field, tmp_path):
     path = tmp_path / "closed.py"
-    texts = {"model.precision": ("float32", "bfloat16"), "kd_optimizer": ("sgd", "adam"), "lr_milestones": ("1", "2,3")}
+    texts = {"stop.server_top1": (0.5, 1), "stop.client_top1": (0.5, 1)}
+    texts |= {
+        "model.precision": ("float32", "bfloat16"),
+        "kd_optimizer": ("sgd", "adam"),
+        "lr_milestones": ("1", "2,3"),
+    }
     first, second = ({"method.downlink_bits": (8, 16), "method.quantile": (1, 0)} | texts).get(field, (1, 2))
     method = next((name for name, e in METHODS.items() if field.removeprefix("method.") in e.parameters), "scarlet")
     path.write_text(

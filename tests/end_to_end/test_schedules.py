@@ -11,6 +11,7 @@ from scarlet_jax.engine.layout import make_mesh
 from scarlet_jax.engine.optimizers import Cosine
 from scarlet_jax.preview import choices
 from tests.support.harness import assert_same_bits, rows, saved, tiny
+from tests.support.shapes import shapes
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -36,9 +37,14 @@ def test_more_rounds_do_not_move_the_horizon_and_a_resumed_run_has_the_same_bits
     found = scarlet_jax.load_server(tmp_path / "steps")(np.zeros((1, 8, 8, 1), np.uint8))
     np.testing.assert_allclose(found.sum(), 1, rtol=1e-5)
 
-    scarlet_jax.run(tiny(**COSINE, rounds=3), tmp_path / "longer")
-    assert rows(tmp_path / "longer")[0] == rows(tmp_path / "steps")[0], "both begin with the whole rate"
-    assert rows(tmp_path / "longer")[1]["fit_loss"] != rows(tmp_path / "steps")[1]["fit_loss"]
+
+def test_the_rates_of_a_round_are_those_of_the_config_times_the_factor():
+    config, mesh = tiny(**COSINE, kd_optimizer="sgd"), make_mesh()
+    population = build.make_algorithm(config, shapes(4), 10, mesh, build.choose(config, mesh)).population
+    for round_, factor in enumerate((1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2)):
+        found = population.numbers_at(np.int32(round_))
+        np.testing.assert_allclose((found.fit.lr, found.kd.lr), (0.001 * factor, 0.01 * factor), rtol=1e-6)
+        assert found.fit.weight_decay == np.float32(1e-3) and found.schedule is None
 
 
 def test_the_horizon_is_the_configs_else_the_records_else_all_rounds():

@@ -64,6 +64,11 @@ REFUSED = [
     ("lr_milestones", "2147483648"),
     ("lr_gamma", 0.0),
     ("lr_gamma", 1.5),
+    ("stop.server_top1", 0.0),
+    ("stop.server_top1", 90.0),
+    ("stop.client_top1", math.nan),
+    ("stop.megabytes", 0.0),
+    ("stop.megabytes", math.inf),
     ("kd_epochs", -1),
     ("kd_batch_size", 0),
     ("kd_lr", 0.0),
@@ -240,6 +245,18 @@ def test_momentum_is_refused_with_adam():
     )
     with pytest.raises(UserError, match=r"config\.kd_momentum is 0\.9, but config\.kd_optimizer is adam, which"):
         rules.validate(config_with(optimizer="adam", kd_momentum=0.9))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_bound_that_no_round_can_reach_is_refused(name):
+    entry = METHODS[name]
+    for field, possible in (("server_top1", entry.server), ("client_top1", True), ("megabytes", entry.sends)):
+        config = config_with(**{"method__name": name, f"stop__{field}": 0.5})
+        if possible:
+            rules.validate(config)
+        else:
+            with pytest.raises(UserError, match=rf"stop\.{field} is 0\.5, but method {name} .*; allowed is open\."):
+                rules.validate(config)
 
 
 def test_steps_need_their_milestones():
