@@ -54,16 +54,34 @@ def get_config() -> config_dict.ConfigDict:
     ## Local training: cross-entropy on private images
     config.epochs = 5  # epochs per round
     config.batch_size = 50  # images per step; the last batch of an epoch may be smaller
-    config.lr = 0.1  # SGD learning rate
-    config.momentum = 0.0  # SGD momentum, 0 is plain SGD
-    config.weight_decay = 0.0  # L2 penalty, added to the gradient
+    config.optimizer = "sgd"  # {optimizers}
+    # A rate that is set is used with any optimizer; one above 0.01 with adam is pointed out before the run starts.
+    config.lr = config_dict.placeholder(float)  # learning rate (open: {rates})
+    config.momentum = 0.0  # SGD momentum, 0 is plain SGD; adam has none
+    config.weight_decay = 0.0  # L2 penalty, added to the gradient; with adam before its moments, as in torch's Adam
 
     ## Distillation: KL(target || prediction) on public images
     config.kd_epochs = 5  # epochs per round, for clients and for the server
     config.kd_batch_size = 50  # images per step
-    config.kd_lr = 0.1  # SGD learning rate
+    config.kd_optimizer = config_dict.placeholder(str)  # {optimizers} (open: as optimizer)
+    config.kd_lr = config_dict.placeholder(float)  # learning rate (open: {rates})
     config.kd_momentum = 0.0  # SGD momentum
     config.kd_weight_decay = 0.0  # L2 penalty
+
+    ## Learning rates over the rounds
+    # cosine: falls along half a cosine from 1 to nearly 0 over lr_horizon. step: times lr_gamma at each milestone.
+    config.lr_schedule = "constant"  # factor of lr and kd_lr by the round: {schedules}
+    # Raising the rounds of a run does not move its horizon. Beyond it the rates stay at their last values.
+    config.lr_horizon = config_dict.placeholder(int)  # cosine: rounds (open: the rounds of the run's first start)
+    config.lr_milestones = config_dict.placeholder(str)  # step: rounds, counted from 0 and ascending, as 100,150
+    config.lr_gamma = 0.1  # step: factor at each milestone
+
+    ## Ending a run before its last round; a run that has reached a bound is complete, whatever `rounds` is
+    config.stop = config_dict.ConfigDict()
+    # A round counts if it is evaluated. More rounds do not continue such a run; a higher bound, or none, does.
+    config.stop.server_top1 = config_dict.placeholder(float)  # top-1 of the server model, from 0 to 1 (open: no bound)
+    config.stop.client_top1 = config_dict.placeholder(float)  # mean top-1 of the clients evaluated (open: no bound)
+    config.stop.megabytes = config_dict.placeholder(float)  # 10^6 B, up and down, reference ledger (open: no bound)
 
     ## Data: which images, and how they are augmented
     config.private_augment = True  # augment private images while training

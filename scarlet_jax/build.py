@@ -11,9 +11,10 @@ from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from scarlet_jax import counts, methods
+from scarlet_jax.engine import optimizers
 from scarlet_jax.engine.layout import make_layout
 from scarlet_jax.engine.layout import make_mesh as mesh_of
-from scarlet_jax.engine.learner import EVALUATION_BATCH, Augmentation, KdLoss, Learner, Training, kl_divergence, sgd
+from scarlet_jax.engine.learner import EVALUATION_BATCH, Augmentation, KdLoss, Learner, Training, kl_divergence
 from scarlet_jax.engine.population import Group, MakeLearner, Population
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.methods import METHODS, distillation
@@ -25,6 +26,7 @@ from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.protocol.planner import Planner, Shares
 from scarlet_jax.protocol.round import Settings
 from scarlet_jax.tables import load
+from scarlet_jax.training_tables import OPTIMIZERS, resolved
 from scarlet_jax.types import Data, Numbers, Rates
 
 
@@ -34,6 +36,7 @@ class Chosen(NamedTuple):
     conv: str  # for `model.conv`: the name of an implementation, or a mixture of them
     chunks: tuple[int, ...]  # for `clients_per_chunk`, of each group: clients trained together on a device
     duration: int  # for `cache.duration`: D
+    horizon: int | None = None  # for `lr_horizon`, in rounds; None: the schedule has none
 
 
 def check(config: config_dict.ConfigDict) -> None:
@@ -187,7 +190,7 @@ def make_algorithm(
     servers = {name: _make_learner(config, chosen.conv, num_classes, name) for name in server_models(config)}
     rules = settings(config, num_classes, chosen.duration)
     population = Population(
-        numbers(config, rules.duration),
+        numbers(config, rules.duration, chosen.horizon),
         groups,
         servers if len(servers) > 1 else next(iter(servers.values()), None),
         tuple(data.private_image.shape[1:]),
@@ -209,7 +212,13 @@ def choose(config: config_dict.ConfigDict, mesh: Mesh) -> Chosen:
       UserError: `model.conv` names a convolution that cannot be used on these devices.
     """
     conv = resolve_conv_for(model_names(config), config.model.conv, mesh.devices.flat[0].platform)
-    return Chosen(conv, choose_chunks(config, mesh), fields.durations(config)["duration"])
+    return Chosen(conv, choose_chunks(config, mesh), fields.durations(config)["duration"], choose_horizon(config))
+
+
+def choose_horizon(config: config_dict.ConfigDict, before: int | None = None) -> int | None:
+    """Rounds of the schedule of the learning rates: the config's number, else that of an earlier start, which more
+    rounds do not change, else all rounds. None: the schedule has no horizon."""
+    return (config.lr_horizon or before or config.rounds) if config.lr_schedule == "cosine" else None
 
 
 def choose_chunks(config: config_dict.ConfigDict, mesh: Mesh, before: Sequence[int] = ()) -> tuple[int, ...]:
@@ -238,15 +247,31 @@ def on_cpu(mesh: Mesh) -> bool:
     return mesh.devices.flat[0].platform == "cpu"
 
 
-def numbers(config: config_dict.ConfigDict, duration: int | jax.Array) -> Numbers:
-    """What the programs of a run with the cache duration D take as arguments, as NumPy scalars."""
+def numbers(config: config_dict.ConfigDict, duration: int | jax.Array, horizon: int | None = None) -> Numbers:
+    """What the programs of a run take as arguments, as NumPy scalars.
+
+    Args:
+      config: validated.
+      duration: the cache duration D that was chosen.
+      horizon: of the cosine schedule, that was chosen; None: it is another schedule.
+    """
+    rates = resolved(config)
     return Numbers(
         np.uint32(config.seed),
-        _rates(config.lr, config.momentum, config.weight_decay),
-        _rates(config.kd_lr, config.kd_momentum, config.kd_weight_decay),
+        _rates(rates["lr"], config.momentum, config.weight_decay),
+        _rates(rates["kd_lr"], config.kd_momentum, config.kd_weight_decay),
         np.int32(duration) if duration else None,
         _traced(config),
+        _schedule(config, horizon),
     )
+
+
+def _schedule(config: config_dict.ConfigDict, horizon: int | None) -> optimizers.Cosine | optimizers.Step | None:
+    if horizon is not None:
+        return optimizers.Cosine(np.int32(horizon))
+    if config.lr_schedule == "step":
+        return optimizers.Step(np.array(fields.milestones(config.lr_milestones), np.int32), np.float32(config.lr_gamma))
+    return None
 
 
 def _traced(config: config_dict.ConfigDict) -> dict[str, Any]:
@@ -283,16 +308,22 @@ def _make_learner(
         config[field] for field in ("epochs", "batch_size", "kd_epochs", "kd_batch_size")
     )
     model = build_model(name, num_classes, conv, config.model.precision, config.remat)
-    gradient = _gradient(config)
+    gradient, names = _gradient(config), resolved(config)
 
     def make(numbers: Numbers) -> Learner:
-        fit = Training(epochs, batch_size, sgd(*numbers.fit))
-        kd = Training(kd_epochs, kd_batch_size, sgd(*numbers.kd))
+        fit = Training(epochs, batch_size, _optimizer(names["optimizer"], numbers.fit))
+        kd = Training(kd_epochs, kd_batch_size, _optimizer(names["kd_optimizer"], numbers.kd))
         learner = Learner(model, fit, kd, augmentation, kd_loss(numbers) or kl_divergence, evaluation_batch)
         changed = gradient(numbers)
         return learner if changed is None else learner.with_gradient(changed)
 
     return make
+
+
+def _optimizer(name: str, rates: Rates) -> Any:
+    """The optimizer of a name, which takes those numbers that are not switched off."""
+    given = {field: value for field, value in rates._asdict().items() if value is not None}
+    return load(OPTIMIZERS[name].builder)(**given)
 
 
 def _gradient(config: config_dict.ConfigDict) -> Callable[[Numbers], Any]:

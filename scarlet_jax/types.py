@@ -56,6 +56,7 @@ class Numbers(NamedTuple):
     kd: Rates  # distillation
     duration: Array | None  # i32[] D; None without a cache
     method: dict[str, Array]  # f32[] the method's own parameters by name
+    schedule: Any = None  # `engine.optimizers.Cosine` or `.Step` of the learning rates; None: they are constant
 
 
 class ModelState(NamedTuple):

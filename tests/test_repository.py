@@ -142,6 +142,7 @@ TESTED_IN = {
     "runtime/opening.py": "end_to_end/test_damage.py",
     "runtime/run.py": "end_to_end/test_resume.py",
     "runtime/start.py": "end_to_end/test_resume.py",
+    "runtime/stopping.py": "end_to_end/test_stops.py",
     "runtime/streams.py": "end_to_end/test_streams.py",
     "runtime/trace.py": "end_to_end/test_profile.py",
 }

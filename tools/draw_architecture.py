@@ -92,7 +92,7 @@ def contents(package: str, found: dict[str, Path]) -> list[str]:
 
 
 def imports(found: dict[str, Path]) -> set[tuple[str, str]]:
-    """(importing package, imported package)."""
+    """(importing package, imported package); the experiment cards are not drawn."""
     edges = set()
     for name, path in found.items():
         for node in ast.walk(ast.parse(path.read_text())):
@@ -102,7 +102,7 @@ def imports(found: dict[str, Path]) -> set[tuple[str, str]]:
             for target in targets:
                 if target.startswith("scarlet_jax."):
                     edges.add((package_of(name), package_of(target.removeprefix("scarlet_jax."))))
-    return {(a, b) for a, b in edges if a != b}
+    return {(a, b) for a, b in edges if a != b and b != "configs"}
 
 
 def levels(packages: list[str], edges: set[tuple[str, str]]) -> dict[str, int]:

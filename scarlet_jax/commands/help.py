@@ -21,6 +21,7 @@ from scarlet_jax import data, methods, models
 from scarlet_jax.models import conv
 from scarlet_jax.options import fields
 from scarlet_jax.tables import REQUIRED
+from scarlet_jax.training_tables import OPTIMIZERS, SCHEDULES
 
 
 def render(
@@ -74,6 +75,9 @@ def descriptions(base_source: str, method: str = "") -> list[tuple[str, list[tup
         "{partitions}": ", ".join(name + (f" ({p.about})" if p.about else "") for name, p in data.PARTITIONERS.items()),
         "{models}": ", ".join(models.MODELS),
         "{convolutions}": ", ".join(conv.CONVS),
+        "{optimizers}": ", ".join(OPTIMIZERS),
+        "{rates}": ", ".join(f"{own.lr:g} with {name}" for name, own in OPTIMIZERS.items()),
+        "{schedules}": ", ".join(SCHEDULES),
     }
     groups = []
     for heading, comments in field_comments(base_source):

@@ -17,7 +17,7 @@ import optax
 from scarlet_jax.data.augment import augment, normalize
 from scarlet_jax.engine import scores
 from scarlet_jax.engine.scores import Scores
-from scarlet_jax.types import Array, ModelState, PyTree
+from scarlet_jax.types import ModelState, PyTree
 
 KdLoss = Callable[[jax.Array, jax.Array], jax.Array]  # logits [B, C], target [B, C] -> loss [B]
 
@@ -51,21 +51,6 @@ class FitMetrics(NamedTuple):
     loss: jax.Array  # f32[]
     accuracy: jax.Array  # f32[] 0 for distillation, where it has no meaning
     outputs: Any = None  # f32[P, C] softmax in training mode, in the order of the list, if `record` was set
-
-
-def sgd(
-    lr: Array | float, momentum: Array | float | None = None, weight_decay: Array | float | None = None
-) -> optax.GradientTransformation:
-    """SGD as in the reference: the L2 penalty is added to the gradient; momentum has no dampening.
-
-    The numbers may be arguments of a compiled program. None, or a constant 0, leaves momentum or the penalty out.
-    """
-    decay = [] if _off(weight_decay) else [optax.add_decayed_weights(weight_decay)]
-    return optax.chain(*decay, optax.sgd(lr, None if _off(momentum) else momentum))
-
-
-def _off(number: Array | float | None) -> bool:
-    return number is None or isinstance(number, int | float) and number == 0
 
 
 def kl_divergence(logits: jax.Array, target: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from scarlet_jax.engine import fleet
+from scarlet_jax.engine import fleet, optimizers
 from scarlet_jax.engine.evaluation import Evaluation, Evaluator, Part
 from scarlet_jax.engine.layout import CLIENTS, REPLICATED, Layout
 from scarlet_jax.engine.learner import Learner
@@ -56,8 +56,7 @@ class Population:
     """Clients in groups, and the server's learner. The only arrays it holds are the numbers of the run.
 
     Args:
-      numbers: of the run, NumPy scalars: the field `host_numbers`. The field `numbers` has them on the devices, for the
-        phases.
+      numbers: of the run, NumPy scalars: the field `host_numbers`. The phases of a round take those of `numbers_at`.
       groups: with consecutive ids.
       server: makes the server's learner; a dictionary of such functions by architecture where the server has a model
         for each, and its state is then such a dictionary, too; None where there is no server model.
@@ -84,7 +83,8 @@ class Population:
         self.layouts = tuple(group.layout for group in groups)
         self._image_shape, self._same_init, self._own_models = image_shape, same_init, own_models
         self.stacked, self.replicated = (NamedSharding(mesh, spec) for spec in (CLIENTS, REPLICATED))
-        self.host_numbers, self.numbers = numbers, put(numbers, self.replicated)
+        self.host_numbers, self._numbers = numbers, put(numbers, self.replicated)
+        self._at_round = Phase("learning rates", optimizers.at_round, out_shardings=self.replicated)
         # An evaluation does not train, so that its learners may be of any numbers.
         evaluated = [Evaluated(group.name, group.learner(numbers), group.layout) for group in groups]
         self.largest_batch = max(group.learner.largest_batch for group in evaluated)  # of a client's own images
@@ -138,11 +138,18 @@ class Population:
 
         def init(data: Data) -> Any:
             if not phase:
-                out = self.shardings(jax.eval_shape(everything, self.numbers, data))
+                out = self.shardings(jax.eval_shape(everything, self._numbers, data))
                 phase.append(Phase("init", everything, out_shardings=out, compiler_options=options))
-            return phase[0](self.numbers, data)
+            return phase[0](self._numbers, data)
 
         return init
+
+    def numbers_at(self, round_: jax.Array) -> Numbers:
+        """The numbers of the run on the devices, with the learning rates of a round i32[]; dispatched, not waited for.
+
+        A schedule changes the values of these arguments alone, so that the programs that train are the same with it.
+        """
+        return self._numbers if self.host_numbers.schedule is None else self._at_round(self._numbers, round_)
 
     def local_ids(self, participants: jax.Array) -> list[jax.Array]:
         """Divide participants i32[M] by group: ids within the group, padded to i32[capacity]."""

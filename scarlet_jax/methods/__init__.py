@@ -40,6 +40,7 @@ class Entry(NamedTuple):
     # they may have several; otherwise a single one for all.
     group_servers: bool = False
     one_model: bool = False  # whether a round trains a single model, for which one device is enough
+    sends: bool = True  # whether clients and server exchange anything that is billed
     server_distils: bool = True  # whether a model learns from labels: then kd_lr may be why a loss diverges
     # A parameter and "module:function" with the builder's parameters: unless that parameter is 0, the function returns
     # an optax transformation of the gradient that is put before the optimizer of private training.
@@ -75,12 +76,13 @@ METHODS: dict[str, Entry] = {
     }, distils=False, own_models=False, server_distils=False, gradient=("prox_mu", f"{_HERE}.fedavg:proximal")),
     "feddf": Entry(f"{_HERE}.feddf:feddf", "FedDF", distils=False, own_models=False, group_servers=True),
     "individual": Entry(
-        f"{_HERE}.individual:individual", "Individual", distils=False, server=False, server_distils=False
+        f"{_HERE}.individual:individual", "Individual",
+        distils=False, server=False, sends=False, server_distils=False,
     ),
     "centralized": Entry(
         f"{_HERE}.centralized:centralized", "Centralized",
         asks={"participation": Ask("but centralized trains on the images of all", 1, 1)},
-        distils=False, own_models=False, one_model=True, server_distils=False,
+        distils=False, own_models=False, one_model=True, sends=False, server_distils=False,
     ),
     "fedmd": Entry(f"{_HERE}.fedmd:fedmd", "FedMD", {
         "warmup_epochs": Parameter(25, "private epochs in a client's first participation", 0, kind=int),

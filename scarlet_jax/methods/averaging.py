@@ -70,7 +70,7 @@ class _Averaging:
 
     def round(self, state: State, data: Data, progress=None) -> tuple[State, RoundReport]:
         """Compute one round. All phases are dispatched without waiting for their results."""
-        numbers = self.population.numbers
+        numbers = self.population.numbers_at(state.round)
         participants, draw, ids = self._plan(numbers, state.round)
         outputs = []
         for run, group, own in zip(self._fleets, self.population.groups, ids, strict=True):
@@ -87,7 +87,7 @@ class _Averaging:
 
     def _bytes_of(self, group: Group) -> int:
         """Of the weights and BatchNorm statistics of a group's architecture."""
-        model = jax.eval_shape(lambda n: self.population.start(n, group.learner, 0), self.population.numbers)
+        model = jax.eval_shape(lambda n: self.population.start(n, group.learner, 0), self.population.host_numbers)
         return sum(a.size * a.dtype.itemsize for a in jax.tree.leaves((model.params, model.batch_stats)))
 
     def _plan_phase(self, numbers: Numbers, round_):

@@ -47,7 +47,8 @@ def make(population: Population, draws: Draws, data: Data) -> Algorithm:
     step = phases.Phase("train", train, donate_argnums=0, out_shardings=population.replicated)
 
     def round_(state: State, data: Data, progress=None):
-        server, number, report = step(state.server, population.numbers, state.round, everything, data)
+        numbers = population.numbers_at(state.round)
+        server, number, report = step(state.server, numbers, state.round, everything, data)
         if progress is not None:
             progress(number)
         return State(number, (), server), report

@@ -65,7 +65,7 @@ class _Federation:
         channel = ledger.Channel(settings.num_classes, settings.label_bits, draws.full_participation)
         self.uplink, self.downlink = method.uplink(channel), method.downlink(channel)
         self.answers = self._answers(data)  # bool[K, N] public samples that each client answers for; None: all
-        sample = jax.eval_shape(self._aggregated, population.numbers, data)
+        sample = jax.eval_shape(self._aggregated, population.host_numbers, data)
         self.protocol = Protocol(draws, settings, sample.payload is None and method.publish is None)
         self.payload_shape = (settings.num_classes,) if sample.payload is None else sample.payload.shape[1:]
         self.format = ledger.make_format(self.uplink, self.downlink, self.protocol.cached, method.answers is not None)
@@ -90,7 +90,7 @@ class _Federation:
 
     def round(self, state: State, data: Data, progress=None) -> tuple[State, RoundReport]:
         """Compute one round. All phases are dispatched without waiting for their results; `state` is donated."""
-        numbers = self.population.numbers
+        numbers = self.population.numbers_at(state.round)
         before = state.cache.stamp, state.held, state.broadcast, state.method
         plan, held, ids, targets = self._plan(numbers, state.round, *before)
         clients, outputs = [], []

@@ -55,7 +55,7 @@ def make(population: Population, draws: Draws) -> Algorithm:
     finish = Phase("report", finish, out_shardings=population.replicated)
 
     def round_(state: State, data: Data, progress=None):
-        numbers = population.numbers
+        numbers = population.numbers_at(state.round)
         participants, ids = plan_phase(numbers, state.round)
         runs = zip(fleets, state.clients, ids, strict=True)
         done = [run(models, own, numbers, state.round, data, progress=progress) for run, models, own in runs]

@@ -16,6 +16,12 @@ from scarlet_jax import data, methods
 SYNONYMS = {
     "learningrate": "lr", "stepsize": "lr", "eta": "lr", "clientlr": "lr", "locallr": "lr",
     "kdlearningrate": "kd_lr", "distilllr": "kd_lr", "distillationlr": "kd_lr", "serverlr": "kd_lr",
+    "optim": "optimizer", "solver": "optimizer", "localoptimizer": "optimizer", "clientoptimizer": "optimizer",
+    "distilloptimizer": "kd_optimizer", "serveroptimizer": "kd_optimizer",
+    "scheduler": "lr_schedule", "lrscheduler": "lr_schedule", "lrdecay": "lr_schedule", "tmax": "lr_horizon",
+    "decayrounds": "lr_horizon", "milestones": "lr_milestones", "stepsizes": "lr_milestones", "gamma": "lr_gamma",
+    "targetaccuracy": "stop.server_top1", "targetacc": "stop.server_top1", "earlystopping": "stop.server_top1",
+    "bytebudget": "stop.megabytes", "budget": "stop.megabytes", "maxmb": "stop.megabytes",
     "wd": "weight_decay", "l2": "weight_decay", "decay": "weight_decay",
     "bs": "batch_size", "batch": "batch_size", "minibatchsize": "batch_size", "trainbatchsize": "batch_size",
     "kdbatch": "kd_batch_size", "distillbatchsize": "kd_batch_size", "distillationbatchsize": "kd_batch_size",
@@ -131,6 +137,14 @@ def round_range(text: str) -> range | None:
         return None if text else range(0)
     first, end = map(int, match.groups())
     return range(first, end) if first < end else None
+
+
+def milestones(text: Any) -> list[int]:
+    """The rounds of a text such as "100,150": ascending whole numbers of at least 1. Empty: it is no such text."""
+    found = [whole(part.strip()) for part in text.split(",")] if isinstance(text, str) else []
+    numbers = [number for number in found if number is not None]
+    ascending = all(a < b for a, b in zip([0, *numbers], [*numbers, 2**31], strict=True))
+    return numbers if len(numbers) == len(found) and ascending else []
 
 
 def whole(text: str) -> int | None:

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 from scarlet_jax import counts, data, methods
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.options.fields import round_range
+from scarlet_jax.training_tables import OPTIMIZERS, resolved
 
 Values = dict[str, Any]  # leaf values by dotted name
 
 # As in configs/base.py. These options have no effect in some runs, and no shipped config sets them.
 DEFAULTS = {
     "cache.ratio": 1.0, "cache.on_expiry": "drop", "comm.label_bits": 32,
-    "kd_lr": 0.1, "kd_momentum": 0.0, "kd_weight_decay": 0.0,
+    "kd_optimizer": None, "kd_lr": None, "kd_momentum": 0.0, "kd_weight_decay": 0.0,
+    "lr_horizon": None, "lr_milestones": None, "lr_gamma": 0.1,
 }  # fmt: skip
 
 
@@ -40,6 +42,12 @@ def check(values: Values) -> None:
     if values["cache.duration"] and not entry.distils:
         why = f"but method {name} sends no soft labels to cache"
         raise bad_field("cache.duration", values["cache.duration"], "open, or 0", why)
+    for field, has, why in (
+        ("stop.server_top1", entry.server, "has no server model"),
+        ("stop.megabytes", entry.sends, "sends no bytes"),
+    ):
+        if values[field] is not None and not has:
+            raise bad_field(field, values[field], "open", f"but method {name} {why}")
     for relation in RELATIONS:
         if not relation.holds(values):
             raise relation.refusal(values)
@@ -80,7 +88,25 @@ def _refused_parameter(values: Values) -> UserError:
     return bad_field(field, values[field], f"{data.parameters()[name].default or 'nothing'}, or {readers}", why)
 
 
+def _momentum(field: str, optimizer: str) -> Relation:
+    """There is none with an optimizer that has none."""
+
+    def refusal(values: Values) -> UserError:
+        name = resolved(values)[optimizer]
+        return bad_field(field, values[field], "0", f"but config.{optimizer} is {name}, which has no such momentum")
+
+    return Relation(lambda v: not v[field] or OPTIMIZERS[resolved(v)[optimizer]].momentum, refusal)
+
+
 RELATIONS: tuple[Relation, ...] = (
+    _momentum("momentum", "optimizer"),
+    _momentum("kd_momentum", "kd_optimizer"),
+    Relation(
+        lambda v: v["lr_schedule"] != "step" or v["lr_milestones"] is not None,
+        lambda v: bad_field(
+            "lr_milestones", None, "rounds, ascending, as in 100,150", "but config.lr_schedule is step"
+        ),
+    ),
     Relation(
         lambda v: counts.participants(v["num_clients"], v["participation"]) >= 1,
         lambda v: bad_field(

@@ -17,6 +17,7 @@ from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.models import conv
 from scarlet_jax.options import fields, relations
 from scarlet_jax.tables import REQUIRED, Parameter
+from scarlet_jax.training_tables import OPTIMIZERS, SCHEDULES
 
 MAX_INT = 2**31 - 1  # rounds, stamps and indices are int32 on the device
 MAX_FLOAT = 1e38  # within float32, which models compute in
@@ -172,16 +173,27 @@ RULES: dict[str, Rule] = {
     "eval_every": _integer(1),
     "eval_clients": _one_of("participants", "all"),
     "same_init": _TRUTH,
+    "optimizer": _one_of(*OPTIMIZERS),
+    "kd_optimizer": _open_or(_one_of(*OPTIMIZERS)),
+    "lr_schedule": _one_of(*SCHEDULES),
+    "lr_horizon": _open_or(_integer(1)),
+    "lr_milestones": _open_or(
+        Rule(lambda v: bool(fields.milestones(v)), f"rounds from 1 to {MAX_INT}, ascending, as in 100,150")
+    ),
+    "lr_gamma": _SHARE,
     "epochs": _integer(0),
     "batch_size": _integer(1),
-    "lr": _POSITIVE,
+    "lr": _open_or(_POSITIVE),
     "momentum": _PART,
     "weight_decay": _NOT_NEGATIVE,
     "kd_epochs": _integer(0),
     "kd_batch_size": _integer(1),
-    "kd_lr": _POSITIVE,
+    "kd_lr": _open_or(_POSITIVE),
     "kd_momentum": _PART,
     "kd_weight_decay": _NOT_NEGATIVE,
+    "stop.server_top1": _open_or(_SHARE),
+    "stop.client_top1": _open_or(_SHARE),
+    "stop.megabytes": _open_or(_POSITIVE),
     "private_augment": _TRUTH,
     "public_augment": _TRUTH,
     "private_val_ratio": _PART,

@@ -25,7 +25,10 @@ def without_effect(config: config_dict.ConfigDict) -> list[str]:
         why = f"{name} has no cache unless cache.duration is set"
         idle = dict.fromkeys(("cache.ratio", "cache.on_expiry"), why)
     if not entry.server_distils:
-        idle |= dict.fromkeys(("kd_lr", "kd_momentum", "kd_weight_decay"), f"{name} does not distil")
+        idle |= dict.fromkeys(("kd_optimizer", "kd_lr", "kd_momentum", "kd_weight_decay"), f"{name} does not distil")
+    for schedule, own in {"cosine": ("lr_horizon",), "step": ("lr_milestones", "lr_gamma")}.items():
+        if config.lr_schedule != schedule:
+            idle |= dict.fromkeys(own, f"config.lr_schedule is {config.lr_schedule}")
     values = fields.leaves(config)
     sentences = [
         f"config.{field} is {values[field]!r}, which changes nothing: {why}."

@@ -34,7 +34,8 @@ def begin(config: config_dict.ConfigDict, mesh: Mesh, before: Mapping[str, Any])
     """
     chosen = build.choose(config, mesh)
     conv = conv_of(before, mesh) or chosen.conv
-    return chosen._replace(conv=conv, chunks=build.choose_chunks(config, mesh, chunks_of(before, config)))
+    chunks = build.choose_chunks(config, mesh, chunks_of(before, config))
+    return chosen._replace(conv=conv, chunks=chunks, horizon=build.choose_horizon(config, before.get("lr_horizon")))
 
 
 def fits_chunks(config: config_dict.ConfigDict, mesh: Mesh, before: Mapping[str, Any]) -> bool:
@@ -138,6 +139,16 @@ def changes(config: config_dict.ConfigDict, before: Mapping[str, Any], chosen: C
     return texts
 
 
+def beyond(config: config_dict.ConfigDict, chosen: Chosen) -> list[str]:
+    """A sentence if the run has rounds beyond the horizon of its schedule."""
+    if chosen.horizon is None or config.rounds <= chosen.horizon:
+        return []
+    return [
+        f"config.rounds is {config.rounds}, and the learning rates fall over the first {chosen.horizon} (lr_horizon): "
+        "they stay at their last values for the rest"
+    ]
+
+
 def chunks_text(config: config_dict.ConfigDict, chosen: Chosen) -> str:
     """The chunk sizes for a sentence: one number, or one for each group where they differ."""
     if len(set(chosen.chunks)) == 1:
@@ -154,4 +165,4 @@ def to_record(config: config_dict.ConfigDict, chosen: Chosen) -> dict[str, Any]:
         "clients_per_chunk": dict(zip(names, chosen.chunks, strict=True)),
         "cache": fields.durations(config) | {"duration": chosen.duration},
         "precision": resolved(config.model.precision),
-    }
+    } | ({} if chosen.horizon is None else {"lr_horizon": chosen.horizon})

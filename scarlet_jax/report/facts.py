@@ -33,6 +33,9 @@ def described(group: Group) -> dict[str, str]:
         "rounds": _text(get("rounds")),
         "local training": _training(get, ""),
         "distillation": _training(get, "kd_"),
+        "learning rates": _listed(
+            _text(get("lr_schedule")), ("horizon", get("lr_horizon")), ("milestones", get("lr_milestones"))
+        ),
         "models": _listed(f"client {_text(get('model.client'))}", ("server", _server(run.method, get))),
         "cache": f"D = {run.duration}, {_text(get('cache.on_expiry'))}" if run.duration else "none",
         "seeds": ", ".join(str(run.seed) for run in group.runs),
@@ -88,7 +91,13 @@ def _server(method: str, get: Callable[[str], Any]) -> str | None:
 def _training(get: Callable[[str], Any], prefix: str) -> str:
     epochs = get(f"{prefix}epochs")
     head = "1 epoch" if epochs == 1 else f"{_text(epochs)} epochs"
-    rest = [("batches of", "batch_size"), ("lr", "lr"), ("momentum", "momentum"), ("weight decay", "weight_decay")]
+    rest = [
+        ("batches of", "batch_size"),
+        ("optimizer", "optimizer"),
+        ("lr", "lr"),
+        ("momentum", "momentum"),
+        ("weight decay", "weight_decay"),
+    ]
     return _listed(head, *((name, get(prefix + field) or None) for name, field in rest))
 
 

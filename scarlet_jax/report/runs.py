@@ -14,6 +14,7 @@ from scarlet_jax import row_files
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
 from scarlet_jax.metric_tables import LEDGERS
+from scarlet_jax.training_tables import resolved
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +27,9 @@ class Run:
     Attributes:
       path: the directory, as it was given.
       name: the directory's own name.
-      config: config.json.
+      config: config.json, with a value for an open learning rate.
       summary: summary.json; empty where the run has not written one yet.
-      complete: all rounds that the config asks for are there.
+      complete: all rounds that the config asks for are there, or the run has ended at a bound of the config.
       method: name of the method.
       seed: the config's.
       duration: the cache's D in rounds, 0 without a cache; the method's own where the config leaves it open.
@@ -151,7 +152,7 @@ def load(run_dir: str | os.PathLike[str]) -> Run:
     return Run(
         **described,
         summary=summary,
-        complete=bool(summary.get("complete")) and round_[-1] + 1 >= rounds,
+        complete=bool(summary.get("complete") and (round_[-1] + 1 >= rounds or summary.get("stopped"))),
         round=round_,
         participants=column("participants"),
         server_top1=column("server_top1"),
@@ -194,7 +195,7 @@ def _described(path: Path, config: dict[str, Any], durations: dict[str, int] | N
     return {
         "path": path,
         "name": path.resolve().name,
-        "config": config,
+        "config": config | resolved(config),
         "method": method,
         "seed": config["seed"],
         "duration": durations["duration"] if set_ is None else set_,

@@ -114,6 +114,8 @@ def notes(groups: Sequence[Group], entries: Sequence[Entry], options: Options) -
             left = [f"{r} of {run.config['rounds']} rounds" for r, run in zip(group.rounds, group.runs, strict=True)
                     if not run.complete]  # fmt: skip
             found.append(f"Unfinished: {group.label} ({', '.join(left)}).")
+    if early := listed(lambda g: any(run.summary.get("stopped") for run in g.runs)):
+        found.append(f"Ended at a bound of config.stop: {early}.")
     if no_server := listed(lambda g: not g.has(lambda run: run.server_top1)):
         found.append(f"No server model, so no server accuracy: {no_server}.")
     if free := listed(lambda g: not sends(g, options.ledger)):

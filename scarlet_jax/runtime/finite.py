@@ -26,7 +26,7 @@ def cures(config: Any) -> Cures:
     """Those of a config, among the fields that are in effect."""
 
     def lower(*names: str) -> str:
-        in_effect = [f"config.{name}" for name in names if config[name] > 0]
+        in_effect = [f"config.{name}" for name in names if config[name] is None or config[name] > 0]
         return f"a lower {' or '.join(in_effect)}"
 
     entry = methods.find(config.method.name)

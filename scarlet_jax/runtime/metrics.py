@@ -209,4 +209,6 @@ def summary_text(summary: Row) -> str:
             lines.append(f"  {ledger + ' ledger:':18} {up / 1e6:10.3f} MB up, {down / 1e6:10.3f} MB down")
     if summary["cache_share"] is not None:
         lines.append(f"  labels served from the cache: {summary['cache_share']:.1%} of those drawn")
+    if summary.get("stopped"):
+        lines.append(f"  ended because {summary['stopped']}; a higher bound, or none, continues the run")
     return "\n".join(lines)

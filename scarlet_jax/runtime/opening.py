@@ -9,7 +9,7 @@ from ml_collections import config_dict
 
 from scarlet_jax import row_files
 from scarlet_jax.errors import UserError
-from scarlet_jax.runtime import checkpoint_record, hosts, metrics, workdir, writers
+from scarlet_jax.runtime import checkpoint_record, hosts, metrics, stopping, workdir, writers
 from scarlet_jax.runtime.checkpoint_record import Found
 
 
@@ -36,9 +36,9 @@ def open_run(path: Path, config: config_dict.ConfigDict) -> Opened:
 def _open(path: Path, config: config_dict.ConfigDict) -> Opened:
     left = (path / "summary.json").exists()  # it is written once a checkpoint is on disk, so that there was one
     summary = _read_summary(path)
-    if summary and finished(summary, config.rounds):
+    if summary and finished(summary, config):
         workdir.check_config(path, config)
-        writers.mend(path, config.rounds)
+        writers.mend(path, summary["rounds"])
         workdir.write_config(path, config)
         return Opened(True, summary, None, {}, [])
     rows = row_files.read_metrics(path).rows
@@ -62,9 +62,11 @@ def _open(path: Path, config: config_dict.ConfigDict) -> Opened:
     return Opened(begun, None, run, choices, found)
 
 
-def finished(summary: metrics.Row, rounds: int) -> bool:
-    """Whether all rounds that are asked for are done."""
-    return summary["complete"] and summary["rounds"] == rounds
+def finished(summary: metrics.Row, config: config_dict.ConfigDict) -> bool:
+    """Whether all rounds that are asked for are done, or the run ended at bounds that the config still has."""
+    ended = stopping.reached(config.stop, summary) if summary["rounds"] < config.rounds else None
+    same = ended is not None and ended == summary.get("stopped")
+    return summary["complete"] and (summary["rounds"] == config.rounds or same)
 
 
 def _read_summary(path: Path) -> metrics.Row | None:

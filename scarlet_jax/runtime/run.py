@@ -1,4 +1,7 @@
-"""The host loop: load, resume, dispatch rounds, read metrics one round late, checkpoint, stop cleanly."""
+"""The host loop: load, resume, dispatch rounds, read metrics one round late, checkpoint, stop cleanly.
+
+Where `config.stop` sets a bound, the metrics of a round are read before the next one is dispatched.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,23 @@ from scarlet_jax.engine.feed import Feed
 from scarlet_jax.engine.layout import REPLICATED
 from scarlet_jax.engine.phases import shapes
 from scarlet_jax.methods.base import Algorithm
+from scarlet_jax.metric_tables import LEDGERS
 from scarlet_jax.models.precision import note
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
 from scarlet_jax.options.without_effect import without_effect
-from scarlet_jax.runtime import backend, checkpoint, finite, hosts, metrics, opening, program_cache, signals, writers
+from scarlet_jax.runtime import (
+    backend,
+    checkpoint,
+    finite,
+    hosts,
+    metrics,
+    opening,
+    program_cache,
+    signals,
+    stopping,
+    writers,
+)  # fmt: skip
 from scarlet_jax.runtime import workdir as workdirs
 from scarlet_jax.runtime.progress import Progress, RoundClock
 from scarlet_jax.runtime.stages import Stages
@@ -32,6 +47,7 @@ from scarlet_jax.runtime.start import Ready, Start
 from scarlet_jax.runtime.streams import say
 from scarlet_jax.runtime.trace import Profile
 from scarlet_jax.system_errors import refusing
+from scarlet_jax.training_tables import remarks
 
 
 def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = False) -> metrics.Row:
@@ -54,7 +70,7 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
         "the processes were given different configs or workdirs; use the same.",
     )
     say = _silent if quiet else _say
-    for sentence in filter(None, [*without_effect(config), note(config.model.precision)]):
+    for sentence in filter(None, [*without_effect(config), *remarks(config), note(config.model.precision)]):
         say(sentence)
     with _sentences(path), contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))
@@ -210,28 +226,45 @@ class _Session:
         # Every process checks, and can write, all of the state it saves, also where K does not divide by the devices.
         replicated = NamedSharding(self.mesh, REPLICATED)
         strip = jax.jit(algorithm.population.strip, out_shardings=replicated if hosts.several() else None)
-        pending: _Pending | None = None
+        pending: list[_Pending] = []
+        leave = 0 if stopping.bounded(config.stop) else 1
+
+        def read(most: int) -> None:
+            while len(pending) > most:
+                self._read(pending.pop(0), algorithm, progress)
+
         self.stop.training = True
         clock = RoundClock()
-        for r in range(self.done, config.rounds):
-            last = r + 1 == config.rounds
+        for r in range(self.done, self.done if self._ended(self.done) else config.rounds):
             profile.before(r, state)
             began = clock.now()
             state, report = algorithm.round(state, feed.training(r), progress=progress.dispatched)
+            last = r + 1 == config.rounds or self._spends(algorithm, report)
             due = last or (r + 1) % config.eval_every == 0
             evaluation = algorithm.evaluate(state, feed.evaluation(r), report.participants) if due else None
             profile.after(r, (state, evaluation))
-            before, pending = pending, _Pending(r, report, evaluation, clock.watch(began, (report, evaluation)))
-            if before is not None:  # read one round late, so that the devices never wait for the host
-                self._read(before, algorithm, progress)
-            stopping = self.stop.ask()  # asked once a round: a signal that comes later stops the next one
-            if last or stopping or (r + 1) % config.checkpoint.every == 0:
+            pending.append(_Pending(r, report, evaluation, clock.watch(began, (report, evaluation))))
+            read(leave)  # one round late without a bound, so that the devices never wait for the host
+            last = last or (not leave and self._ended(r + 1))
+            interrupted = self.stop.ask()  # asked once a round: a signal that comes later stops the next one
+            if last or interrupted or (r + 1) % config.checkpoint.every == 0:
                 # A checkpoint never runs ahead of the record: first the row, on disk, then the state.
-                self._read(pending, algorithm, progress)
-                pending = None
+                read(0)
                 self._save(strip(state), r + 1)
-            if stopping:
+            if last or interrupted:
                 return
+
+    def _spends(self, algorithm: Algorithm, report: Any) -> bool:
+        """Whether a round reaches the bound of bytes, so that it is the last and is evaluated; waits for the round."""
+        if self.config.stop.megabytes is None:
+            return False
+        billed = algorithm.bill(jax.device_get(report))[LEDGERS[0]]
+        before = [self.totals[f"{direction}_bytes_{LEDGERS[0]}"] for direction in billed._fields]
+        return stopping.spent(self.config.stop, [*before, *billed])
+
+    def _ended(self, rounds: int) -> bool:
+        """Whether the run is complete after so many rounds, whose rows are read."""
+        return rounds == self.config.rounds or stopping.reached(self.config.stop, self.summary) is not None
 
     def _read(self, pending: _Pending, algorithm: Algorithm, progress: Progress) -> None:
         """Fetch a round's report, write its row, show it."""
@@ -254,7 +287,7 @@ class _Session:
         own |= {"choices": self.ready.choices, "facts": self.ready.facts}
         record = own | {"totals": self.totals, "summary": self.summary}
         self.checkpoints.save(rounds, state, record)
-        if not self.done or rounds == self.config.rounds:
+        if not self.done or self._ended(rounds):
             self.checkpoints.wait()  # where there is a summary there is a checkpoint
             self._check_place()
         self.done = rounds
@@ -272,8 +305,8 @@ class _Session:
             build.evaluates_all(config),
             0 if methods.find(config.method.name).own_models else len(build.server_models(config)),
         )
-        complete = self.done == config.rounds
+        own = {"complete": self._ended(self.done), "stopped": stopping.reached(config.stop, self.summary)}
         # A new one: Orbax may still be writing the record that holds the old one.
-        self.summary = self.summary | {"complete": complete, "headline": self.ready.headline, "client_mean_over": over}
+        self.summary = self.summary | own | {"headline": self.ready.headline, "client_mean_over": over}
         if hosts.is_first():
             workdirs.write_json(self.path / "summary.json", self.summary)

@@ -79,6 +79,8 @@ class Start:
         chosen = self._timed(federation, self._fitting(federation, chosen))
         for change in choices.changes(self.config, self.opened.choices, chosen):
             self.say(f"{change}: from here on, results agree up to rounding with those of the earlier starts")
+        for sentence in choices.beyond(self.config, chosen):
+            self.say(sentence)
         self.stop.check()
         algorithm = self._compile(federation, chosen)
         self.stop.check()
@@ -101,7 +103,7 @@ class Start:
             choosing = pool.submit(choices.begin, config, self.mesh, self.opened.choices)
             federation = hosts.together(lambda: federation_data.load(config))
             hosts.together(lambda: build.check_images(config, federation.image_shape))
-            conv, chunks, duration = hosts.from_first(choosing.result)
+            chosen = Chosen(*hosts.from_first(choosing.result))
             facts = {
                 "num_classes": federation.num_classes,
                 "image_shape": list(federation.image_shape),
@@ -109,7 +111,7 @@ class Start:
                 "data": checkpoint.checksum(federation.data),  # a run goes on with the data it began with
             }
         hosts.check_same(facts["data"], "the processes found different data; give all of them the same files.")
-        return federation, Chosen(conv, tuple(chunks), duration), facts
+        return federation, chosen._replace(chunks=tuple(chosen.chunks)), facts
 
     def _timed(self, federation: Federation, chosen: Chosen) -> Chosen:
         """What was chosen, with the convolution that is fastest here for the run's models: measured, or kept from an

@@ -24,10 +24,12 @@ from typing import Any
 import jax
 from ml_collections import config_dict
 
+from scarlet_jax.configs import base
 from scarlet_jax.errors import UserError
 from scarlet_jax.row_files import flat
 from scarlet_jax.runtime import checkpoint_record
 from scarlet_jax.system_errors import refusing
+from scarlet_jax.training_tables import resolved
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ _log = logging.getLogger(__name__)
 FREE_FIELDS = (
     "rounds", "clients_per_chunk", "data.dir", "data.cache_dir", "checkpoint.every", "checkpoint.keep", "wandb.mode",
     "wandb.project", "profile_rounds", "remat", "deterministic", "data.device_budget_mb", "compilation_cache",
+    "stop.server_top1", "stop.client_top1", "stop.megabytes",
 )  # fmt: skip
 
 # What a run overwrites or deletes where it finds it; config.json is the first that it writes.
@@ -207,7 +210,10 @@ def check_config(workdir: Path, config: config_dict.ConfigDict) -> None:
     old = read_config(workdir)
     if old is None:
         return
-    before, now = flat(old), flat(json.loads(config.to_json()))
+    new = json.loads(config.to_json())
+    # A field that an earlier program did not have had what is now its default; an open learning rate is its value.
+    defaults = flat(json.loads(base.get_config().to_json()))
+    before, now = defaults | flat(old | resolved(old)), defaults | flat(new | resolved(new))
     changed = [f for f in sorted(before | now) if f not in FREE_FIELDS and before.get(f) != now.get(f)]
     if changed:
         listing = ", ".join(f"{f} was {before.get(f)!r} and is now {now.get(f)!r}" for f in changed)

@@ -73,7 +73,7 @@ REFUSED = {
         [DIGITS, "--config.rounds", "many"],
         ["config.rounds is 'many'; allowed is a whole number from 1 to 2147483647."],
     ),
-    "float": ([DIGITS, "--config.lr=fast"], ["config.lr is 'fast'; allowed is a number above 0"]),
+    "float": ([DIGITS, "--config.lr=fast"], ["config.lr is 'fast'; allowed is open (None) or a number above 0"]),
     "bool": ([DIGITS, "--config.same_init=maybe"], ["config.same_init is 'maybe'; allowed is true or false."]),
     "open int": (
         [DIGITS, "--config.cache.duration=none"],
@@ -83,7 +83,7 @@ REFUSED = {
         [DIGITS, "--config.method.beta=x"],
         ["config.method.beta is 'x'; allowed is open (None) or a number"],
     ),
-    "empty value": ([DIGITS, "--config.lr="], ["config.lr is ''; allowed is a number above 0"]),
+    "empty value": ([DIGITS, "--config.lr="], ["config.lr is ''; allowed is open (None) or a number above 0"]),
     "no value": ([DIGITS, "--config.rounds"], ["Missing value", "config.rounds"]),
     "unknown flag": ([DIGITS, "--wokdir=x"], ["no flag --wokdir", "--workdir?"]),
     "field as a flag": ([DIGITS, "--rounds=3"], ["no flag --rounds", "--config.rounds=VALUE"]),
@@ -91,7 +91,10 @@ REFUSED = {
     "not a bool": ([DIGITS, "--noconfig.rounds"], ["no flag --noconfig.rounds"]),
     "positional": ([DIGITS, "rounds=3"], ["'rounds=3'", "--config.FIELD=VALUE"]),
     "a value out of range": ([DIGITS, "--config.rounds=0"], ["config.rounds is 0; allowed is a whole number from 1"]),
-    "open, where it cannot be": ([DIGITS, "--config.lr=open"], ["config.lr is 'open'; allowed is a number above 0"]),
+    "open, where it cannot be": (
+        [DIGITS, "--config.momentum=open"],
+        ["config.momentum is 'open'; allowed is a number of at least 0"],
+    ),
     "no file, but a method": (["--config=:dsfl"], ["There is no config ; there are configs/cifar10.py"]),
     "a name too long": (["--config=" + "a" * 5000], ["There is no config aaa", " ...; there are"]),
     "a name with a zero byte": (["--config=a\0b"], ["There is no config a"]),
@@ -117,7 +120,12 @@ def test_what_is_wrong_is_one_sentence(args, parts):
 @pytest.mark.parametrize("field", [f for f, v in fields.leaves(base.get_config()).items() if v is None])
 def test_an_open_field_can_be_opened_again(field, tmp_path):
     path = tmp_path / "closed.py"
-    texts = {"model.precision": ("float32", "bfloat16")}
+    texts = {"stop.server_top1": (0.5, 1), "stop.client_top1": (0.5, 1)}
+    texts |= {
+        "model.precision": ("float32", "bfloat16"),
+        "kd_optimizer": ("sgd", "adam"),
+        "lr_milestones": ("1", "2,3"),
+    }
     first, second = ({"method.downlink_bits": (8, 16), "method.quantile": (1, 0)} | texts).get(field, (1, 2))
     method = next((name for name, e in METHODS.items() if field.removeprefix("method.") in e.parameters), "scarlet")
     path.write_text(

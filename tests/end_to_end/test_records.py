@@ -86,6 +86,7 @@ def test_the_summary_is_the_last_row_in_short(finished):
         "clients_evaluated": 4,
         "client_mean_over": "all 4 clients",
         "headline": "top1",  # ten classes
+        "stopped": None,
         "uplink_bytes": {x: last[f"total_uplink_bytes_{x}"] for x in LEDGERS},
         "downlink_bytes": {x: last[f"total_downlink_bytes_{x}"] for x in LEDGERS},
         "cache_share": sum(row["hit"] for row in rows(finished)) / drawn,

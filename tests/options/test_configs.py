@@ -11,6 +11,7 @@ from scarlet_jax import build
 from scarlet_jax.commands import command_line as cli
 from scarlet_jax.commands import config_files, sweep
 from scarlet_jax.options.rules import validate
+from scarlet_jax.training_tables import resolved
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = {
@@ -51,7 +52,8 @@ def test_the_published_values(name):
         100, 0.3, 10_000, 1_000,
     )  # fmt: skip
     assert (config.batch_size, config.kd_batch_size, config.epochs, config.kd_epochs) == (100, 100, 5, 5)
-    assert (config.lr, config.kd_lr, config.rounds) == (0.1, 0.1, 2_000)
+    rates = resolved(config)
+    assert (rates["optimizer"], rates["lr"], rates["kd_lr"], config.rounds) == ("sgd", 0.1, 0.1, 2_000)
     assert (config.cache.duration, config.cache.ratio) == (50, 1.0)
     assert config.model.client == config.model.server == PAIRS[name][1]
 

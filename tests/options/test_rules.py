@@ -52,6 +52,23 @@ REFUSED = [
     ("momentum", -0.1),
     ("weight_decay", -1e-4),
     ("weight_decay", math.inf),
+    ("optimizer", "adamw"),
+    ("kd_optimizer", ""),
+    ("lr_schedule", "linear"),
+    ("lr_horizon", 0),
+    ("lr_milestones", ""),
+    ("lr_milestones", "0"),
+    ("lr_milestones", "3,2"),
+    ("lr_milestones", "2,2"),
+    ("lr_milestones", "2,"),
+    ("lr_milestones", "2147483648"),
+    ("lr_gamma", 0.0),
+    ("lr_gamma", 1.5),
+    ("stop.server_top1", 0.0),
+    ("stop.server_top1", 90.0),
+    ("stop.client_top1", math.nan),
+    ("stop.megabytes", 0.0),
+    ("stop.megabytes", math.inf),
     ("kd_epochs", -1),
     ("kd_batch_size", 0),
     ("kd_lr", 0.0),
@@ -150,8 +167,8 @@ def test_a_config_written_by_hand_with_a_wrong_type_is_refused(field, value):
 def test_a_number_is_neither_text_nor_open(value):
     config = base.get_config().unlock()
     with config.ignore_type():
-        config.lr = value
-    with pytest.raises(UserError, match=r"config\.lr is .*; allowed is a number above 0 and at most 1e\+38\."):
+        config.momentum = value
+    with pytest.raises(UserError, match=r"config\.momentum is .*; allowed is a number of at least 0 and below 1\."):
         rules.validate(config)
 
 
@@ -219,6 +236,35 @@ def test_profiling_rounds_that_never_come_is_refused():
         rules.validate(config_with(rounds=3, profile_rounds="3:4"))
 
 
+def test_momentum_is_refused_with_adam():
+    rules.validate(config_with(optimizer="adam", kd_optimizer="sgd", kd_momentum=0.9))
+    with pytest.raises(UserError) as refusal:
+        rules.validate(config_with(optimizer="adam", momentum=0.9))
+    assert str(refusal.value) == (
+        "config.momentum is 0.9, but config.optimizer is adam, which has no such momentum; allowed is 0."
+    )
+    with pytest.raises(UserError, match=r"config\.kd_momentum is 0\.9, but config\.kd_optimizer is adam, which"):
+        rules.validate(config_with(optimizer="adam", kd_momentum=0.9))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_bound_that_no_round_can_reach_is_refused(name):
+    entry = METHODS[name]
+    for field, possible in (("server_top1", entry.server), ("client_top1", True), ("megabytes", entry.sends)):
+        config = config_with(**{"method__name": name, f"stop__{field}": 0.5})
+        if possible:
+            rules.validate(config)
+        else:
+            with pytest.raises(UserError, match=rf"stop\.{field} is 0\.5, but method {name} .*; allowed is open\."):
+                rules.validate(config)
+
+
+def test_steps_need_their_milestones():
+    rules.validate(config_with(lr_schedule="step", lr_milestones="1, 3"))
+    with pytest.raises(UserError, match=r"lr_milestones is None, but config\.lr_schedule is step; allowed is rounds"):
+        rules.validate(config_with(lr_schedule="step"))
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -231,6 +277,7 @@ def test_profiling_rounds_that_never_come_is_refused():
         ({"method.name": "individual", "comm.label_bits": 32}, []),
         ({"method.name": "individual", "kd_lr": 0.01, "kd_momentum": 0.9}, ["kd_lr is 0.01", "kd_momentum is 0.9"]),
         ({"method.name": "centralized", "kd_weight_decay": 1e-4}, ["kd_weight_decay is 0.0001"]),
+        ({"method.name": "fedavg", "kd_optimizer": "adam"}, ["kd_optimizer is 'adam'"]),
         ({"method.name": "feddf", "kd_lr": 0.01}, []),
     ],
     ids=str,
@@ -242,6 +289,13 @@ def test_options_that_the_method_has_no_use_for_are_told(changes, told):
     assert len(sentences) == len(told)
     for sentence, start in zip(sentences, told, strict=True):
         assert sentence.startswith(f"config.{start}, which changes nothing: {config.method.name} ")
+
+
+def test_fields_of_another_schedule_are_told():
+    every = {"lr_horizon": 9, "lr_milestones": "3", "lr_gamma": 0.5}
+    told = {name: without_effect(config_with(lr_schedule=name, **every)) for name in ("constant", "cosine", "step")}
+    assert told["step"] == ["config.lr_horizon is 9, which changes nothing: config.lr_schedule is step."]
+    assert [len(sentences) for sentences in told.values()] == [3, 2, 1]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -31,6 +31,18 @@ def test_shapes_and_bytes_are_those_of_the_real_thing(plan):
     assert plan.shapes.resident == sum(np.asarray(a).nbytes for a in arrays)
 
 
+def test_the_moments_of_adam_are_counted(plan):
+    """Two float32 a weight and a number of steps, for each model and kind of training."""
+    adam = dry_run.prepare(tiny(participation=0.5, optimizer="adam"))
+    weights = [
+        a for models in (*plan.shapes.state.clients, plan.shapes.state.server) for a in jax.tree.leaves(models.params)
+    ]
+    models = 4 + 1  # clients and server
+    added = adam.shapes.resident - plan.shapes.resident
+    assert added == 2 * 2 * sum(4 * a.size for a in weights) + 2 * 4 * models
+    assert adam.chosen == plan.chosen
+
+
 def test_a_round_on_shapes_runs_the_phases_of_a_round_on_arrays(plan):
     names = [call.name for call in plan.shapes.calls]
     assert names == [

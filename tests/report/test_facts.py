@@ -25,13 +25,16 @@ def test_a_report_says_what_was_run(tmp_path):
         "| clients | K = 2, participation 1 |",
         "| partition | dirichlet, alpha 0.3 |",
         "| rounds | 3 |",
-        "| distillation | 5 epochs, batches of 50, lr 0.1 |",
+        "| distillation | 5 epochs, batches of 50, optimizer sgd, lr 0.1 |",
         "| models | client resnet20, server resnet20 |",
         "| seeds | 3 (SCARLET, epochs=5); 0 (DS-FL, epochs=1; CFD, epochs=5) |",
         "| commit | abc; def-dirty (SCARLET, epochs=5); abc (DS-FL, epochs=1); not recorded (CFD, epochs=5) |",
     ):
         assert line in markdown, line
-    assert "5 epochs, batches of 50, lr 0.05, momentum 0.9 (SCARLET, epochs=5; CFD, epochs=5); 1 epoch, " in markdown
+    assert (
+        "5 epochs, batches of 50, optimizer sgd, lr 0.05, momentum 0.9 (SCARLET, epochs=5; CFD, epochs=5); 1 epoch, "
+        in markdown
+    )
     assert "python 3.11.7, jax 0.10.2, flax 0.12.1" in markdown
     assert "2 x cpu:cpu" in markdown and "What was run" in (tmp_path / "out" / "report.html").read_text()
     row = next(csv.DictReader(io.StringIO((tmp_path / "out" / "table.csv").read_text())))

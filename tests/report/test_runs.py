@@ -13,13 +13,24 @@ from scarlet_jax.engine.scores import Scores
 from scarlet_jax.errors import UserError
 from scarlet_jax.metric_tables import client_columns, scored
 from scarlet_jax.protocol import ledger as comm
-from scarlet_jax.report import groups
+from scarlet_jax.report import groups, text
 from scarlet_jax.runtime import metrics, workdir
 from tests.support.report_runs import write_run
 
 
 def test_names_repeated_here_are_the_programs_own():
-    assert set(groups.EXECUTION_FIELDS) == set(workdir.FREE_FIELDS) - {"rounds"}
+    when_it_ends = {field for field in workdir.FREE_FIELDS if field == "rounds" or field.startswith("stop.")}
+    assert set(groups.EXECUTION_FIELDS) == set(workdir.FREE_FIELDS) - when_it_ends
+
+
+def test_a_run_that_ended_at_a_bound_is_complete(tmp_path):
+    path = write_run(tmp_path / "run", server=(0.2, 0.3), rounds=9)
+    assert not report.load(path).complete
+    for summary, complete in (({"complete": True}, False), ({"complete": True, "stopped": "enough"}, True)):
+        (path / "summary.json").write_text(json.dumps(summary | {"rounds": 2}))
+        assert report.load(path).complete == complete
+    found = text.notes(report.group_runs([report.load(path)]), [], report.Options())
+    assert "Ended at a bound of config.stop: SCARLET." in found
 
 
 def test_load_reads_what_the_program_writes(tmp_path):

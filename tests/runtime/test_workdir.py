@@ -113,6 +113,24 @@ def test_a_run_that_was_begun_with_model_dtype_goes_on_with_model_precision(tmp_
         workdir.check_config(tmp_path, other)
 
 
+def test_a_run_of_a_program_with_fewer_fields_goes_on_and_an_open_rate_is_the_optimizers(tmp_path):
+    """Fields that it did not have are as if they had their defaults; it had no open learning rates."""
+    written = json.loads(harness.tiny().to_json())
+    gone = [field for field in written if field.startswith(("lr_", "optimizer", "kd_optimizer", "eval_clients"))]
+    assert len(gone) == 7
+    old = {field: value for field, value in written.items() if field not in gone} | {"lr": 0.1, "kd_lr": 0.1}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    workdir.check_config(tmp_path, harness.tiny())
+    workdir.check_config(tmp_path, harness.tiny(lr=0.1, kd_optimizer="sgd"))
+    for fields, named in (
+        ({"optimizer": "adam"}, "kd_lr was 0.1 and is now 0.001, kd_optimizer was 'sgd' and is now 'adam', lr was 0.1"),
+        ({"lr_schedule": "cosine"}, "lr_schedule was 'constant' and is now 'cosine'"),
+        ({"lr": 0.2}, "lr was 0.1 and is now 0.2;"),
+    ):
+        with pytest.raises(UserError, match=named):
+            workdir.check_config(tmp_path, harness.tiny(**fields))
+
+
 def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))  # no git here
     for value, recorded in (("0123abc", "0123abc"), ("", None)):

@@ -46,7 +46,7 @@ def share_programs(patch: Any) -> None:
 
     def make(config, data, num_classes, mesh, chosen):
         fields = json.loads(config.to_json())
-        for name in ("rounds", "checkpoint", "wandb", "eval_every", "profile_rounds"):
+        for name in ("rounds", "checkpoint", "wandb", "eval_every", "profile_rounds", "stop", "lr_horizon"):
             del fields[name]
         del fields["data"]["device_budget_mb"]
         key = json.dumps([fields, chosen], sort_keys=True)

@@ -76,6 +76,7 @@ LONG_IN: dict[str, tuple[str, ...]] = {
                              "test_what_is_held_is_seen_of_many[2500"),
     "data/test_prepared.py": ("test_decoding_needs",),
     "end_to_end/test_records.py": ("test_the_environment", "test_a_learning_rate"),
+    "end_to_end/test_schedules.py": ("test_more_rounds",),
     "methods/test_selective_fd.py": ("test_rounds_in_which_nothing_passes_a_selector[+cache",),
     "models/test_fused.py": ("test_a_model_is_that_of_the_reference_form[resnet", "test_bfloat16"),
     "models/conv/test_native.py": ("test_processes",),

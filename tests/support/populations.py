@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from scarlet_jax.engine.layout import make_layout, make_mesh
-from scarlet_jax.engine.learner import Augmentation, Learner, Training, sgd
+from scarlet_jax.engine.learner import Augmentation, Learner, Training
+from scarlet_jax.engine.optimizers import sgd
 from scarlet_jax.engine.population import Group, Population
 from scarlet_jax.types import Data, ModelState, Numbers, Rates, Split
 

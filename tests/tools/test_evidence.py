@@ -179,6 +179,12 @@ def test_only_finished_runs_are_collected(tmp_path):
     [found] = records.read(tmp_path / "records")
     assert (found.setting, found.variant, found.seed) == tuple(first)
     assert (found.commit, found.conv) == ("abc", "native")
+    ended = tmp_path / "runs" / first.name / "config.json"
+    ended.write_text(ended.read_text().replace('"rounds": 3', '"rounds": 9'))
+    with pytest.raises(ValueError, match="is not the finished run"):
+        records.read_run(ended.parent, first)
+    (ended.parent / "summary.json").write_text(json.dumps({"complete": True, "rounds": 3, "stopped": "a bound"}))
+    assert len(records.read_run(ended.parent, first).columns["wire"]) == 3
     np.testing.assert_array_equal(found.columns["wire"], [20, 40, 60])
     np.testing.assert_allclose(found.columns["client_top1"], [0, 0.1, 0.2])
 

@@ -74,7 +74,9 @@ def read_run(workdir: Path, run: runs.Planned) -> Record:
     config = json.loads((workdir / "config.json").read_text())
     starts = json.loads((workdir / "environment.json").read_text())["starts"]
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    if [row["round"] for row in rows] != list(range(config["rounds"])) or config["seed"] != run.seed:
+    summary = json.loads((workdir / "summary.json").read_text())
+    rounds = summary["rounds"] if summary.get("stopped") else config["rounds"]  # it may have ended at a bound
+    if [row["round"] for row in rows] != list(range(rounds)) or config["seed"] != run.seed:
         raise ValueError(f"{workdir} is not the finished run {run.name}.")
 
     def column(*names: str) -> np.ndarray:
