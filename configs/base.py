@@ -45,6 +45,11 @@ def get_config() -> config_dict.ConfigDict:
     config.rounds = 5  # communication rounds
     config.num_clients = 100  # K, clients in the federation
     config.participation = 1.0  # share of the clients that take part in a round; 0.29 of 100 is 29, 1/49 of 49 is 1
+    config.sampling = config_dict.ConfigDict()
+    config.sampling.by = "uniform"  # how the participants of a round are chosen: uniform (at random), or given
+    # Text with a line of ids for each round, or a .json or .npy of them; every round has as many clients of each group
+    # as participation says.
+    config.sampling.file = ""  # by = given: the ids of the clients that take part in each round, from 0
     config.public_size = 10_000  # N, images in the shared unlabelled public pool, validation part included
     config.public_per_round = 1_000  # P, public images drawn in a round, without replacement
     config.eval_every = 1  # evaluate server and clients every so many rounds, and in the last

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from scarlet_jax import counts, methods
+from scarlet_jax.data import participants
 from scarlet_jax.engine import optimizers
 from scarlet_jax.engine.layout import make_layout
 from scarlet_jax.engine.layout import make_mesh as mesh_of
@@ -43,13 +44,14 @@ def check(config: config_dict.ConfigDict) -> None:
     """Refuse what a valid config cannot have, before anything is loaded.
 
     Raises:
-      UserError: groups of clients that do not add up, architectures for which the method has no model, or what the
-        method's own builder refuses.
+      UserError: groups of clients that do not add up, architectures for which the method has no model, what the
+        method's own builder refuses, or participants in `sampling.file` that do not fit.
     """
     name, server = config.method.name, config.model.server
     entry = methods.find(name)
     if entry.distils:
         _check_method(config, _build(config))
+    draws(config)
     names = [group.name for group in model_groups(config)]
     if entry.group_servers:
         if server not in names:
@@ -101,10 +103,16 @@ def settings(config: config_dict.ConfigDict, num_classes: int, duration: int) ->
 
 
 def draws(config: config_dict.ConfigDict) -> Draws:
-    """Who takes part, and what is drawn."""
-    groups = tuple(GroupSize(group.clients, group.participants) for group in model_groups(config))
+    """Who takes part, and what is drawn.
+
+    Raises:
+      UserError: `sampling.file` does not fit the config.
+    """
+    groups = model_groups(config)
+    sizes = tuple(GroupSize(group.clients, group.participants) for group in groups)
     public_size = counts.kept(config.public_size, config.public_val_ratio)
-    return Draws(config.seed, groups, public_size, config.public_per_round)
+    given = participants.given(config.sampling.file, config.rounds, groups) if config.sampling.by == "given" else None
+    return Draws(config.seed, sizes, public_size, config.public_per_round, given)
 
 
 def make_planner(

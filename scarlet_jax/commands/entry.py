@@ -17,7 +17,7 @@ from scarlet_jax.runtime import interrupts
 COMMANDS = {
     "run": ("train", "train a federation, or resume it"),
     "plan": ("plan", "plan the bytes of a federation without training it"),
-    "sweep": ("sweep", "train methods x seeds, one after another, and compare them"),
+    "sweep": ("sweep", "train methods x seeds and compare them"),
     "report": ("report", "draw and tabulate finished or running runs"),
     "data": ("data", "prepare, check and describe data and partition; train nothing"),
 }

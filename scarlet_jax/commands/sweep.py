@@ -1,7 +1,10 @@
-"""Methods x seeds, one after another: `scarlet sweep --config=NAME --methods=A,B --seeds=0,1 --out=DIR`.
+"""Methods x seeds: `scarlet sweep --config=NAME --methods=A,B --seeds=0,1 --out=DIR`.
 
 Each run is what `scarlet run` would do, in DIR/<method>-s<seed>; the same command again skips what is finished and
 resumes what is not. At the end the runs are reported in DIR/report.
+
+Runs are trained one after another in this process, side by side in processes of their own (--jobs), or as the tasks of
+a Slurm job array (--launcher=slurm). These processes are the same command with --only=NUMBER.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from absl import flags
 from ml_collections import config_dict
 
 from scarlet_jax.commands import command_line as cli
-from scarlet_jax.commands import config_files, report
+from scarlet_jax.commands import config_files, report, side_by_side, slurm
 from scarlet_jax.errors import UserError
 from scarlet_jax.options import fields as config_fields
 from scarlet_jax.report.groups import find_baseline, group_runs
@@ -25,6 +28,7 @@ from scarlet_jax.report.runs import planned
 from scarlet_jax.report.write import check_place
 from scarlet_jax.runtime import backend
 from scarlet_jax.runtime.streams import say
+from scarlet_jax.system_errors import refusing
 
 EXAMPLES = (
     (
@@ -35,7 +39,18 @@ EXAMPLES = (
         "--config=cifar10 --methods=scarlet,dsfl --out=b --baseline=dsfl --targets=0.3,0.4",
         "what the report takes: bytes to reach an accuracy, against a baseline",
     ),
+    (
+        "--config=digits --methods=scarlet,dsfl --seeds=0,1,2 --out=c --jobs=4",
+        "four runs at a time on this machine, whose cores and GPUs are divided among them",
+    ),
+    (
+        "--config=cifar10 --methods=scarlet,dsfl --out=d --launcher=slurm --sbatch='--time=4:00:00 --gres=gpu:1'",
+        "a job array, a task for each run; without --launcher, the same command reports it later",
+    ),
 )
+
+
+MOST_JOBS = 1024
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -47,6 +62,29 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "baseline", "", "for the report: divide bytes by those of this METHOD or METHOD+cache", flag_values=flag_values
     )
+    flags.DEFINE_integer(
+        "jobs",
+        None,
+        "runs trained side by side, each with its part of the cores and GPUs (slurm: tasks at once)",
+        lower_bound=1,
+        upper_bound=MOST_JOBS,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_enum(
+        "launcher", "local", ["local", "slurm"], "local: train here; slurm: submit a job array", flag_values=flag_values
+    )
+    flags.DEFINE_string("sbatch", None, "slurm: options of sbatch, as '--time=4:00:00'", flag_values=flag_values)
+    flags.DEFINE_integer(
+        "grace",
+        300,
+        "slurm: seconds before the time limit at which a run saves and requeues itself",
+        lower_bound=1,
+        upper_bound=65535,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "only", None, "train the run of this number from 1 alone, and report nothing", flag_values=flag_values
+    )
 
 
 def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.FlagValues) -> int:
@@ -55,33 +93,107 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     if not flag_values.out:
         raise UserError("--out is missing: name the directory of the runs.")
     runs = plan(config_path, sys.argv[1:], flag_values.methods, flag_values.seeds)
-    out = Path(flag_values.out)
+    out, on_slurm = Path(flag_values.out), flag_values.launcher == "slurm"
+    _check_flags(flag_values, len(runs))
+    if flag_values.only is not None:
+        _train(runs[flag_values.only - 1 : flag_values.only], out)
+        return 0
     _, options = report.parse([*(name for name, _ in runs), *_report_flags(out, flag_values)])
     check_place(out / "report")
-    backend.prepare(os.environ, any(config.deterministic for _, config in runs))
-    backend.find_devices()
-    from scarlet_jax import build  # imports jax, which takes seconds
-    from scarlet_jax.options.rules import validate
-    from scarlet_jax.runtime import run
-
-    for _, config in runs:  # all of them, before any compute
-        validate(config)
-        build.check(config)
+    apart = on_slurm or (flag_values.jobs or 1) > 1
+    _prepare(runs, devices=not apart)
     _check_groups(runs, out, options.baseline)
-    failed = []
-    for number, (name, config) in enumerate(runs, 1):
-        workdir = out / name
-        say(f"\n[{number}/{len(runs)}] {name}")
-        try:
-            run.run(config, workdir)
-        except UserError as error:  # the others may still be of use
-            failed.append(name)
-            print(f"{name}: {error}", file=sys.stderr, flush=True)
+    if on_slurm:
+        return _submit(runs, out, flag_values)
+    failed = _side_by_side(runs, flag_values.jobs) if apart else _one_after_another(runs, out)
     done = [str(out / name) for name, _ in runs if name not in failed]
     code = report.main([*done, *_report_flags(out, flag_values)]) if done else 1
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else code
+
+
+Runs = Sequence[tuple[str, config_dict.ConfigDict]]  # name and config
+
+
+def _check_flags(flag_values: flags.FlagValues, runs: int) -> None:
+    """Refuse a number of a run that there is not, and options of a launcher that is not used."""
+    only = flag_values.only
+    if only is not None and not 1 <= only <= runs:
+        raise UserError(f"--only is {only}; allowed is 1 to {runs}, the number of a run of this sweep.")
+    if flag_values.launcher != "slurm":
+        for name in ("sbatch", "grace"):
+            if flag_values[name].present and only is None:
+                raise UserError(f"--{name} is {flag_values[name].value!r}, which only --launcher=slurm reads.")
+
+
+def _prepare(runs: Runs, devices: bool = True) -> None:
+    """Start what is needed to check the configs, and to train them here if `devices`; then check all of them.
+
+    Raises:
+      UserError: a config cannot be run; nothing has been computed.
+    """
+    if devices:
+        backend.prepare(os.environ, any(config.deterministic for _, config in runs))
+        backend.find_devices()
+    from scarlet_jax import build  # imports jax, which takes seconds
+    from scarlet_jax.options.rules import validate
+
+    for _, config in runs:
+        validate(config)
+        build.check(config)
+
+
+def _train(runs: Runs, out: Path) -> None:
+    """Train one run, as `scarlet run` would."""
+    _prepare(runs)
+    from scarlet_jax.runtime import run
+
+    ((name, config),) = runs
+    run.run(config, out / name)
+
+
+def _one_after_another(runs: Runs, out: Path) -> list[str]:
+    """Train all runs in this process; returns the names of those that failed."""
+    from scarlet_jax.runtime import run
+
+    failed = []
+    for number, (name, config) in enumerate(runs, 1):
+        say(f"\n[{number}/{len(runs)}] {name}")
+        try:
+            run.run(config, out / name)
+        except UserError as error:  # the others may still be of use
+            failed.append(name)
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+    return failed
+
+
+def _side_by_side(runs: Runs, jobs: int) -> list[str]:
+    """Train all runs in processes of their own; returns the names of those that failed."""
+    jobs = min(jobs, len(runs))
+    cores, gpus = side_by_side.usable_cores(), side_by_side.usable_gpus(os.environ)
+    commands = [(name, [*_command(), f"--only={number}"]) for number, (name, _) in enumerate(runs, 1)]
+    return side_by_side.run(commands, side_by_side.shares(jobs, os.environ, cores, gpus))
+
+
+def _submit(runs: Runs, out: Path, flag_values: flags.FlagValues) -> int:
+    """Write the job array and submit it."""
+    logs = out / "slurm"
+    text = slurm.script(
+        _command(), len(runs), flag_values.jobs, logs, f"sweep-{out.name}", flag_values.grace, flag_values.sbatch or ""
+    )
+    with refusing(f"writing {logs}"):
+        logs.mkdir(parents=True, exist_ok=True)
+        (out / "sweep.sbatch").write_text(text)
+    job = slurm.submit(out / "sweep.sbatch")
+    say(f"submitted job array {job} with {len(runs)} tasks: {', '.join(name for name, _ in runs)}")
+    say(f"their output goes to {logs}/NUMBER.log; when they are done, the same command without --launcher reports them")
+    return 0
+
+
+def _command() -> list[str]:
+    """This command as a process of its own that trains here; the last value of a flag counts."""
+    return [sys.executable, "-m", "scarlet_jax", "sweep", *sys.argv[1:], "--launcher=local", "--jobs=1"]
 
 
 def plan(
@@ -154,7 +266,7 @@ def run(command: str) -> NoReturn:
         main,
         define_flags,
         command=command,
-        description="Train methods x seeds, one after another, and compare them.",
+        description="Train methods x seeds, one after another or side by side, and compare them.",
         examples=EXAMPLES,
         prints=False,
     )

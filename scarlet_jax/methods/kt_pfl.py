@@ -23,10 +23,10 @@ def kt_pfl(coefficient_lr: float = 0.01, rho: float = 0.7) -> Method:
 
     The step is the paper's: row c_n of a sender follows the gradient of KL(sum_m c_nm p_m || p_n), mean over the
     samples, plus rho |c_n - uniform|^2. The weight of each client's share of images is left out, as in the authors'
-    code, where it would only scale the step of a row. That code differs from the paper elsewhere: it takes squared
-    errors in the place of KL, looks for a step size in each round, puts rows through a softmax of temperature 0.2, and
-    softens all labels by a temperature of 10. Here rows are projected onto the simplex, which is ours: the paper does
-    not say how they stay there.
+    code, where it would only scale the step of a row. That code takes squared errors in the place of KL, searches a
+    step size in each round, puts rows through a softmax of temperature 0.2, and softens all labels by a temperature of
+    10. Here the step size is fixed, the temperature of labels is 1, and rows are projected onto the simplex, which is
+    ours: the paper does not say how they stay there.
 
     With partial participation, the rows of the senders change at the senders' columns alone, whose sum is kept. Clients
     of the next round are taught by the last senders, with their coefficients renormalised.

@@ -36,6 +36,7 @@ SYNONYMS = {
     "joinratio": "participation", "samplefraction": "participation", "clientfraction": "participation",
     "samplerate": "participation", "samplingrate": "participation", "participationrate": "participation",
     "clientsperround": "participation", "numparticipants": "participation", "m": "participation",
+    "sampling": "sampling.by", "sampler": "sampling.by", "clientsampling": "sampling.by", "selection": "sampling.by",
     "evalinterval": "eval_every", "evalfreq": "eval_every", "testevery": "eval_every", "evaluateevery": "eval_every",
     "evalfrequency": "eval_every",
     "randomseed": "seed", "rngseed": "seed", "randomstate": "seed",

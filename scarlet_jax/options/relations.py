@@ -126,6 +126,14 @@ RELATIONS: tuple[Relation, ...] = (
             f"leaves {_pool(v)} public images",
         ),
     ),
+    Relation(
+        lambda v: (v["sampling.by"] == "given") == bool(v["sampling.file"]),
+        lambda v: (
+            bad_field("sampling.file", v["sampling.file"], "the path of a file", "but config.sampling.by is 'given'")
+            if v["sampling.by"] == "given"
+            else bad_field("sampling.file", v["sampling.file"], "nothing, or config.sampling.by = given")
+        ),
+    ),
     _of_the_cache("cache.ratio"),
     _of_the_cache("cache.on_expiry"),
     Relation(lambda v: _of_another_partitioner(v) is None, _refused_parameter),

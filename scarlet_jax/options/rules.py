@@ -168,6 +168,8 @@ RULES: dict[str, Rule] = {
     "rounds": _integer(1),
     "num_clients": _integer(1),
     "participation": _SHARE,
+    "sampling.by": _one_of("uniform", "given"),
+    "sampling.file": _TEXT,
     "public_size": _integer(1),
     "public_per_round": _integer(1),
     "eval_every": _integer(1),

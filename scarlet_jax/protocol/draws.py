@@ -1,4 +1,5 @@
-"""The participants and the public samples of a round. They depend on the seed and the round alone.
+"""The participants and the public samples of a round. They depend on the seed and the round alone; participants may
+also be given, in a table of all rounds.
 
 The devices, the host (which sends images ahead of time) and the byte planner call the same functions.
 """
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from scarlet_jax.keys import Purpose, derive
 
@@ -27,6 +29,7 @@ class Draws(NamedTuple):
     groups: tuple[GroupSize, ...]  # with consecutive client ids
     public_size: int  # N
     public_per_round: int  # P
+    given: np.ndarray | None = None  # i32[R, M] the participants of every round; None: they are drawn
 
     @property
     def num_clients(self) -> int:
@@ -45,6 +48,8 @@ class Draws(NamedTuple):
 
     def participants(self, round_: jax.Array) -> jax.Array:
         """The participants of a round, i32[M] ascending."""
+        if self.given is not None:
+            return jax.lax.dynamic_index_in_dim(jnp.asarray(self.given), round_, keepdims=False)
         ids, first = [], 0
         for number, group in enumerate(self.groups):
             chosen = jnp.arange(group.clients, dtype=jnp.int32)

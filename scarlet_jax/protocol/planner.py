@@ -133,7 +133,7 @@ class Planner:
         if participants not in self._drawn_ids:
             draws = self.draws
             if participants != draws.num_participants:  # another number is drawn from all clients, regardless of group
-                draws = draws._replace(groups=(GroupSize(draws.num_clients, participants),))
+                draws = draws._replace(groups=(GroupSize(draws.num_clients, participants),), given=None)
             ids = jax.jit(lambda rounds: jax.lax.map(draws.participants, rounds))(jnp.arange(self.rounds))
             self._drawn_ids[participants] = ids
         return self._drawn_ids[participants]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from scarlet_jax import row_files
+from scarlet_jax import build, names, row_files
+from scarlet_jax.data import participants
 from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import checkpoint_record, hosts, metrics, stopping, workdir, writers
 from scarlet_jax.runtime.checkpoint_record import Found
@@ -57,6 +59,7 @@ def _open(path: Path, config: config_dict.ConfigDict) -> Opened:
     if whole:
         newest = whole[0]["rounds"]
         _check_rounds(path, config.rounds, newest)
+        _check_participants(path, config, whole[0].get("participants", []))
         checkpoint_record.check_readable(path / checkpoint_record.DIRECTORY / str(newest), whole=False)
     workdir.write_config(path, config)
     return Opened(begun, None, run, choices, found)
@@ -87,6 +90,17 @@ def _check_lost(path: Path, left: bool, summary: metrics.Row | None, rows: list[
         raise UserError(
             f"the run in {path} has done {rounds or 'some'} rounds, but no checkpoint is left in "
             f"{path / checkpoint_record.DIRECTORY} to go on from; restore that, or give --workdir another directory."
+        )
+
+
+def _check_participants(path: Path, config: config_dict.ConfigDict, before: Sequence[int]) -> None:
+    """Refuse a file of participants that has changed for rounds that the run's checkpoint knows."""
+    changed = participants.changed(before, participants.record(build.draws(config).given))
+    if changed is not None:
+        raise UserError(
+            f"config.sampling.file: {names.of_file(Path(config.sampling.file))} names other participants for round "
+            f"{changed} (counted from 0) than the run in {path} was started with; bring them back from "
+            f"{path / 'participants.csv'}, or give --workdir another directory."
         )
 
 

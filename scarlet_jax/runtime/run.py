@@ -19,6 +19,7 @@ from jax.sharding import NamedSharding
 from ml_collections import config_dict
 
 from scarlet_jax import build, methods
+from scarlet_jax.data import participants
 from scarlet_jax.engine.feed import Feed
 from scarlet_jax.engine.layout import REPLICATED
 from scarlet_jax.engine.phases import shapes
@@ -214,6 +215,8 @@ class _Session:
             self.say("no checkpoint to resume from: starting with round 1")
         with self.stages("reading the checkpoint" if self.opened.found else "making the models"):
             found = self.checkpoints.restore(self.opened.found, abstract, self.ready.facts)
+            if algorithm.draws.given is not None and hosts.is_first():
+                workdirs.write_text(self.path / "participants.csv", participants.as_text(algorithm.draws.given))
             if found is None:
                 return jax.block_until_ready(algorithm.init(data))
         self.done, self.totals, self.summary = found.rounds, found.record["totals"], found.record["summary"]
@@ -285,6 +288,7 @@ class _Session:
         self._check_place()
         own = {"run": self.ready.run_id, "config": json.loads(self.config.to_json())}
         own |= {"choices": self.ready.choices, "facts": self.ready.facts}
+        own |= {"participants": participants.record(self.ready.algorithm.draws.given)}
         record = own | {"totals": self.totals, "summary": self.summary}
         self.checkpoints.save(rounds, state, record)
         if not self.done or self._ended(rounds):

@@ -13,6 +13,7 @@ from ml_collections import config_dict
 from scarlet_jax import build
 from scarlet_jax.build import Chosen
 from scarlet_jax.data import federation as federation_data
+from scarlet_jax.data import participants
 from scarlet_jax.data.describe import partition_written, write_partition
 from scarlet_jax.data.federation import Federation
 from scarlet_jax.engine.feed import Feed, outline
@@ -110,6 +111,8 @@ class Start:
                 "class_names": list(federation.class_names),
                 "data": checkpoint.checksum(federation.data),  # a run goes on with the data it began with
             }
+        refusal = "the processes found different participants in config.sampling.file; give all of them the same file."
+        hosts.check_same(participants.record(build.draws(config).given), refusal)
         hosts.check_same(facts["data"], "the processes found different data; give all of them the same files.")
         return federation, chosen._replace(chunks=tuple(chosen.chunks)), facts
 

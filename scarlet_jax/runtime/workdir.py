@@ -43,7 +43,7 @@ FREE_FIELDS = (
 # What a run overwrites or deletes where it finds it; config.json is the first that it writes.
 WRITTEN = (
     "config.json", "environment.json", "metrics.jsonl", "metrics.csv", "clients.csv", "summary.json", "partition.npz",
-    "partition.csv", "partition.png", "checkpoints", "tensorboard",
+    "partition.csv", "partition.png", "participants.csv", "checkpoints", "tensorboard",
 )  # fmt: skip
 _OURS = {"method", "partition", "public_per_round", "checkpoint"}  # fields that every config.json of a run has
 

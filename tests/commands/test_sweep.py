@@ -2,11 +2,14 @@
 
 import csv
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 from absl import flags
 
-from scarlet_jax.commands import sweep
+from scarlet_jax.commands import side_by_side, slurm, sweep
 from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import run as experiment
 from tests.support.harness import flags as tiny_flags
@@ -106,3 +109,62 @@ def test_the_baselines_of_a_report_are_those_of_its_sweep(baseline, tmp_path, mo
 def test_refusals(path, argv, methods, seeds, sentence):
     with pytest.raises(UserError, match=sentence):
         sweep.plan(path, argv, methods, seeds)
+
+
+def test_one_run_alone_is_trained_by_its_number_and_nothing_is_reported(tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(experiment, "run", lambda config, workdir: called.append((config.seed, workdir)))
+    assert run(monkeypatch, tmp_path, "--methods=individual,fedavg", "--seeds=0,1", "--only=4") == 0
+    assert called == [(1, tmp_path / "fedavg-s1")] and not (tmp_path / "report").exists()
+    for number in (0, 5):
+        with pytest.raises(UserError, match=rf"--only is {number}; allowed is 1 to 4"):
+            run(monkeypatch, tmp_path, "--methods=individual,fedavg", "--seeds=0,1", f"--only={number}")
+
+
+def test_side_by_side_each_process_trains_one_run(tmp_path, monkeypatch):
+    """What is started is this command with the number of the run, at most --jobs at once; failures are told."""
+    seen = {}
+
+    def pretend(commands, places):
+        seen["commands"], seen["places"] = commands, places
+        for name, _ in commands[:1]:
+            (tmp_path / name).mkdir()
+        return [name for name, _ in commands[1:]]
+
+    monkeypatch.setattr(side_by_side, "run", pretend)
+    assert run(monkeypatch, tmp_path, "--methods=individual,fedavg", "--seeds=0,1", "--jobs=3") == 1
+    assert [name for name, _ in seen["commands"]] == ["individual-s0", "fedavg-s0", "individual-s1", "fedavg-s1"]
+    for number, (_, arguments) in enumerate(seen["commands"], 1):
+        assert arguments[1:4] == ["-m", "scarlet_jax", "sweep"] and "--config=configs/digits.py" in arguments
+        assert arguments[-3:] == ["--launcher=local", "--jobs=1", f"--only={number}"]
+    assert len(seen["places"]) == 3
+
+
+def test_a_job_array_is_written_and_submitted_and_nothing_is_trained_here(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiment, "run", lambda *_: pytest.fail("trained here"))
+    submitted = []
+    monkeypatch.setattr(slurm, "submit", lambda path: submitted.append(path) or "12")
+    arguments = ("--methods=individual,fedavg", "--launcher=slurm", "--jobs=1", "--sbatch=--time=1:00:00")
+    assert run(monkeypatch, tmp_path / "out", *arguments) == 0
+    assert submitted == [tmp_path / "out" / "sweep.sbatch"] and (tmp_path / "out" / "slurm").is_dir()
+    text = submitted[0].read_text()
+    assert "--array=1-2%1" in text and "#SBATCH --time=1:00:00" in text and "--launcher=local --jobs=1 --only=" in text
+    assert "job array 12 with 2 tasks: individual-s0, fedavg-s0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", ["--sbatch=--time=1:00", "--grace=60"])
+def test_options_of_a_launcher_that_is_not_used_are_refused(tmp_path, monkeypatch, flag):
+    with pytest.raises(UserError, match=r"which only --launcher=slurm reads\."):
+        run(monkeypatch, tmp_path, "--methods=individual", flag)
+
+
+def test_processes_side_by_side_leave_what_one_after_another_leaves(tmp_path):
+    """As a command of its own: two runs at once, each with its rows behind its name, and a report."""
+    command = [sys.executable, "-m", "scarlet_jax", "sweep", "--config=configs/digits.py", *OVERRIDES]
+    command += ["--methods=individual", "--seeds=0,1", f"--out={tmp_path}", "--jobs=2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for name in ("individual-s0", "individual-s1"):
+        assert json.loads((tmp_path / name / "summary.json").read_text())["complete"]
+        assert re.search(rf"^{name}: round 2/2 ", done.stdout, re.MULTILINE)
+    assert (tmp_path / "report" / "report.html").is_file()

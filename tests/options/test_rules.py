@@ -39,6 +39,8 @@ REFUSED = [
     ("participation", 0.0),
     ("participation", 1.01),
     ("participation", math.nan),
+    ("sampling.by", "loss"),
+    ("sampling.file", "ids.txt"),
     ("public_size", 0),
     ("public_per_round", 0),
     ("eval_every", 0),
@@ -108,6 +110,11 @@ REFUSED = [
     ("wandb.mode", "on"),
     ("wandb.project", ""),
 ]
+
+
+def test_given_participants_need_a_file():
+    with pytest.raises(UserError, match=r"sampling\.file is '', but .*by is 'given'; allowed is the path of a file\."):
+        rules.validate(config_with(sampling__by="given"))
 
 
 @pytest.mark.parametrize(("field", "value"), REFUSED, ids=lambda value: str(value))

@@ -65,6 +65,14 @@ def test_draws_depend_on_seed_and_round_alone():
         assert not np.array_equal(one[0][-20:], participants) and not np.array_equal(one[1][-20:], public)
 
 
+def test_participants_that_are_given_leave_the_public_samples_as_they_are():
+    drawn = Draws(5, (GroupSize(12, 3), GroupSize(4, 2)), 30, 6)
+    table = np.random.default_rng(0).integers(0, 16, (20, 5)).astype(np.int32)
+    participants, public = rounds(drawn._replace(given=table), 20)
+    np.testing.assert_array_equal(participants, table)
+    np.testing.assert_array_equal(public, rounds(drawn, 20)[1])
+
+
 def test_all_clients_of_a_whole_group_take_part():
     participants, _ = rounds(Draws(5, (GroupSize(3, 3), GroupSize(4, 1)), 5, 2), 30)
     assert (participants[:, :3] == np.arange(3)).all() and set(participants[:, 3]) == {3, 4, 5, 6}

@@ -14,7 +14,8 @@ _FIRST_SHAPE = tuple(f"Test_{name}::test_value_and_gradients[(2, 8, 6" for name 
 # Files whose tests are long -> beginnings of the names of those that are short all the same.
 LONG: dict[str, tuple[str, ...]] = {
     "commands/test_plan.py": ("test_the_number", "test_an_invalid", "test_help", "test_shares"),
-    "commands/test_sweep.py": ("test_a_report", "test_what_the_report", "test_everything", "test_the_baselines"),
+    "commands/test_sweep.py": ("test_a_report", "test_what_the_report", "test_everything", "test_the_baselines",
+                               "test_one_run_alone", "test_side_by_side", "test_a_job_array", "test_options"),
     "docs/test_pages.py": ("test_links", "test_readme", "test_every_page", "test_pages_that"),
     "end_to_end/test_cache_keys.py": (),
     "end_to_end/test_compilation.py": ("test_each_phase",),
