@@ -94,7 +94,9 @@ class ResNet(nn.Module):
                     stride = 2 if stage > 0 and index == 0 else 1
                     block = block_class(features, stride, self.projection, self.conv, name=f"layer{stage + 1}_{index}")
                     z = block(activated(z) if self.remat else z, train, mask)
-            return linear(self.num_classes, "linear")(jnp.mean(activated(z), axis=(1, 2)))
+            pooled = jnp.mean(activated(z), axis=(1, 2))
+            self.sow("intermediates", "features", pooled)
+            return linear(self.num_classes, "linear")(pooled)
 
 
 def cifar_resnet(depth: int, num_classes: int, **how: Any) -> ResNet:

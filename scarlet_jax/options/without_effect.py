@@ -26,6 +26,8 @@ def without_effect(config: config_dict.ConfigDict) -> list[str]:
         idle = dict.fromkeys(("cache.ratio", "cache.on_expiry"), why)
     if not entry.server_distils:
         idle |= dict.fromkeys(("kd_lr", "kd_momentum", "kd_weight_decay"), f"{name} does not distil")
+    if not entry.public:
+        idle["public_val_ratio"] = f"{name} uses no public images"
     values = fields.leaves(config)
     sentences = [
         f"config.{field} is {values[field]!r}, which changes nothing: {why}."

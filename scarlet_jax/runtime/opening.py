@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from scarlet_jax import row_files
+from scarlet_jax import methods, row_files
 from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import checkpoint_record, hosts, metrics, workdir, writers
 from scarlet_jax.runtime.checkpoint_record import Found
@@ -38,7 +38,7 @@ def _open(path: Path, config: config_dict.ConfigDict) -> Opened:
     summary = _read_summary(path)
     if summary and finished(summary, config.rounds):
         workdir.check_config(path, config)
-        writers.mend(path, config.rounds)
+        writers.mend(path, config.rounds, methods.find(config.method.name).prototypes)
         workdir.write_config(path, config)
         return Opened(True, summary, None, {}, [])
     rows = row_files.read_metrics(path).rows

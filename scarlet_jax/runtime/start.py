@@ -38,6 +38,12 @@ class Ready(NamedTuple):
     headline: str  # the metric that stands for a model
 
 
+def began_with_pool(opened: opening.Opened) -> bool:
+    """Whether a run was begun by a program that loaded the public pool for every method: it goes on with the pool."""
+    records = [found.record for found in opened.found if found.record is not None]
+    return bool(records) and "public" not in records[0]["facts"]
+
+
 class Start:
     """One start of a run, up to its state.
 
@@ -97,9 +103,10 @@ class Start:
         Choosing may build the native convolution while images are decoded.
         """
         config = self.config
+        public = build.uses_public(config) or began_with_pool(self.opened)
         with ThreadPoolExecutor(1) as pool, self.stages("loading the data"):
             choosing = pool.submit(choices.begin, config, self.mesh, self.opened.choices)
-            federation = hosts.together(lambda: federation_data.load(config))
+            federation = hosts.together(lambda: federation_data.load(config, public))
             hosts.together(lambda: build.check_images(config, federation.image_shape))
             conv, chunks, duration = hosts.from_first(choosing.result)
             facts = {
@@ -108,6 +115,7 @@ class Start:
                 "class_names": list(federation.class_names),
                 "data": checkpoint.checksum(federation.data),  # a run goes on with the data it began with
             }
+            facts |= {} if public else {"public": False}
         hosts.check_same(facts["data"], "the processes found different data; give all of them the same files.")
         return federation, Chosen(conv, tuple(chunks), duration), facts
 

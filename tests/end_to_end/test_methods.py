@@ -72,6 +72,13 @@ def check_bytes(name, duration, history):
         assert set(volume) == ({0} if name == "individual" else {None})
         assert history[0]["requested"] is None
         return
+    if METHODS[name].by_class:
+        # Of IID clients, each has images of all 10 classes, and receives a vector of each from round 1 on.
+        size = {"fd": 10, "fedproto": 128}[name]
+        one = history[0]["participants"] * (10 * 4 * size + 2)
+        assert volume == [one] * ROUNDS and [row["downlink_bytes_wire"] for row in history] == [0, one, one]
+        assert all(("client_prototype_top1" in row) == (name == "fedproto") for row in history)
+        return
     if name in OTHERS:
         assert len(set(volume)) == 1 and volume == [row["downlink_bytes_reference"] for row in history]
         return
