@@ -18,11 +18,12 @@ from scarlet_jax.engine.layout import make_mesh as mesh_of
 from scarlet_jax.engine.learner import EVALUATION_BATCH, Augmentation, KdLoss, Learner, Training, kl_divergence
 from scarlet_jax.engine.population import Group, MakeLearner, Population
 from scarlet_jax.errors import UserError, bad_field
-from scarlet_jax.methods import METHODS, distillation
+from scarlet_jax.methods import METHODS, class_knowledge, distillation
 from scarlet_jax.methods.base import Algorithm, Method
 from scarlet_jax.models import MODELS, build_model, resolve_conv_for
 from scarlet_jax.options import fields
 from scarlet_jax.options.groups import model_groups
+from scarlet_jax.protocol.class_planner import ClassPlanner
 from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.protocol.planner import Planner, Shares
 from scarlet_jax.protocol.round import Settings
@@ -66,7 +67,7 @@ def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
     """Refuse models that cannot take images of `shape` (H, W, channels), before anything is compiled.
 
     Raises:
-      UserError: names the field and the least size.
+      UserError: names the field and the least size, or the features that the method cannot exchange.
     """
     clients = [("client", group.name) for group in model_groups(config)]
     for field, name in [*clients, *(("server", name) for name in server_models(config))]:
@@ -77,6 +78,29 @@ def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
                 f"config.model.{field} is {config.model[field]!r}, but {name} needs images of at least {least}x{least} "
                 f"pixels, and those of config.data.private have {shape[0]}x{shape[1]}; allowed is one of {fit}."
             )
+    if exchanges_features(config):
+        feature_size(config, shape)
+
+
+def feature_size(config: config_dict.ConfigDict, shape: Sequence[int]) -> int:
+    """d of the features of the clients' models for images of `shape` (H, W, channels).
+
+    Raises:
+      UserError: a model gives no features, or not all give as many.
+    """
+    sizes = {}
+    for group in model_groups(config):
+        learner = _make_learner(config, "xla", 2, group.name)(numbers(config, 0))
+        sizes[group.name] = learner.feature_size(tuple(shape))
+    name, text = config.method.name, config.model.client
+    if None in sizes.values():
+        without = next(model for model, size in sizes.items() if size is None)
+        raise bad_field("model.client", text, "models that sow their features", f"and {without} does not")
+    if len(set(sizes.values())) > 1:
+        listed = " and ".join(f"{size} of {model}" for model, size in sizes.items())
+        why = f"but {name} averages the features of all clients, and these are {listed}"
+        raise bad_field("model.client", text, "models with as many features for these images", why)
+    return next(size for size in sizes.values() if size is not None)
 
 
 def make_method(config: config_dict.ConfigDict) -> Method:
@@ -102,16 +126,23 @@ def settings(config: config_dict.ConfigDict, num_classes: int, duration: int) ->
     )
 
 
+def uses_public(config: config_dict.ConfigDict) -> bool:
+    """Whether the method uses the public pool."""
+    return methods.find(config.method.name).public
+
+
 def draws(config: config_dict.ConfigDict) -> Draws:
-    """Who takes part, and what is drawn.
+    """Who takes part, and what is drawn: nothing where the method uses no public pool.
 
     Raises:
       UserError: `sampling.file` does not fit the config.
     """
     groups = model_groups(config)
     sizes = tuple(GroupSize(group.clients, group.participants) for group in groups)
-    public_size = counts.kept(config.public_size, config.public_val_ratio)
     given = participants.given(config.sampling.file, config.rounds, groups) if config.sampling.by == "given" else None
+    if not uses_public(config):
+        return Draws(config.seed, sizes, 0, 0, given)
+    public_size = counts.kept(config.public_size, config.public_val_ratio)
     return Draws(config.seed, sizes, public_size, config.public_per_round, given)
 
 
@@ -133,6 +164,34 @@ def make_planner(
     how = method.uplink, method.downlink, method.answers is not None, method.teach is None
     numbers = settings(config, num_classes, fields.durations(config)["duration"])
     return Planner(config.rounds, draws(config), numbers, *how, shares, memory)
+
+
+def exchanges_features(config: config_dict.ConfigDict) -> bool:
+    """Whether clients and server exchange vectors of features, of which all models must have as many."""
+    return methods.find(config.method.name).by_class and _build(config).features
+
+
+def make_class_planner(
+    config: config_dict.ConfigDict,
+    num_classes: int,
+    shape: Sequence[int] | None,
+    held: int | None = None,
+    vector: int | None = None,
+) -> ClassPlanner:
+    """The byte planner of a validated config, whose method exchanges knowledge by class.
+
+    Args:
+      config: of configs/base.py's fields.
+      num_classes: C of the private data.
+      shape: H, W and channels of the images; None if `vector` is given, or no features are exchanged.
+      held: classes that a client is assumed to hold; None: all.
+      vector: d of features; None: that of the models.
+    """
+    size = num_classes
+    if exchanges_features(config):
+        size = vector or feature_size(config, shape or ())
+    participants = draws(config).num_participants
+    return ClassPlanner(config.rounds, config.num_clients, participants, num_classes, size, held or num_classes)
 
 
 def num_participants(config: config_dict.ConfigDict) -> int:
@@ -210,6 +269,8 @@ def make_algorithm(
     arguments = population, draws(config), rules, data
     if entry.distils:
         return distillation.make(make_method, *arguments)
+    if entry.by_class:
+        return class_knowledge.make(make_method, *arguments)
     return make_method(population.host_numbers)(*arguments)
 
 

@@ -28,6 +28,9 @@ class Score(NamedTuple):
     # Models and images that are scored: the server and the clients on test images, clients on their validation images.
     of: tuple[str, ...] = ("server", "client", "private_val")
     reported: bool = True  # whether reports have a figure and a table of it
+    # Whether the value takes, in the place of logits, how near the features are to the prototype of each class. Only
+    # runs of a method with prototypes have such a column, and only for clients on test images.
+    prototypes: bool = False
 
     @property
     def label(self) -> str:
@@ -40,6 +43,9 @@ SCORES: dict[str, Score] = {
     "top1": Score(f"{_SCORES}:top1", "top-1 accuracy"),
     "top5": Score(f"{_SCORES}:top5", "top-5 accuracy", of=("server", "client"), reported=False),
     "loss": Score(f"{_SCORES}:cross_entropy", "loss", "nats", higher=False, reported=False),
+    "prototype_top1": Score(
+        f"{_SCORES}:top1", "top-1 accuracy by nearest prototype", of=("client",), reported=False, prototypes=True
+    ),
 }
 
 
@@ -63,11 +69,16 @@ ROUND: dict[str, RoundMetric] = {
 }
 
 
-def scored(who: str) -> tuple[str, ...]:
-    """The evaluation metrics of "server", "client" or "private_val", in the order of their columns."""
-    return tuple(name for name, score in SCORES.items() if who in score.of)
+def scored(who: str, prototypes: bool = False) -> tuple[str, ...]:
+    """The evaluation metrics of "server", "client" or "private_val", in the order of their columns.
+
+    Args:
+      who: whose.
+      prototypes: whether the method has prototypes.
+    """
+    return tuple(name for name, score in SCORES.items() if who in score.of and prototypes >= score.prototypes)
 
 
-def client_columns() -> tuple[str, ...]:
-    """The columns of clients.csv."""
-    return ("round", "client", *scored("client"), "samples")
+def client_columns(prototypes: bool = False) -> tuple[str, ...]:
+    """The columns of clients.csv, of a method with or without prototypes."""
+    return ("round", "client", *scored("client", prototypes), "samples")

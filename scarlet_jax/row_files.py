@@ -49,15 +49,15 @@ def read_metrics(workdir: Path) -> Metrics:
     return Metrics(rows, jsonl, table)
 
 
-def read_clients(workdir: Path) -> Parsed:
+def read_clients(workdir: Path, prototypes: bool = False) -> Parsed:
     """clients.csv: the intact lines of each round, without their ends, each client once.
 
-    The columns are those of the file, which a program with other metrics may have written; those of this program where
-    the header is damaged.
+    The columns are those of the file, which a program with other metrics may have written. Where the header is damaged,
+    they are those of this program, for a method with or without `prototypes`.
     """
     lines, tail = _lines(workdir / "clients.csv")
     columns = next((own for own in (tuple(line.split(",")) for line in lines) if set(_COUNTS) <= set(own)), None)
-    columns = columns or client_columns()
+    columns = columns or client_columns(prototypes)
     header, places = ",".join(columns), [columns.index(name) for name in _COUNTS]
     rows: dict[int, dict[int, str]] = {}
     good, bad = [], []

@@ -41,7 +41,7 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     from scarlet_jax.options.rules import validate
 
     validate(config)
-    loaded = federation.load(config)
+    loaded = federation.load(config, build.uses_public(config))
     build.check_images(config, loaded.image_shape)
     print(describe.text(loaded), flush=True)
     if out is not None:

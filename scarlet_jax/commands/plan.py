@@ -1,12 +1,14 @@
 """Plan a communication budget: `scarlet plan --config=NAME [--config.FIELD=VALUE]`.
 
 It computes the protocol of a config without data and without training, and prints the bytes that would be sent: for
-the config itself, and in a table over cache duration, participation and expiry policy.
+the config itself, and in a table over cache duration, participation and expiry policy. For a method that exchanges
+knowledge by class (`class_plan`), the table is over participation alone.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import os
 from pathlib import Path
@@ -15,14 +17,16 @@ from typing import TYPE_CHECKING, NoReturn
 from absl import flags
 from ml_collections import config_dict
 
-from scarlet_jax import counts, texts
+from scarlet_jax import counts, methods, texts
+from scarlet_jax.commands import class_plan
 from scarlet_jax.commands import command_line as cli
 from scarlet_jax.data.sources import class_counts
 from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import backend
 
 if TYPE_CHECKING:  # jax takes seconds to import: not before the flags are known to be right
-    from scarlet_jax.protocol.planner import Budget, Planner
+    from scarlet_jax.protocol.class_planner import ClassBudget
+    from scarlet_jax.protocol.planner import Budget, Planner, Shares
 
 DURATIONS = (0, 10, 25, 50, 100, 200)
 PARTICIPATIONS = (0.1, 0.3, 0.5, 1.0)
@@ -126,29 +130,30 @@ def variants_table(planner: Planner) -> str:
     return "\n\n".join([title, *blocks])
 
 
-def csv_text(result: Budget) -> str:
+def csv_text(result: Budget | ClassBudget) -> str:
     """Every round of a budget, in columns named as in metrics.csv."""
-    columns = {name: getattr(result, name).tolist() for name in ("requested", "hit", "stale", "caught_up")}
+    counted = [name for name in ("requested", "hit", "stale", "caught_up") if name in result._fields]
+    columns = {name: getattr(result, name).tolist() for name in counted}
     for ledger in result.uplink_bytes:
         columns[f"uplink_bytes_{ledger}"] = result.uplink_bytes[ledger].tolist()
         columns[f"downlink_bytes_{ledger}"] = result.downlink_bytes[ledger].tolist()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["round", *columns])
-    writer.writerows(zip(range(len(result.requested)), *columns.values(), strict=True))
+    writer.writerows([r, *row] for r, row in enumerate(zip(*columns.values(), strict=True)))
     return text.getvalue()
 
 
-def check_shares(planner: Planner, method: str) -> None:
+def check_shares(shares: Shares, method: str, selects: bool) -> None:
     """Refuse impossible shares, and shares of a method that does not select.
 
     Raises:
       UserError: names the flag.
     """
-    for name, value in planner.shares._asdict().items():
+    for name, value in shares._asdict().items():
         if not 0 <= value <= 1:
             raise UserError(f"--{name}_share is {value}; allowed is 0 to 1.")
-        if value != 1 and not planner.selects:
+        if value != 1 and not selects:
             raise UserError(f"--{name}_share is {value}, but method {method} does not select samples; leave it out.")
 
 
@@ -203,6 +208,18 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "of a method that selects samples: assumed share of the requested ones that the server keeps",
         flag_values=flag_values,
     )
+    flags.DEFINE_integer(
+        "classes_per_client",
+        None,
+        "of a method that exchanges a vector for each class: assumed number of classes of a client (default: all)",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_integer(
+        "feature_size",
+        None,
+        "of a method that exchanges features: d, their number (known for data sets of known image size)",
+        flag_values=flag_values,
+    )
     flags.DEFINE_boolean(
         "table", True, "print the table over D, participation and expiry (--notable: not)", flag_values=flag_values
     )
@@ -228,18 +245,30 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
 
     validate(config)
     build.check(config)
-    shares = Shares(flag_values.inlier_share, flag_values.kept_share)
-    planner = build.make_planner(config, num_classes, shares, memory.host_limit())
-    check_shares(planner, config.method.name)
-    result = planner.run()
-    no_cache = planner.variants(0, result.on_expiry, [result.participants])[0]
-    print(describe(config, num_classes, planner, result), end="\n\n", flush=True)
-    print(own_table(result, no_cache), flush=True)
+    name, shares = config.method.name, Shares(flag_values.inlier_share, flag_values.kept_share)
+    by_class = flag_values.classes_per_client, flag_values.feature_size
+    class_plan.check_flags(name, num_classes, *by_class)
+    result: Budget | ClassBudget
+    if methods.find(name).by_class:
+        check_shares(shares, name, selects=False)
+        own = class_plan.make_planner(config, num_classes, *by_class)
+        result = own.run()
+        head, table = class_plan.describe(config, own), class_plan.own_table(result)
+        variants = functools.partial(class_plan.variants_table, own, PARTICIPATIONS)
+    else:
+        planner = build.make_planner(config, num_classes, shares, memory.host_limit())
+        check_shares(shares, name, planner.selects)
+        result = planner.run()
+        no_cache = planner.variants(0, result.on_expiry, [result.participants])[0]
+        head, table = describe(config, num_classes, planner, result), own_table(result, no_cache)
+        variants = functools.partial(variants_table, planner)
+    print(head, end="\n\n", flush=True)
+    print(table, flush=True)
     if path is not None:
         write_new(path, csv_text(result))
         print(f"\nwritten: {path}", flush=True)
     if flag_values.table:
-        print(f"\n{variants_table(planner)}", flush=True)
+        print(f"\n{variants()}", flush=True)
 
 
 def _ratio(value: int, base: int) -> str:

@@ -39,7 +39,8 @@ def text(federation: Federation) -> str:
     lines += [
         f"images of {height}x{width} pixels, {channels} {'channel' if channels == 1 else 'channels'}, "
         f"{federation.num_classes} classes",
-        f"{len(data.private_image):,} private, {len(data.test_image):,} of test, {len(data.public_image):,} public"
+        f"{len(data.private_image):,} private, {len(data.test_image):,} of test, "
+        + (f"{len(data.public_image):,} public" if len(data.public_image) else "none public: the method uses none")
         + (f" and {len(data.public_val_image):,} public for validation" if len(data.public_val_image) else ""),
         f"loaded in {federation.seconds:.1f} s",
     ]

@@ -44,17 +44,22 @@ class Federation(NamedTuple):
     test_rows: np.ndarray  # i64[t] row of its test split behind each row of test_image
     public_rows: np.ndarray  # i64[N] row of the public train split behind each row of public_image
     public_val_rows: np.ndarray  # i64[V]
-    sources: dict[str, dict[str, str]]  # "private" and "public" -> name, version, origin
+    sources: dict[str, dict[str, str]]  # "private", and "public" where it is used -> name, version, origin
     seconds: float  # that loading took
 
 
-def load(config: Any) -> Federation:
+def load(config: Any, public: bool = True) -> Federation:
     """Find, decode and divide the data of `config` (the ConfigDict of configs/base.py).
 
     Everything random follows from `config.partition.seed`, or from `config.seed` where that is open: one generator
     serves, in the reference's order, the training partition, the test partition, each client's validation part, the
     public pool and its validation part; separate ones choose the random parts of `train_size` and `test_size` and the
     pool that is carved out of the private data set when `data.public` names the same one.
+
+    Args:
+        config: of configs/base.py's fields.
+        public: whether the public pool is used; otherwise there are no public images. A pool inside the private data
+            set is set aside all the same, so that clients have the same images whatever the method.
 
     Raises:
         UserError: unknown or missing data set, or a field that is impossible with it; one sentence.
@@ -70,17 +75,18 @@ def load(config: Any) -> Federation:
         _log.warning(remark)
     owners = clients.given(config, private)
     shared = sources.same(config.data.private, config.data.public)
-    public = private
-    if not shared:
+    source = private
+    if not shared and public:
         size = private.train_image.shape[1:3]
         pool = config.data.public
-        public = sources.load_source(pool, directory, cache, field="config.data.public", labelled=False, size=size)
-    if private.train_image.shape[3] == 1 and public.train_image.shape[3] == 3:
+        source = sources.load_source(pool, directory, cache, field="config.data.public", labelled=False, size=size)
+    if private.train_image.shape[3] == 1 and source.train_image.shape[3] == 3:
         private = _in_colour(private)
 
     private_rows = np.arange(len(private.train_label))
-    pool_rows = np.arange(len(public.train_image))
-    _check_public_size(config, len(pool_rows), shared)
+    pool_rows = np.arange(len(source.train_image))
+    if shared or public:
+        _check_public_size(config, len(pool_rows), shared)
     if shared:
         pool_rows = _random_part(seed, _CARVE, pool_rows, config.public_size)
         private_rows = np.setdiff1d(private_rows, pool_rows)
@@ -91,7 +97,8 @@ def load(config: Any) -> Federation:
     if owners is not None:
         owners = clients.Clients(owners.train[private_rows], None if owners.test is None else owners.test[test_rows])
     rng = np.random.default_rng(seed)
-    division = divide(config, rng, private_label, test_label, private.num_classes, len(pool_rows), owners)
+    pool_size = len(pool_rows) if public else 0
+    division = divide(config, rng, private_label, test_label, private.num_classes, pool_size, owners)
     shape = private.train_image.shape[1:]
     public_rows, public_val_rows = pool_rows[division.public], pool_rows[division.public_val]
     data = types.Data(
@@ -99,8 +106,8 @@ def load(config: Any) -> Federation:
         private_label=private_label.astype(np.int32),
         test_image=_take(private.test_image, test_rows),
         test_label=test_label.astype(np.int32),
-        public_image=convert(public.train_image[public_rows], shape, config.data.public),
-        public_val_image=convert(public.train_image[public_val_rows], shape, config.data.public),
+        public_image=convert(source.train_image[public_rows], shape, config.data.public),
+        public_val_image=convert(source.train_image[public_val_rows], shape, config.data.public),
         train=_pad(division.train),
         val=_pad(division.val),
         test=_pad(division.test),
@@ -117,7 +124,7 @@ def load(config: Any) -> Federation:
         test_rows=test_rows,
         public_rows=public_rows,
         public_val_rows=public_val_rows,
-        sources={"private": _describe(private), "public": _describe(public)},
+        sources={"private": _describe(private)} | ({"public": _describe(source)} if public else {}),
         seconds=seconds,
     )
 
@@ -131,7 +138,7 @@ def divide(
     pool_size: int,
     owners: clients.Clients | None = None,
 ) -> Division:
-    """Everything that is drawn from the run's one generator, in the reference's order.
+    """Everything that is drawn from the run's one generator, in the reference's order. `pool_size` 0: no public pool.
 
     Raises:
         UserError: a partition that is impossible.
@@ -144,7 +151,7 @@ def divide(
     divide = load_function(partitioner.divide)
     parts: Partition = divide(rng, train_label, test_label, config.num_clients, num_classes, **own)
     held = [hold_out(rng, rows, config.private_val_ratio) for rows in parts.train]
-    pool = rng.choice(pool_size, config.public_size, replace=False)
+    pool = rng.choice(pool_size, config.public_size, replace=False) if pool_size else np.zeros(0, np.int64)
     public, public_val = hold_out(rng, pool, config.public_val_ratio)
     return Division(tuple(kept for kept, _ in held), tuple(val for _, val in held), parts.test, public, public_val)
 

@@ -29,6 +29,12 @@ def class_counts() -> dict[str, int]:
     return {"digits": 10} | {name: form.num_classes for name, form in published().items()}
 
 
+def image_shape(name: str) -> tuple[int, int, int] | None:
+    """H, W and channels of the images of a data set; None where they are not known without reading it."""
+    known = {"digits": (8, 8, 1)} | dict.fromkeys(archives.PUBLISHED, (32, 32, 3))
+    return known.get(name.partition(":")[0])
+
+
 def data_dir(configured: str = "") -> Path:
     """Where data sets are looked for: `configured`, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     return expand(configured or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from scarlet_jax.engine import fleet, windows
+from scarlet_jax.engine.by_class import ClassVectors, held
 from scarlet_jax.engine.layout import CLIENTS, REPLICATED
 from scarlet_jax.engine.learner import Learner, kl_divergence
 from scarlet_jax.engine.phases import Phase
@@ -88,11 +89,21 @@ class Evaluator:
         self._finish = Phase("evaluate server", self._finish_phase, out_shardings=NamedSharding(mesh, REPLICATED))
 
     def __call__(
-        self, clients: tuple[ModelState, ...], server: PyTree, parts: Sequence[Part], data: Data
+        self,
+        clients: tuple[ModelState, ...],
+        server: PyTree,
+        parts: Sequence[Part],
+        data: Data,
+        prototypes: ClassVectors | None = None,
     ) -> Evaluation:
-        """Scores of the server, and of the clients in `parts`, each group's one after another."""
+        """Scores of the server, and of the clients in `parts`, each group's one after another.
+
+        With prototypes, clients are scored on test images by the nearest prototype, too: among those of the classes
+        that the client has training images of.
+        """
         stacked = clients if self._own_models else ((),) * len(self._fleets)
-        shared = [None if self._own_models else server_for(server, group.name) for group in self.groups]
+        servers = [None if self._own_models else server_for(server, group.name) for group in self.groups]
+        shared = [(own, prototypes) for own in servers]
         outputs: list[list[PyTree]] = [[] for _ in self._fleets]
         for part in parts:
             read = windows.reading(data, part.ids)
@@ -105,14 +116,18 @@ class Evaluator:
         learner = group.learner
 
         def client(own, local_id, active, shared, data: Data):
-            model = own if self._own_models else shared
+            server, near = shared
+            model = own if self._own_models else server
             client_id = group.layout.client_id(local_id)
+            if near is not None:
+                classes = held(data.private_label, data.train, client_id, near.known.size)
+                near = near._replace(known=near.known & classes)
 
-            def score(image, label, split, who):
+            def score(image, label, split, who, prototypes=None):
                 size = jnp.where(active, split.size[client_id], 0)
-                return learner.evaluate(model, image, label, split.rows[client_id], size, who)
+                return learner.evaluate(model, image, label, split.rows[client_id], size, who, prototypes)
 
-            test = score(data.test_image, data.test_label, data.test, "client")
+            test = score(data.test_image, data.test_label, data.test, "client", near)
             val = score(data.private_image, data.private_label, data.val, "private_val")
             everything = jnp.arange(data.public_val_image.shape[0])
             probs = learner.predict(model, data.public_val_image, everything) if everything.size else None

@@ -16,6 +16,7 @@ import optax
 
 from scarlet_jax.data.augment import augment, normalize
 from scarlet_jax.engine import scores
+from scarlet_jax.engine.by_class import ByClass, ClassVectors, Outputs, nearness, no_sums
 from scarlet_jax.engine.scores import Scores
 from scarlet_jax.types import ModelState, PyTree
 
@@ -50,7 +51,9 @@ class FitMetrics(NamedTuple):
 
     loss: jax.Array  # f32[]
     accuracy: jax.Array  # f32[] 0 for distillation, where it has no meaning
-    outputs: Any = None  # f32[P, C] softmax in training mode, in the order of the list, if `record` was set
+    # What was kept of the outputs in training mode: f32[P, C] softmax in the order of the list, if `record` was set, or
+    # the ClassSums of `by_class`.
+    outputs: Any = None
 
 
 def kl_divergence(logits: jax.Array, target: jax.Array) -> jax.Array:
@@ -58,11 +61,21 @@ def kl_divergence(logits: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.sum(jax.scipy.special.xlogy(target, target) - target * jax.nn.log_softmax(logits), axis=-1)
 
 
+class Batch(NamedTuple):
+    """One step of training."""
+
+    rows: jax.Array  # i32[B]
+    mask: jax.Array  # bool[B] False for padding
+    start: jax.Array  # i32[] its position in the epoch
+    epoch: jax.Array  # i32[]
+
+
 class Learner:
     """The operations on one model. It holds no arrays: all state is passed as arguments.
 
     Args:
-      model: `__call__(x f32[B, H, W, ch], train, mask) -> logits f32[B, C]`, and its `num_classes`, C.
+      model: `__call__(x f32[B, H, W, ch], train, mask) -> logits f32[B, C]`, and its `num_classes`, C. It may sow its
+        features f32[B, d], the input of its last linear layer, as "features" into the collection "intermediates".
       fit: private training.
       kd: distillation.
       augmentation: of images, done on the device.
@@ -93,6 +106,13 @@ class Learner:
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         return ModelState(params, batch_stats, self._fit.optimizer.init(params), self._kd.optimizer.init(params))
 
+    def feature_size(self, image_shape: tuple[int, ...]) -> int | None:
+        """d of the model's features for images of a shape [H, W, channels]; None if it gives none."""
+        x = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        state = jax.eval_shape(lambda: self.init(jax.random.key(0), image_shape))
+        found = jax.eval_shape(lambda s, x: self._outputs(s, x, True).features, state, x)
+        return None if found is None else found.shape[1]
+
     def with_gradient(self, transformation: optax.GradientTransformation) -> Learner:
         """The same learner with a gradient transformation before the optimizer of private training."""
         fit = self._fit._replace(optimizer=optax.chain(transformation, self._fit.optimizer))
@@ -112,6 +132,7 @@ class Learner:
         index: jax.Array,
         size: jax.Array,
         epochs: int | None = None,
+        by_class: ByClass | None = None,
     ) -> tuple[ModelState, FitMetrics]:
         """Train with cross-entropy on private images, which are shuffled anew in each epoch.
 
@@ -123,15 +144,23 @@ class Learner:
           index: i32[n_max] the client's rows, with padding at the end.
           size: i32[] the number of rows that are no padding; 0 changes nothing.
           epochs: another number of epochs; None: that of private training.
+          by_class: a term of the loss, which the loss reported has too, and what is summed by class; None: neither.
         """
         training = self._fit.of(index.size)
         if epochs is not None:
             training = training._replace(epochs=epochs)
         index = _pad_to(index, training.batch_size)
 
-        def loss(logits, rows):
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
-            return losses, jnp.argmax(logits, -1) == labels[rows]
+        def loss(outputs, rows):
+            losses = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels[rows])
+            if by_class is not None:
+                losses = losses + by_class.term(outputs, labels[rows])
+            return losses, jnp.argmax(outputs.logits, -1) == labels[rows]
+
+        def add(sums, outputs, batch):
+            assert by_class is not None
+            counted = batch.mask & (batch.epoch == training.epochs - 1) if by_class.last_epoch else batch.mask
+            return sums.add(by_class.vector(outputs), labels[batch.rows], counted)
 
         def epoch_list(epoch):
             # One random number for each position: the order of a client does not depend on the sizes of other clients.
@@ -143,7 +172,13 @@ class Learner:
         def images_of(batch_key, rows):
             return self._images(batch_key, images[rows], self._augmentation.private)
 
-        model, metrics = self._train(training, state, state.fit_optimizer, key, epoch_list, size, images_of, loss)
+        how: Any = {}
+        if by_class is not None:
+            num_classes: Any = self.model.num_classes
+            how = {"kept": no_sums(num_classes, by_class.size), "keep": add, "features": True}
+        model, metrics = self._train(
+            training, state, state.fit_optimizer, key, epoch_list, size, images_of, loss, **how
+        )
         return state._replace(params=model[0], batch_stats=model[1], fit_optimizer=model[2]), metrics
 
     def distil(
@@ -171,15 +206,18 @@ class Learner:
         training = self._kd.of(index.size)
         position = _pad_to(jnp.arange(index.size), training.batch_size)
 
-        def loss(logits, rows):
-            return self._kd_loss(logits, target[rows]), jnp.zeros(rows.shape, bool)
+        def loss(outputs, rows):
+            return self._kd_loss(outputs.logits, target[rows]), jnp.zeros(rows.shape, bool)
+
+        def write(probs, outputs, batch):
+            return jax.lax.dynamic_update_slice_in_dim(probs, jax.nn.softmax(outputs.logits), batch.start, 0)
 
         def images_of(batch_key, rows):
             return self._images(batch_key, images[index[rows]], self._augmentation.public)
 
         outputs = jnp.full((position.size, target.shape[1]), 1 / target.shape[1]) if record else None
         model, metrics = self._train(
-            training, state, state.kd_optimizer, key, lambda epoch: position, size, images_of, loss, outputs
+            training, state, state.kd_optimizer, key, lambda epoch: position, size, images_of, loss, outputs, write
         )
         if record:
             metrics = metrics._replace(outputs=metrics.outputs[: index.size])
@@ -221,17 +259,36 @@ class Learner:
         return jax.lax.fori_loop(0, steps, batch, jnp.zeros((rows.size, like.shape[1]), like.dtype))[: index.size]
 
     def score(
-        self, state: ModelState, images: jax.Array, labels: jax.Array, rows: jax.Array, mask: jax.Array, who: str
+        self,
+        state: ModelState,
+        images: jax.Array,
+        labels: jax.Array,
+        rows: jax.Array,
+        mask: jax.Array,
+        who: str,
+        prototypes: ClassVectors | None = None,
     ) -> Scores:
         """Scores of one batch: rows i32[B] of images u8[n, H, W, ch] and labels i32[n]; padding if not `mask`."""
-        return scores.of_batch(self._logits(state, normalize(images[rows])), labels[rows], mask, who)
+        outputs = self._outputs(state, normalize(images[rows]), prototypes is not None)
+        near = None if prototypes is None else nearness(outputs.features, prototypes)
+        return scores.of_batch(outputs.logits, labels[rows], mask, who, near)
 
     def evaluate(
-        self, state: ModelState, images: jax.Array, labels: jax.Array, index: jax.Array, size: jax.Array, who: str
+        self,
+        state: ModelState,
+        images: jax.Array,
+        labels: jax.Array,
+        index: jax.Array,
+        size: jax.Array,
+        who: str,
+        prototypes: ClassVectors | None = None,
     ) -> Scores:
-        """Scores on the first `size` i32[] of the rows `index` i32[n_max]; images are not augmented."""
+        """Scores on the first `size` i32[] of the rows `index` i32[n_max]; images are not augmented.
+
+        With prototypes of features, the scores by the nearest prototype are among them.
+        """
         model: Any = self.model
-        zero = scores.nothing(model.num_classes, who)
+        zero = scores.nothing(model.num_classes, who, prototypes is not None)
         if index.size == 0:
             return zero
         batch_size = min(self._evaluation_batch, index.size)
@@ -240,7 +297,7 @@ class Learner:
         def step(i, total):
             rows = jax.lax.dynamic_slice_in_dim(index, i * batch_size, batch_size)
             mask = i * batch_size + jnp.arange(batch_size) < size
-            return jax.tree.map(jnp.add, total, self.score(state, images, labels, rows, mask, who))
+            return jax.tree.map(jnp.add, total, self.score(state, images, labels, rows, mask, who, prototypes))
 
         return jax.lax.fori_loop(0, _steps(size, batch_size), step, zero)
 
@@ -250,8 +307,15 @@ class Learner:
         return normalize(images)
 
     def _logits(self, state: ModelState, x: jax.Array) -> jax.Array:
-        logits: Any = self.model.apply({"params": state.params, "batch_stats": state.batch_stats}, x, train=False)
-        return logits
+        return self._outputs(state, x, False).logits
+
+    def _outputs(self, state: ModelState, x: jax.Array, features: bool) -> Outputs:
+        """Outputs in evaluation mode."""
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        if not features:
+            logits: Any = self.model.apply(variables, x, train=False)
+            return Outputs(logits)
+        return _outputs(*self.model.apply(variables, x, train=False, mutable=["intermediates"]))
 
     def _train(
         self,
@@ -263,7 +327,9 @@ class Learner:
         size,
         images_of,
         loss,
-        outputs: Any = None,
+        kept: Any = None,
+        keep: Callable[[Any, Outputs, Batch], Any] = lambda kept, outputs, batch: kept,
+        features: bool = False,
     ) -> tuple[tuple[PyTree, PyTree, PyTree], FitMetrics]:
         """SGD over masked batches: the loop that `fit` and `distil` share.
 
@@ -276,42 +342,52 @@ class Learner:
             size.
           size: i32[] number of rows that are no padding.
           images_of: f(key, rows) -> the model's inputs.
-          loss: f(logits, rows) -> loss f32[B] and correctness bool[B] of each row.
-          outputs: f32[n, C]; if given, the softmax of each batch is written into it.
+          loss: f(Outputs, rows) -> loss f32[B] and correctness bool[B] of each row.
+          kept: what is kept of the outputs before the first step; None: nothing is.
+          keep: what is kept after a step, made of the outputs before its update.
+          features: whether the outputs have features.
         """
         batch_size = training.batch_size
+        mutable = ["batch_stats", "intermediates"] if features else ["batch_stats"]
 
         def step(i, carry, epoch, rows):
-            params, batch_stats, opt_state, totals, outputs = carry
+            params, batch_stats, opt_state, totals, kept = carry
             batch = jax.lax.dynamic_slice_in_dim(rows, i * batch_size, batch_size)
             mask = i * batch_size + jnp.arange(batch_size) < size
             x = images_of(jax.random.fold_in(jax.random.fold_in(key, epoch), i + 1), batch)
 
             def objective(params):
                 logits, updated = self.model.apply(
-                    {"params": params, "batch_stats": batch_stats}, x, train=True, mask=mask, mutable=["batch_stats"]
+                    {"params": params, "batch_stats": batch_stats}, x, train=True, mask=mask, mutable=mutable
                 )
-                losses, correct = loss(logits, batch)
+                outputs = _outputs(logits, updated) if features else Outputs(logits)
+                losses, correct = loss(outputs, batch)
                 total = jnp.sum(jnp.where(mask, losses, 0))
-                return total / jnp.sum(mask), (updated.get("batch_stats", {}), total, jnp.sum(correct & mask), logits)
+                return total / jnp.sum(mask), (updated.get("batch_stats", {}), total, jnp.sum(correct & mask), outputs)
 
-            gradient, (batch_stats, total, correct, logits) = jax.grad(objective, has_aux=True)(params)
+            gradient, (batch_stats, total, correct, outputs) = jax.grad(objective, has_aux=True)(params)
             updates, opt_state = training.optimizer.update(gradient, opt_state, params)
-            if outputs is not None:
-                outputs = jax.lax.dynamic_update_slice_in_dim(outputs, jax.nn.softmax(logits), i * batch_size, 0)
+            if kept is not None:
+                kept = keep(kept, outputs, Batch(batch, mask, i * batch_size, epoch))
             params = optax.apply_updates(params, updates)
-            return params, batch_stats, opt_state, totals + jnp.stack([total, correct]), outputs
+            return params, batch_stats, opt_state, totals + jnp.stack([total, correct]), kept
 
         def epoch(e, carry):
             rows = epoch_list(e)
             carry = (*carry[:3], jnp.zeros(2), carry[4])
             return jax.lax.fori_loop(0, _steps(size, batch_size), lambda i, c: step(i, c, e, rows), carry)
 
-        carry: Any = (state.params, state.batch_stats, opt_state, jnp.zeros(2), outputs)
-        params, batch_stats, opt_state, totals, outputs = jax.lax.fori_loop(0, training.epochs, epoch, carry)
+        carry: Any = (state.params, state.batch_stats, opt_state, jnp.zeros(2), kept)
+        params, batch_stats, opt_state, totals, kept = jax.lax.fori_loop(0, training.epochs, epoch, carry)
         # Multiplied by the inverse, because XLA rounds a division differently on one device and on several.
         means = totals * (1 / jnp.maximum(size, 1).astype(totals.dtype))
-        return (params, batch_stats, opt_state), FitMetrics(means[0], means[1], outputs)
+        return (params, batch_stats, opt_state), FitMetrics(means[0], means[1], kept)
+
+
+def _outputs(logits: Any, updated: Any) -> Outputs:
+    """The outputs of a model that has sown its features; without them where it has not."""
+    features = updated.get("intermediates", {}).get("features", (None,))[0]
+    return Outputs(logits, None if features is None else features.astype(jnp.float32))
 
 
 def _steps(size: jax.Array | int, batch_size: int) -> jax.Array | int:

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from scarlet_jax.engine import fleet, optimizers
+from scarlet_jax.engine.by_class import ClassVectors
 from scarlet_jax.engine.evaluation import Evaluation, Evaluator, Part
 from scarlet_jax.engine.layout import CLIENTS, REPLICATED, Layout
 from scarlet_jax.engine.learner import Learner
@@ -105,6 +106,13 @@ class Population:
         return tuple(self.server) if isinstance(self.server, dict) else ()
 
     @property
+    def feature_size(self) -> int:
+        """d of the features of the clients' models, which must all have as many."""
+        (size,) = {group.learner(self.host_numbers).feature_size(self._image_shape) for group in self.groups}
+        assert size is not None
+        return size
+
+    @property
     def blocks(self) -> int:
         """Number of dispatches of training blocks in a round."""
         return sum(layout.blocks for layout in self.layouts)
@@ -175,7 +183,12 @@ class Population:
         return [jax.tree.map(lambda a, m=layout.participants: a[:m], output) for layout, output in pairs]
 
     def evaluate(
-        self, clients: tuple[ModelState, ...], server: PyTree, data: Data, participants: jax.Array
+        self,
+        clients: tuple[ModelState, ...],
+        server: PyTree,
+        data: Data,
+        participants: jax.Array,
+        prototypes: ClassVectors | None = None,
     ) -> Evaluation:
         """Evaluate the server on the whole test set; participants i32[M], or all clients, on their own test parts."""
         ids: Any
@@ -185,7 +198,7 @@ class Population:
             number = max(-(-layout.num_clients // layout.participants) for layout in self.layouts)
             parts = [Part(n, self._part_ids(jnp.int32(n)), self._part(n)) for n in range(number)]
             ids = np.arange(sum(layout.num_clients for layout in self.layouts), dtype=np.int32)
-        return self._evaluator(clients, server, parts, data)._replace(ids=ids)
+        return self._evaluator(clients, server, parts, data, prototypes)._replace(ids=ids)
 
     def _part(self, number: int) -> np.ndarray:
         """Ids, ascending, of the clients in part `number` of an evaluation of all."""

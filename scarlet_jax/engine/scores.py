@@ -20,22 +20,28 @@ class Scores(NamedTuple):
     samples: jax.Array  # f32[]
 
 
-def of_batch(logits: jax.Array, label: jax.Array, mask: jax.Array, who: str) -> Scores:
-    """Scores of one batch: logits f32[B, C] and labels i32[B], padding if not `mask`; `who` as in `Score.of`."""
+def of_batch(
+    logits: jax.Array, label: jax.Array, mask: jax.Array, who: str, nearness: jax.Array | None = None
+) -> Scores:
+    """Scores of one batch: logits f32[B, C] and labels i32[B], padding if not `mask`; `who` as in `Score.of`.
+
+    With `nearness` f32[B, C] to the prototype of each class, the scores of it are among them.
+    """
 
     def total(name: str) -> jax.Array:
-        value = load(SCORES[name].value)(logits, label)
+        value = load(SCORES[name].value)(nearness if SCORES[name].prototypes else logits, label)
         real = mask.reshape(-1, *[1] * (value.ndim - 1))
         return jnp.sum(jnp.where(real, value, 0), 0, dtype=jnp.float32)
 
-    return Scores({name: total(name) for name in scored(who)}, jnp.sum(mask, dtype=jnp.float32))
+    return Scores({name: total(name) for name in scored(who, nearness is not None)}, jnp.sum(mask, dtype=jnp.float32))
 
 
-def nothing(num_classes: int, who: str) -> Scores:
-    """Scores of no images."""
+def nothing(num_classes: int, who: str, prototypes: bool = False) -> Scores:
+    """Scores of no images; with `prototypes`, also those by the nearest prototype."""
     row = jax.ShapeDtypeStruct((1, num_classes), jnp.float32)
     batch = row, jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((1,), bool)
-    shapes = jax.eval_shape(functools.partial(of_batch, who=who), *batch)
+    how = {"nearness": row} if prototypes else {}
+    shapes = jax.eval_shape(functools.partial(of_batch, who=who), *batch, **how)
     return jax.tree.map(lambda shape: jnp.zeros(shape.shape), shapes)
 
 

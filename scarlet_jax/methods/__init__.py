@@ -31,7 +31,12 @@ class Entry(NamedTuple):
     title: str = ""  # in reports; empty: the method's name
     parameters: Mapping[str, Parameter] = {}  # of the builder, by name
     asks: Mapping[str, Ask] = {}  # by the field's dotted name
-    distils: bool = True  # whether the builder returns a `base.Method`; otherwise it returns a `base.Make`
+    # Whether the builder returns a `base.Method`. Otherwise it returns a `class_knowledge.ClassMethod` if `by_class`,
+    # and a `base.Make` if not.
+    distils: bool = True
+    by_class: bool = False  # whether clients and server exchange a vector for each class
+    public: bool = True  # whether the public pool is used; otherwise it is not loaded
+    prototypes: bool = False  # whether clients are also evaluated by the nearest prototype
     duration: int = 0  # the method's own D, used if the config leaves cache.duration open
     server: bool = True  # whether there is a server model
     # Whether clients keep their own models; otherwise the server's, of the same architecture, is evaluated for them.
@@ -73,16 +78,17 @@ METHODS: dict[str, Entry] = {
     }),
     "fedavg": Entry(f"{_HERE}.fedavg:fedavg", "FedAvg", {
         "prox_mu": Parameter(0.0, "FedProx's factor", 0, traced=True, synonyms=("mu", "proxmu", "proximalmu")),
-    }, distils=False, own_models=False, server_distils=False, gradient=("prox_mu", f"{_HERE}.fedavg:proximal")),
+    }, distils=False, public=False, own_models=False, server_distils=False,
+        gradient=("prox_mu", f"{_HERE}.fedavg:proximal")),
     "feddf": Entry(f"{_HERE}.feddf:feddf", "FedDF", distils=False, own_models=False, group_servers=True),
     "individual": Entry(
         f"{_HERE}.individual:individual", "Individual",
-        distils=False, server=False, sends=False, server_distils=False,
+        distils=False, public=False, server=False, sends=False, server_distils=False,
     ),
     "centralized": Entry(
         f"{_HERE}.centralized:centralized", "Centralized",
         asks={"participation": Ask("but centralized trains on the images of all", 1, 1)},
-        distils=False, own_models=False, one_model=True, sends=False, server_distils=False,
+        distils=False, public=False, own_models=False, one_model=True, sends=False, server_distils=False,
     ),
     "fedmd": Entry(f"{_HERE}.fedmd:fedmd", "FedMD", {
         "warmup_epochs": Parameter(25, "private epochs in a client's first participation", 0, kind=int),
@@ -91,6 +97,15 @@ METHODS: dict[str, Entry] = {
         "coefficient_lr": Parameter(0.01, "step size of the knowledge coefficients", 0, traced=True),
         "rho": Parameter(0.7, "penalty for coefficients that are not uniform", 0, traced=True),
     }, server=False),
+    "fd": Entry(f"{_HERE}.fd:fd", "FD", {
+        "gamma": Parameter(0.1, "factor of the distillation term", 0, traced=True),
+    }, distils=False, by_class=True, public=False, server=False, server_distils=False),
+    "fedproto": Entry(f"{_HERE}.fedproto:fedproto", "FedProto", {
+        "weight": Parameter(
+            1.0, "factor of the distance to prototypes (lambda)", 0, traced=True, synonyms=("lambda", "ld", "lamda")
+        ),
+        "average": Parameter("clients", "what counts alike in a prototype", choices=("clients", "images"), kind=str),
+    }, distils=False, by_class=True, public=False, prototypes=True, server=False, server_distils=False),
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 from scarlet_jax.engine import phases
+from scarlet_jax.engine.by_class import ClassVectors
 from scarlet_jax.engine.evaluation import Evaluation
 from scarlet_jax.engine.feed import Schedule
 from scarlet_jax.engine.population import Population
@@ -84,6 +85,7 @@ class RoundReport(NamedTuple):
     fit_loss: Array  # f32[M]
     fit_accuracy: Array  # f32[M]
     counts: ledger.Counts | None = None
+    classes: ledger.ClassCounts | None = None
     kd_loss: Array | None = None  # f32[M] of the clients; 0 if the broadcast was empty
     server_kd_loss: Array | None = None  # f32[]; f32[S] where the server has S models
     metrics: dict[str, Array] | None = None  # name in `metric_tables.ROUND` -> f32[]
@@ -101,10 +103,13 @@ class Algorithm(NamedTuple):
     round: Callable[..., Any]  # State, Data, progress -> State, RoundReport; the given State is donated
     bill: Callable[[RoundReport], dict[str, ledger.Bytes]]  # on the host, by ledger; {} if nothing is billed
     reads_all: bool = False  # whether every round reads all private images at once
+    # State -> the mean features of each class, by which clients are also evaluated; None: by their logits alone
+    prototypes: Callable[[Any], ClassVectors] | None = None
 
     def evaluate(self, state: Any, data: Any, participants: jax.Array) -> Evaluation:
         """Scores of the server on the whole test set, and of the participants i32[M] on their own test parts."""
-        return self.population.evaluate(state.clients, getattr(state, "server", None), data, participants)
+        near = None if self.prototypes is None else self.prototypes(state)
+        return self.population.evaluate(state.clients, getattr(state, "server", None), data, participants, near)
 
     def calls(self, state: Any, data: Any) -> list[phases.Call]:
         """The phases of a round, for a state and data that hold shapes instead of arrays. Nothing is computed."""

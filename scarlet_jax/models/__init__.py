@@ -1,5 +1,6 @@
 """The table of models. All are called with images, `train` and `mask`, return logits, and have the variables
-`{params, batch_stats}`. Importing the table imports no jax."""
+`{params, batch_stats}`. They sow their features, the input of the last linear layer, as "features" into the collection
+"intermediates", which costs nothing unless that is mutable. Importing the table imports no jax."""
 
 from __future__ import annotations
 

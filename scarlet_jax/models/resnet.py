@@ -103,8 +103,10 @@ class ResNet(nn.Module):
                     how = features, stride, self.projection, self.conv, init
                     block = block_class(*how, name=f"layer{stage + 1}_{index}")
                     z = block(activated(z) if self.remat else z, train, mask)
+            pooled = jnp.mean(activated(z), axis=(1, 2))
+            self.sow("intermediates", "features", pooled)
             bound = self.features[-1] ** -0.5 if self.torchvision else None
-            return linear(self.num_classes, "linear", bound=bound)(jnp.mean(activated(z), axis=(1, 2)))
+            return linear(self.num_classes, "linear", bound=bound)(pooled)
 
 
 def cifar_resnet(depth: int, num_classes: int, **how: Any) -> ResNet:

@@ -35,7 +35,9 @@ class CNN(nn.Module):
                 x = Conv(features, 3, 1, self.conv, name=f"conv{index}")(x)
                 x = BatchNorm(name=f"bn{index}")(x, train, mask)
                 x = max_pool(activated(x), size=2, stride=2)
-            return linear(self.num_classes, "linear")(x.reshape(x.shape[0], -1))
+            x = x.reshape(x.shape[0], -1)
+            self.sow("intermediates", "features", x)
+            return linear(self.num_classes, "linear")(x)
 
 
 class MLP(nn.Module):
@@ -56,4 +58,5 @@ class MLP(nn.Module):
         """Images [B, H, W, channels] to logits [B, num_classes]."""
         with multiplying(self.precision):
             x = nn.relu(linear(self.hidden, "hidden", stored(self.precision))(x.reshape(x.shape[0], -1)))
+            self.sow("intermediates", "features", x)
             return linear(self.num_classes, "linear")(x)

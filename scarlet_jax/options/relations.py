@@ -15,7 +15,7 @@ Values = dict[str, Any]  # leaf values by dotted name
 # As in configs/base.py. These options have no effect in some runs, and no shipped config sets them.
 DEFAULTS = {
     "cache.ratio": 1.0, "cache.on_expiry": "drop", "comm.label_bits": 32,
-    "kd_optimizer": None, "kd_lr": None, "kd_momentum": 0.0, "kd_weight_decay": 0.0,
+    "kd_optimizer": None, "kd_lr": None, "kd_momentum": 0.0, "kd_weight_decay": 0.0, "public_val_ratio": 0.0,
     "lr_horizon": None, "lr_milestones": None, "lr_gamma": 0.1,
 }  # fmt: skip
 
@@ -117,7 +117,7 @@ RELATIONS: tuple[Relation, ...] = (
         ),
     ),
     Relation(
-        lambda v: v["public_per_round"] <= _pool(v),
+        lambda v: not methods.find(v["method.name"]).public or v["public_per_round"] <= _pool(v),
         lambda v: bad_field(
             "public_per_round",
             v["public_per_round"],

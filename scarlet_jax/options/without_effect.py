@@ -29,6 +29,8 @@ def without_effect(config: config_dict.ConfigDict) -> list[str]:
     for schedule, own in {"cosine": ("lr_horizon",), "step": ("lr_milestones", "lr_gamma")}.items():
         if config.lr_schedule != schedule:
             idle |= dict.fromkeys(own, f"config.lr_schedule is {config.lr_schedule}")
+    if not entry.public:
+        idle["public_val_ratio"] = f"{name} uses no public images"
     values = fields.leaves(config)
     sentences = [
         f"config.{field} is {values[field]!r}, which changes nothing: {why}."

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -80,11 +80,13 @@ def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
     What is not in `KNOWN` is read; what is, is all shapes, and its clients are taken to be of equal size.
     """
     known = KNOWN.get(config.data.private)
+    used = build.uses_public(config)
     if known is None or config.data.public == config.data.private or config.partition.name == "given":
-        loaded = federation.load(config)
+        loaded = federation.load(config, used)
         return outline(loaded.data), loaded.num_classes
     train, test = config.data.train_size or known.train, config.data.test_size or known.test
-    own, public = -(-train // config.num_clients), counts.kept(config.public_size, config.public_val_ratio)
+    own, pool = -(-train // config.num_clients), config.public_size if used else 0
+    public = counts.kept(pool, config.public_val_ratio)
     kept = counts.kept(own, config.private_val_ratio)
 
     def images(count: int) -> jax.ShapeDtypeStruct:
@@ -102,7 +104,7 @@ def data_shapes(config: config_dict.ConfigDict) -> tuple[Data, int]:
         test_image=images(test),
         test_label=integers(test),
         public_image=images(public),
-        public_val_image=images(config.public_size - public),
+        public_val_image=images(pool - public),
         train=split(max(kept, 1)),
         val=split(own - kept),
         test=split(-(-test // config.num_clients)),
@@ -129,13 +131,15 @@ def run(config: config_dict.ConfigDict, described: str | None = None) -> None:
 
 def _head(prepared: Prepared, described: str | None) -> list[str]:
     config, data = prepared.config, prepared.data
+    public = len(data.public_image)
+    pool = f"{public:,} public ({config.public_per_round:,} in a round)" if public else "none public"
     where = described or f"{prepared.mesh.size} x {prepared.mesh.devices.flat[0].device_kind} (here)"
     return [
         f"{config.method.name}, {config.rounds:,} rounds, on {where}; nothing is trained",
         f"K = {config.num_clients:,} clients, M = {build.num_participants(config):,} in a round; "
         f"C = {prepared.num_classes} classes",
-        f"images {'x'.join(map(str, data.private_image.shape[1:]))}: {len(data.private_image):,} private, "
-        f"{len(data.public_image):,} public ({config.public_per_round:,} in a round), {len(data.test_image):,} of test",
+        f"images {'x'.join(map(str, data.private_image.shape[1:]))}: {len(data.private_image):,} private, {pool}, "
+        f"{len(data.test_image):,} of test",
     ]
 
 
@@ -175,10 +179,15 @@ def _line(name: str, *cells: str) -> str:
 
 
 def traffic(prepared: Prepared) -> list[str]:
-    """Bytes of a mean round, from the protocol alone; of methods that select, the most they can send."""
+    """Bytes of a mean round, from the protocol alone; the most, of methods that select or exchange by class."""
     config = prepared.config
-    if methods.find(config.method.name).distils:
-        result = build.make_planner(config, prepared.num_classes).run()
+    entry = methods.find(config.method.name)
+    if entry.distils or entry.by_class:
+        result: Any = (
+            build.make_planner(config, prepared.num_classes)
+            if entry.distils
+            else build.make_class_planner(config, prepared.num_classes, prepared.data.private_image.shape[1:])
+        ).run()
         mean = {
             ledger: (result.uplink_bytes[ledger].mean(), result.downlink_bytes[ledger].mean())
             for ledger in result.uplink_bytes

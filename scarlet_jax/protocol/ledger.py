@@ -4,7 +4,8 @@
 bills what a careful implementation would send, in bits; the message of each participant in a round is rounded up to
 whole bytes. Without a cache (D = 0) neither bills signals. There `reference` departs from the paper's code, in which
 SCARLET goes on sending them (docs/differences.md).
-In both, the downlink of round r carries the list of round r - 1 and the requests of round r.
+In both, the downlink of round r carries the list of round r - 1 and the requests of round r; or, where knowledge is
+exchanged by class, the vectors that the server has after round r - 1.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scarlet_jax.metric_tables import LEDGERS as LEDGERS  # the ledgers by name
+from scarlet_jax.types import Array
 
 FLOAT32_BYTES, INT64_BYTES = 4, 8
 INDEX_BITS, SIGNAL_BITS = 32, 2
@@ -35,6 +37,13 @@ class Counts(NamedTuple):
     caught_up: jax.Array  # i32[M] catch-up entries applied by each participant
     updates: jax.Array  # i32[M] labels in the reference's catch-up package
     stale_marks: jax.Array  # i32[M] emptying marks in the reference's catch-up package
+
+
+class ClassCounts(NamedTuple):
+    """The same of a round in which knowledge is exchanged by class: a float32 vector for each class."""
+
+    sent: Array  # i32[M] vectors uploaded by each participant: one for each class that it holds
+    received: Array  # i32[M] vectors that each participant received before it trained
 
 
 class Channel(NamedTuple):
@@ -113,6 +122,31 @@ def wire_bytes(counts: Counts, fmt: Format) -> Bytes:
     up = (s * fmt.uplink_bits + requested * fmt.answer_bits for s in _ints(counts.sent))
     down = (common + c * (INDEX_BITS + fmt.downlink_bits) for c in _ints(counts.caught_up))
     return Bytes(sum(map(_whole_bytes, up)), sum(map(_whole_bytes, down)))
+
+
+def class_bytes(counts: ClassCounts, num_classes: int, size: int) -> dict[str, Bytes]:
+    """Bytes of a round in which knowledge is exchanged by class, by ledger.
+
+    `reference` bills the index of each class with its vector. On the wire a message begins with one bit for each of all
+    classes, which says whether its vector follows; so does a client that chooses which requests it answers. A message
+    without a vector is not sent.
+
+    Args:
+      counts: of the round.
+      num_classes: C.
+      size: d, the length of a vector.
+    """
+
+    def reference(vectors: int) -> int:
+        return vectors * (size * FLOAT32_BYTES + INT64_BYTES)
+
+    def wire(vectors: int) -> int:
+        return _whole_bytes(num_classes + vectors * size * 8 * FLOAT32_BYTES) if vectors else 0
+
+    def total(message: Callable[[int], int]) -> Bytes:
+        return Bytes(*(sum(map(message, _ints(vectors))) for vectors in counts))
+
+    return {"reference": total(reference), "wire": total(wire)}
 
 
 def quantise(probs: jax.Array, bits: int) -> jax.Array:

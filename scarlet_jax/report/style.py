@@ -18,7 +18,9 @@ BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
 
 _COLOURS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY, BLACK)
 _LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d", "8", "*")
+_MARKERS: tuple[Any, ...] = (
+    "o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d", "8", "*", "H", (3, 1, 0), (4, 1, 0), (6, 1, 0),
+)  # fmt: skip
 
 # Colours of the methods in the order of their table, and whether their lines are dashed: the same method looks the same
 # in every report. Further methods take the colours one after another.
@@ -33,7 +35,7 @@ class Look(NamedTuple):
 
     colour: str
     line: Any  # matplotlib's linestyle
-    marker: str
+    marker: Any  # matplotlib's marker
     filled: bool
 
 

@@ -19,7 +19,8 @@ Row = dict[str, Any]
 Totals = dict[str, Any]  # integers; None where a method bills nothing
 
 # Losses and accuracies of training: the fields of a report that are columns as they are.
-TRAINING = tuple(name for name in RoundReport._fields if name not in ("participants", "counts", "metrics"))
+TRAINING = tuple(name for name in RoundReport._fields if name not in ("participants", "counts", "classes", "metrics"))
+_PROTOTYPES = tuple(f"client_{name}" for name, score in SCORES.items() if score.prototypes)  # columns of few methods
 # From so many classes on, top-5 is the number that is named first. This rule is ours: the reference names top-5 for
 # CIFAR-100 alone.
 MANY_CLASSES = 100
@@ -40,8 +41,11 @@ def make_row(
     seconds: float,
     groups: dict[str, range],
     servers: Sequence[str] = (),
+    prototypes: bool = False,
 ) -> tuple[Row, Totals]:
     """One row of metrics.jsonl, and the new totals. Scores are null in rounds without evaluation.
+
+    With `prototypes`, scores by the nearest prototype are among them.
 
     With clients of several architectures, columns such as `client_top1_cnn` are means over those of one. Where the
     server has models of several architectures, which `servers` names, `server_top1` is the mean over them, and a column
@@ -52,12 +56,13 @@ def make_row(
         drawn = int(counts.requested) + int(counts.hit)
         totals = totals | {"drawn": totals["drawn"] + drawn, "hit": totals["hit"] + int(counts.hit)}
     row: Row = {"round": round_, "participants": len(report.participants)}
-    row |= _scores(evaluation)
+    names = scored("client", prototypes)
+    row |= _scores(evaluation, names)
     for name in servers:
         own = [evaluation.servers[name]] if evaluation else []
         row |= {f"server_{score}_{name}": _server_mean(own, score) for score in scored("server")}
     if len(groups) > 1:
-        row |= _group_scores(evaluation, groups)
+        row |= _group_scores(evaluation, groups, names)
     labels = report.metrics or {}
     for name, value in [(n, getattr(report, n)) for n in TRAINING] + [(n, labels.get(n)) for n in ROUND]:
         row[name] = None if value is None else float(np.mean(value))
@@ -74,25 +79,25 @@ def make_row(
     return row, totals
 
 
-def client_rows(round_: int, evaluation: Evaluation) -> list[Row]:
+def client_rows(round_: int, evaluation: Evaluation, prototypes: bool = False) -> list[Row]:
     """One row per client evaluated: numbers of its own test samples, null for a client without any."""
     scores, ids = evaluation.clients, np.asarray(evaluation.ids)
     samples = np.asarray(scores.samples)
     columns = [[round_] * len(ids), ids.tolist()]
-    for name in scored("client"):
+    for name in scored("client", prototypes):
         column = np.full(len(ids), None)
         column[samples > 0] = _numbers(scores, name, np.float64)
         columns.append(column.tolist())
     columns.append(samples.astype(int).tolist())
-    return [dict(zip(client_columns(), row, strict=True)) for row in zip(*columns, strict=True)]
+    return [dict(zip(client_columns(prototypes), row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _scores(evaluation: Evaluation | None) -> Row:
+def _scores(evaluation: Evaluation | None, client_scores: Sequence[str]) -> Row:
     own = evaluation.clients if evaluation else None
     val = evaluation.client_val if evaluation else None
     servers = list(evaluation.servers.values()) if evaluation else []
     row: Row = {f"server_{name}": _server_mean(servers, name) for name in scored("server")}
-    row |= {f"client_{name}": _client_mean(own, name) for name in scored("client")}
+    row |= {f"client_{name}": _client_mean(own, name) for name in client_scores}
     row["clients_evaluated"] = None if own is None else int(np.sum(np.asarray(own.samples) > 0))
     row |= {f"private_val_{name}": _client_mean(val, name) for name in scored("private_val")}
     public = evaluation.public_val if evaluation else None
@@ -102,14 +107,14 @@ def _scores(evaluation: Evaluation | None) -> Row:
     return row
 
 
-def _group_scores(evaluation: Evaluation | None, groups: dict[str, range]) -> Row:
+def _group_scores(evaluation: Evaluation | None, groups: dict[str, range], client_scores: Sequence[str]) -> Row:
     row: Row = {}
     for name, ids in groups.items():
         scores = None
         if evaluation is not None:
             own = np.isin(np.asarray(evaluation.ids), ids)
             scores = jax.tree.map(lambda x, own=own: np.asarray(x)[own], evaluation.clients)
-        row |= {f"client_{score}_{name}": _client_mean(scores, score) for score in scored("client")}
+        row |= {f"client_{score}_{name}": _client_mean(scores, score) for score in client_scores}
     return row
 
 
@@ -136,7 +141,7 @@ def _numbers(scores: Scores, name: str, dtype: Any = None) -> np.ndarray:
 
 
 def summarised() -> tuple[str, ...]:
-    """The columns of the latest evaluation that the summary repeats."""
+    """The columns of the latest evaluation that every summary repeats."""
     columns = [f"{who}_{name}" for who in ("server", "client") for name in scored(who)]
     return *columns, "clients_evaluated"
 
@@ -149,7 +154,8 @@ def no_summary() -> Row:
 def summarise(summary: Row, row: Row, totals: Totals) -> Row:
     """The summary after one more round: scores of the latest evaluation, and bytes in both ledgers."""
     evaluated = row["clients_evaluated"] is not None
-    scores = {key: (row if evaluated else summary).get(key) for key in summarised()}
+    own = [name for name in _PROTOTYPES if name in row]
+    scores = {key: (row if evaluated else summary).get(key) for key in (*summarised(), *own)}
     return {"complete": False, "rounds": row["round"] + 1} | scores | _summed(totals)
 
 
@@ -203,6 +209,11 @@ def summary_text(summary: Row) -> str:
     rounds = "1 round" if summary["rounds"] == 1 else f"{summary['rounds']} rounds"
     lines = [f"{rounds}: {scores(first)}{f' over {over}' if over else ''}"]
     lines += [f"  {scores('top1')}"] if first != "top1" else []
+    lines += [
+        f"  mean client top-1 by the nearest prototype {share(summary[name])}"
+        for name in _PROTOTYPES
+        if name in summary
+    ]
     for ledger in LEDGERS:
         up, down = (summary[f"{d}_bytes"][ledger] for d in ("uplink", "downlink"))
         if up is not None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
-from scarlet_jax import build, names, row_files
+from scarlet_jax import build, methods, names, row_files
 from scarlet_jax.data import participants
 from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import checkpoint_record, hosts, metrics, stopping, workdir, writers
@@ -40,7 +40,7 @@ def _open(path: Path, config: config_dict.ConfigDict) -> Opened:
     summary = _read_summary(path)
     if summary and finished(summary, config):
         workdir.check_config(path, config)
-        writers.mend(path, summary["rounds"])
+        writers.mend(path, summary["rounds"], methods.find(config.method.name).prototypes)
         workdir.write_config(path, config)
         return Opened(True, summary, None, {}, [])
     rows = row_files.read_metrics(path).rows

@@ -161,6 +161,7 @@ class _Session:
         self.done = 0  # rounds that a checkpoint holds
         self.writer: writers.Writer | None = None  # only the first process has one
         self._may_help = finite.cures(config)
+        self.prototypes = methods.find(config.method.name).prototypes
 
     def poll(self) -> None:
         """Called by the main thread while the loop works."""
@@ -187,7 +188,8 @@ class _Session:
             self.stop.check()
             with contextlib.ExitStack() as stack:
                 if hosts.is_first():
-                    writer = writers.Writer(self.path, self.done, config.wandb, self.ready.run_id)
+                    run_id = self.ready.run_id
+                    writer = writers.Writer(self.path, self.done, config.wandb, run_id, self.prototypes)
                     self.writer = stack.enter_context(contextlib.closing(writer))
                 blocks = algorithm.population.blocks
                 self.progress = progress = Progress(config.rounds, self.done, blocks, self.stages.quiet)
@@ -275,11 +277,12 @@ class _Session:
         finite.check_report(pending.round, report, evaluation, self.done, self._may_help)
         seconds, ended = pending.times()
         billed = algorithm.bill(report)
-        of_groups = algorithm.population.client_ids, algorithm.population.server_names
+        own = self.prototypes
+        of_groups = algorithm.population.client_ids, algorithm.population.server_names, own
         row, self.totals = metrics.make_row(pending.round, report, evaluation, billed, self.totals, seconds, *of_groups)
         self.summary = metrics.summarise(self.summary, row, self.totals)
         if self.writer is not None:
-            self.writer.write(row, metrics.client_rows(pending.round, evaluation) if evaluation else [])
+            self.writer.write(row, metrics.client_rows(pending.round, evaluation, own) if evaluation else [])
         progress.row(row, self.totals, ended)
 
     def _save(self, state: Any, rounds: int) -> None:

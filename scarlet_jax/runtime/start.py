@@ -39,6 +39,12 @@ class Ready(NamedTuple):
     headline: str  # the metric that stands for a model
 
 
+def began_with_pool(opened: opening.Opened) -> bool:
+    """Whether a run was begun by a program that loaded the public pool for every method: it goes on with the pool."""
+    records = [found.record for found in opened.found if found.record is not None]
+    return bool(records) and "public" not in records[0]["facts"]
+
+
 class Start:
     """One start of a run, up to its state.
 
@@ -100,9 +106,10 @@ class Start:
         Choosing may build the native convolution while images are decoded.
         """
         config = self.config
+        public = build.uses_public(config) or began_with_pool(self.opened)
         with ThreadPoolExecutor(1) as pool, self.stages("loading the data"):
             choosing = pool.submit(choices.begin, config, self.mesh, self.opened.choices)
-            federation = hosts.together(lambda: federation_data.load(config))
+            federation = hosts.together(lambda: federation_data.load(config, public))
             hosts.together(lambda: build.check_images(config, federation.image_shape))
             chosen = Chosen(*hosts.from_first(choosing.result))
             facts = {
@@ -111,6 +118,7 @@ class Start:
                 "class_names": list(federation.class_names),
                 "data": checkpoint.checksum(federation.data),  # a run goes on with the data it began with
             }
+            facts |= {} if public else {"public": False}
         refusal = "the processes found different participants in config.sampling.file; give all of them the same file."
         hosts.check_same(participants.record(build.draws(config).given), refusal)
         hosts.check_same(facts["data"], "the processes found different data; give all of them the same files.")

@@ -29,14 +29,15 @@ class Writer:
       workdir: of the run.
       rounds: rounds done; whatever lies beyond is cut off, because it is about to be computed again.
       wandb: `config.wandb`, and `run_id`: of the run there.
+      prototypes: whether clients.csv has scores by the nearest prototype.
     """
 
-    def __init__(self, workdir: Path, rounds: int, wandb: Any, run_id: str):
+    def __init__(self, workdir: Path, rounds: int, wandb: Any, run_id: str, prototypes: bool = False):
         from tensorboardX import SummaryWriter  # slow to import
 
         self._workdir = workdir
         self._jsonl, self._csv, self._clients = (workdir / f for f in ("metrics.jsonl", "metrics.csv", "clients.csv"))
-        rows, self._client_columns = mend(workdir, rounds)
+        rows, self._client_columns = mend(workdir, rounds, prototypes)
         self._columns = _columns(rows)
         self._sizes = {path: _size(path) for path in (self._jsonl, self._csv, self._clients)}  # as this run left them
         board = workdir / "tensorboard"
@@ -109,7 +110,7 @@ def check_place(workdir: Path, names: Sequence[str] = STAYING, changed: Sequence
         )
 
 
-def mend(workdir: Path, rounds: int) -> tuple[list[Row], tuple[str, ...]]:
+def mend(workdir: Path, rounds: int, prototypes: bool = False) -> tuple[list[Row], tuple[str, ...]]:
     """Make the records of the first `rounds` rounds whole again, and cut off what lies beyond.
 
     metrics.jsonl and metrics.csv restore each other. A damaged file that has lost what cannot be restored is copied
@@ -119,7 +120,7 @@ def mend(workdir: Path, rounds: int) -> tuple[list[Row], tuple[str, ...]]:
       The rows of metrics, and the columns of clients.csv.
     """
     rows = _mend_metrics(workdir, rounds)
-    return rows, _mend_clients(workdir, rounds, rows)
+    return rows, _mend_clients(workdir, rounds, rows, prototypes)
 
 
 def _mend_metrics(workdir: Path, rounds: int) -> list[Row]:
@@ -143,10 +144,10 @@ def _mend_metrics(workdir: Path, rounds: int) -> list[Row]:
     return rows
 
 
-def _mend_clients(workdir: Path, rounds: int, rows: list[Row]) -> tuple[str, ...]:
+def _mend_clients(workdir: Path, rounds: int, rows: list[Row], prototypes: bool) -> tuple[str, ...]:
     """Columns that this program has and the file lacks are added, and stay empty in its lines."""
-    path = workdir / "clients.csv"
-    found = row_files.read_clients(workdir)
+    path, known = workdir / "clients.csv", client_columns(prototypes)
+    found = row_files.read_clients(workdir, prototypes)
     lost = [r["round"] for r in rows if _evaluated(r) and len(found.rows.get(r["round"], ())) < r["participants"]]
     if lost:
         kept = keep_aside(path) if found.bad or found.tail else None
@@ -157,8 +158,8 @@ def _mend_clients(workdir: Path, rounds: int, rows: list[Row]) -> tuple[str, ...
     lines = [line for round_ in sorted(found.rows) if round_ < rounds for line in found.rows[round_]]
     if not lines:
         _rewrite(path, "")
-        return client_columns()
-    columns = tuple(dict.fromkeys((*found.columns, *client_columns())))
+        return known
+    columns = tuple(dict.fromkeys((*found.columns, *known)))
     empty = "," * (len(columns) - len(found.columns))
     _rewrite(path, "".join(f"{line}\n" for line in [",".join(columns), *(line + empty for line in lines)]))
     return columns

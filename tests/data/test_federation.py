@@ -119,6 +119,26 @@ def test_a_gray_data_set_becomes_colour_where_the_pool_is(tmp_path, name):
     assert fed.image_shape == (8, 8, 1)
 
 
+@pytest.mark.parametrize("public", ["digits", "a set that is nowhere"])
+def test_a_method_that_uses_no_pool_asks_for_none(tmp_path, public):
+    """A pool inside the private data set is set aside all the same: clients have the images of the other methods."""
+    fields = {"private_val_ratio": 0.2, "data.train_size": 900}
+    fed = load(config_of(tmp_path, **fields, **{"data.public": public}), public=False)
+    assert fed.data.public_image.shape == fed.data.public_val_image.shape == (0, 8, 8, 1)
+    assert not len(fed.public_rows) and list(fed.sources) == ["private"]
+    assert "none public" in describe.text(fed)
+    if public == "digits":
+        other = load(config_of(tmp_path, **fields))
+        for name in ("private_image", "private_label", "test_image", "test_label"):
+            np.testing.assert_array_equal(getattr(fed.data, name), getattr(other.data, name))
+        for split in ("train", "val", "test"):
+            for ours, theirs in zip(getattr(fed.data, split), getattr(other.data, split), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+    else:
+        with pytest.raises(UserError, match="nowhere"):
+            load(config_of(tmp_path, **fields, **{"data.public": public}))
+
+
 def test_empty_clients_are_padded(tmp_path):
     fed = load(config_of(tmp_path, seed=1, **{"partition.name": "label_dirichlet", "partition.alpha": 1e-6}))
     assert (fed.data.train.size == 0).any()

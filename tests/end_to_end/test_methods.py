@@ -73,6 +73,15 @@ def check_bytes(name, duration, history):
         assert set(volume) == ({0} if name == "individual" else {None})
         assert history[0]["requested"] is None
         return
+    if METHODS[name].by_class:
+        clients, vector = history[0]["participants"], 4 * {"fd": 10, "fedproto": 128}[name]
+        down = [row["downlink_bytes_wire"] for row in history]
+        assert down[0] == 0 and all(down[1:])
+        for sent in (*volume, *down[1:]):  # a bit for each of 10 classes, and a vector for those that are there
+            vectors, rest = divmod(sent - 2 * clients, vector)
+            assert rest == 0 and 5 * clients < vectors <= 10 * clients
+        assert all(("client_prototype_top1" in row) == (name == "fedproto") for row in history)
+        return
     if name in OTHERS:
         assert len(set(volume)) == 1 and volume == [row["downlink_bytes_reference"] for row in history]
         return

@@ -10,9 +10,9 @@ import pytest
 import scarlet_jax
 from scarlet_jax import build
 from scarlet_jax.data import federation as federation_data
-from scarlet_jax.runtime import checkpoint, signals, workdir
+from scarlet_jax.runtime import checkpoint, checkpoint_record, signals, workdir
 from tests.support.compiling import with_round
-from tests.support.harness import assert_same_run, scalars, tiny
+from tests.support.harness import assert_same_bits, assert_same_run, rows, saved, scalars, tiny
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
 
@@ -84,7 +84,7 @@ def test_a_stop_during_set_up_ends_before_training(tmp_path, monkeypatch, capsys
     load = federation_data.load
     stops = []
     monkeypatch.setattr(signals, "Stop", lambda stop=signals.Stop: stops.append(stop()) or stops[-1])
-    monkeypatch.setattr(federation_data, "load", lambda c: stops[-1].handle(2, None) or load(c))
+    monkeypatch.setattr(federation_data, "load", lambda *how: stops[-1].handle(2, None) or load(*how))
     with pytest.raises(SystemExit) as stopped:
         scarlet_jax.run(tiny(), tmp_path)
     assert stopped.value.code == 130
@@ -224,8 +224,8 @@ def test_a_config_that_trained_nothing_binds_nobody(tmp_path):
 def test_other_data_are_refused_and_the_checkpoint_stays(unfinished, monkeypatch):
     load = federation_data.load
 
-    def other(config):
-        federation = load(config)
+    def other(*how):
+        federation = load(*how)
         image = federation.data.private_image.copy()
         image[0, 0, 0, 0] ^= 1
         return federation._replace(data=federation.data._replace(private_image=image))
@@ -234,6 +234,21 @@ def test_other_data_are_refused_and_the_checkpoint_stays(unfinished, monkeypatch
     with pytest.raises(scarlet_jax.UserError, match="the data differ"):
         scarlet_jax.run(tiny(), unfinished)
     assert checkpoint.steps(unfinished) == [2]
+
+
+def test_a_run_that_was_begun_with_a_pool_goes_on_with_it(tmp_path, monkeypatch):
+    """Earlier programs loaded public images for every method, and the checksum of a run's data is of them, too."""
+    fields = {"method__name": "individual", "cache__duration": None, "checkpoint__every": 1}
+    own = {"num_classes", "image_shape", "class_names", "data"}
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "uses_public", lambda config: True)
+        scarlet_jax.run(tiny(rounds=1, **fields), tmp_path / "earlier")
+    for name, known in (("earlier", own), ("now", own | {"public"})):
+        assert scarlet_jax.run(tiny(rounds=2, **fields), tmp_path / name)["complete"]
+        records = [found.record for found in checkpoint_record.survey(tmp_path / name)]
+        assert {frozenset(record["facts"]) for record in records} == {frozenset(known)}
+    assert rows(tmp_path / "earlier") == rows(tmp_path / "now")
+    assert_same_bits(saved(tmp_path / "earlier"), saved(tmp_path / "now"))
 
 
 def test_another_form_of_state_is_refused_and_the_checkpoint_stays(unfinished, monkeypatch):

@@ -136,7 +136,7 @@ def test_a_run_stops_where_its_workdir_is_taken_away(tmp_path, monkeypatch, how,
 
 def test_a_workdir_taken_away_while_data_are_loaded_is_not_made_again(tmp_path, monkeypatch):
     path, load = tmp_path / "run", federation_data.load
-    monkeypatch.setattr(federation_data, "load", lambda config: shutil.rmtree(path) or load(config))
+    monkeypatch.setattr(federation_data, "load", lambda *how: shutil.rmtree(path) or load(*how))
     with pytest.raises(scarlet_jax.UserError, match=r"was deleted, moved or changed .* \(\.lock, config\.json\)"):
         scarlet_jax.run(tiny(), path)
     assert not path.exists()

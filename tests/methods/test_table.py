@@ -88,7 +88,7 @@ def test_every_default_is_in_its_range():
 def test_help_describes_a_new_method(loud):
     text = help.render(base.get_config(), (ROOT / "configs/base.py").read_text(), None, [], "run", "", [])
     words = " ".join(text.split())
-    assert "kt_pfl, loud, or MODULE:FUNCTION" in words
+    assert "fedproto, loud, or MODULE:FUNCTION" in words
     assert "method.power open loud: exponent of the weight (open: 2.0)" in words
     assert "comet: factor of the distillation loss (open: 1.0). loud: of nothing (open: 1)" in words
     assert "(open: scarlet 50, loud 3, others 0)" in words

@@ -29,6 +29,14 @@ def test_worked_example():
     assert ledger.reference_bytes(c, fmt, 10) == ledger.Bytes(2 * 4 * 48, 2 * (160 + 48 + 32 + 48) + 48)
 
 
+def test_vectors_by_class_by_hand():
+    """C = 10, d = 3: a client with 2 of the classes and one with none; both are sent 4."""
+    billed = ledger.class_bytes(ledger.ClassCounts(np.array([2, 0]), np.array([4, 4])), 10, 3)
+    assert billed["reference"] == ledger.Bytes(2 * (12 + 8), 2 * 4 * (12 + 8))
+    # Each message that is sent begins with 10 bits, rounded up to whole bytes.
+    assert billed["wire"] == ledger.Bytes(2 * 12 + 2, 2 * (4 * 12 + 2))
+
+
 def soft_format(classes, cached):
     codec = ledger.soft_label(ledger.Channel(classes, 32, full_participation=True))
     return ledger.make_format(codec, codec, cached)

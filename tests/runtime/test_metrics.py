@@ -38,6 +38,29 @@ def test_a_round_without_evaluation_has_no_scores():
     assert {row[name] for name in scored} == {None} and row["fit_loss"] == 3
 
 
+def test_scores_by_the_nearest_prototype_are_columns_of_the_methods_that_have_them():
+    own = evaluation()
+    clients = own.clients._replace(sums=own.clients.sums | {"prototype_top1": np.float32([4, 0, 3])})
+    own = own._replace(clients=clients)
+
+    def row_with(evaluation_):
+        arguments = 3, report(), evaluation_, BILLED, metrics.no_totals(), 1.0, {"a": ()}
+        return metrics.make_row(*arguments, prototypes=True)[0]
+
+    row, before = row_with(own), row_with(None)
+    assert row["client_prototype_top1"] == pytest.approx((4 / 5 + 3 / 4) / 2)
+    assert before["client_prototype_top1"] is None and list(before) == list(row)
+    assert [name for name in row if "prototype" in name] == ["client_prototype_top1"]
+    assert [r["prototype_top1"] for r in metrics.client_rows(3, own, True)] == pytest.approx([4 / 5, None, 3 / 4])
+    summary = metrics.summarise(metrics.no_summary(), row, metrics.no_totals())
+    summary = metrics.summarise(summary, before, metrics.no_totals())
+    assert summary["client_prototype_top1"] == row["client_prototype_top1"]
+    assert "by the nearest prototype 0.7750" in metrics.summary_text(summary)
+    others, _ = row_of(evaluation_=evaluation())
+    assert not [name for name in others if "prototype" in name]
+    assert "prototype" not in metrics.summary_text(metrics.summarise(metrics.no_summary(), others, metrics.no_totals()))
+
+
 def test_totals_are_exact_integers_and_count_what_was_drawn():
     totals, before = metrics.no_totals(), None
     for round_ in range(3):

@@ -102,6 +102,18 @@ def test_a_row_that_somebody_else_added_is_noticed(workdir):
     writer.close()
 
 
+def test_clients_keep_the_column_of_prototypes_where_the_header_is_damaged(workdir):
+    own = [row | {"prototype_top1": 0.75} for row in clients(0)]
+    for start in (0, 1):
+        writer = writers.Writer(workdir, start, OFF, "id", prototypes=True)
+        writer.write(row(start), [each | {"round": start} for each in own])
+        writer.close()
+        path = workdir / "clients.csv"
+        path.write_text(path.read_text().replace("round,", "rund,", 1))
+    writers.mend(workdir, 2, prototypes=True)
+    assert [each["prototype_top1"] for each in read(workdir)[2]] == ["0.75"] * 4
+
+
 def test_wandb_that_is_not_installed_is_refused_before_anything_runs(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     writers.check_wandb(OFF)

@@ -86,3 +86,11 @@ def assert_models(state, expected: list[Model]) -> None:
     for ours, plain in zip(models(state), expected, strict=True):
         for a, b in zip(ours, plain, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def with_a_rare_class(data):
+    """The data, in which images of the last class are the last client's alone."""
+    label, last = data.private_label.copy(), len(SIZES) - 1
+    label[label == CLASSES - 1] = CLASSES - 2
+    label[data.train.rows[last][:3]] = CLASSES - 1
+    return data._replace(private_label=label)
