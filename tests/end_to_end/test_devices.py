@@ -11,6 +11,8 @@ from tests.support.harness import assert_same_run
 RUNS = {
     "mlp_partial": {"num_clients": 8, "batch_size": 10, "participation": 0.75, "rounds": 3, "momentum": 0.9},
     "cnn": {"num_clients": 8, "batch_size": 10, "rounds": 2, "model.client": "cnn", "model.server": "cnn"},
+    "fedproto": {"num_clients": 8, "batch_size": 10, "participation": 0.75, "rounds": 2, "method.name": "fedproto",
+                 "cache.duration": None},
 }  # fmt: skip
 
 # Arguments: devices, RUNS as JSON, then FOLDER:NAME:ROUNDS:BUDGET, one run each; with a budget of 0.001 MB images stay
