@@ -13,6 +13,8 @@ RUNS = {
     # A server model for each architecture. Each device has two clients of each group.
     "feddf_groups": {"num_clients": 8, "batch_size": 10, "rounds": 2, "model.client": "cnn:4,mlp:4",
                      "method.name": "feddf", "cache.duration": None},
+    "fedproto": {"num_clients": 8, "batch_size": 10, "participation": 0.75, "rounds": 2, "method.name": "fedproto",
+                 "cache.duration": None, "model.client": "cnn"},
 }  # fmt: skip
 
 # Arguments: devices, RUNS as JSON, then FOLDER:NAME:ROUNDS:BUDGET, one run each; with a budget of 0.001 MB images stay

@@ -92,23 +92,30 @@ def test_a_server_model_for_each_architecture_is_a_line_and_costs_its_own_bytes(
     assert [line.split()[1:] for line in dry_run.traffic(plan)[1:]] == [[f"{megabytes:.3f}"] * 2] * 2
 
 
-@pytest.mark.parametrize("method", ["fedavg", "individual", "centralized"])
+@pytest.mark.parametrize("method", ["fedavg", "individual", "centralized", "fd"])
 def test_methods_without_labels_print_what_they_send(method, capsys):
     config = tiny(**{"method.name": method})
     config.cache.duration = None
     plan = dry_run.prepare(config)
     lines = dry_run.traffic(plan)
-    assert len(lines) == {"fedavg": 3, "individual": 3, "centralized": 1}[method]
+    assert len(lines) == {"fedavg": 3, "individual": 3, "centralized": 1, "fd": 3}[method]
+    if method == "fd":  # 4 clients send 10 classes of 10 float32, and receive as many in 3 of 4 rounds
+        sent = 4 * 10 * (4 * 10 + 8)
+        assert lines[1].split() == ["reference", f"{sent / 1e6:.3f}", f"{0.75 * sent / 1e6:.3f}"]
+    assert len(plan.data.public_image) == 0, "none of them uses the pool"
     assert capsys.readouterr().out == ""
 
 
 def test_a_known_data_set_is_not_read(monkeypatch):
     from configs import cifar10
 
-    monkeypatch.setattr(federation, "load", lambda config: pytest.fail("read"))
+    monkeypatch.setattr(federation, "load", lambda *how: pytest.fail("read"))
     config = cifar10.get_config()
     config.private_val_ratio, config.public_val_ratio, config.data.train_size = 0.2, 0.1, 20_000
     data, classes = dry_run.data_shapes(config)
     assert classes == 10 and data.private_image.shape == (20_000, 32, 32, 3)
     assert (data.train.rows.shape, data.val.rows.shape, data.test.rows.shape) == ((100, 160), (100, 40), (100, 100))
     assert (len(data.public_image), len(data.public_val_image)) == (9_000, 1_000)
+    config.method.name = "fedproto"
+    data, _ = dry_run.data_shapes(config)
+    assert (len(data.public_image), len(data.public_val_image)) == (0, 0)

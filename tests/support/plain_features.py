@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from scarlet_jax.engine.learner import Augmentation, Learner, Training, sgd
+from scarlet_jax.engine.learner import Augmentation, Learner, Training
+from scarlet_jax.engine.optimizers import sgd
 from tests.support import plain_linear as plain
 from tests.support.populations import CLASSES
 
