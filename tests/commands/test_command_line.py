@@ -124,6 +124,7 @@ def test_an_open_field_can_be_opened_again(field, tmp_path):
     texts |= {
         "model.precision": ("float32", "bfloat16"),
         "kd_optimizer": ("sgd", "adam"),
+        "method.average": ("images", "clients"),
         "lr_milestones": ("1", "2,3"),
     }
     first, second = ({"method.downlink_bits": (8, 16), "method.quantile": (1, 0)} | texts).get(field, (1, 2))
