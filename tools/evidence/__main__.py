@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -19,12 +20,14 @@ def main() -> int:
     training = commands.add_parser("train", help="train what has not finished; may be stopped at any time")
     training.add_argument("runs", type=Path, help="folder of the runs")
     training.add_argument("--checkout", type=Path, default=ROOT, help="the program that trains; default: this one")
+    training.add_argument("--only", type=re.compile, default="", help="regular expression: runs with such a name")
     paging = commands.add_parser("page", help="make docs/results from the records")
     paging.add_argument("runs", type=Path, nargs="?", help="folder of runs, whose records are made first")
     commands.add_parser("list", help="print the command line of every run")
     options = parser.parse_args()
     if options.command == "train":
-        failed = train.train(options.runs, options.checkout, runs.planned())
+        wanted = [run for run in runs.planned() if re.search(options.only, run.name)]
+        failed = train.train(options.runs, options.checkout, wanted)
         print(f"failed: {', '.join(failed)}" if failed else "All runs have finished.")
         return 1 if failed else 0
     if options.command == "page":

@@ -17,6 +17,10 @@ TITLES = {
     "selective_fd": "Selective-FD",
     "fedavg": "FedAvg",
     "feddf": "FedDF",
+    "fedmd": "FedMD",
+    "kt_pfl": "KT-pFL",
+    "fd": "FD",
+    "fedproto": "FedProto",
     "individual": "individual",
     "centralized": "centralized",
 }

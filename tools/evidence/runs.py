@@ -63,6 +63,10 @@ METHODS: dict[str, tuple[str, dict[str, object]]] = {
     "selective_fd": ("selective_fd", {}),
     "fedavg": ("fedavg", {}),
     "feddf": ("feddf", {}),
+    "fedmd": ("fedmd", {}),
+    "kt_pfl": ("kt_pfl", {}),
+    "fd": ("fd", {}),
+    "fedproto": ("fedproto", {}),
     "individual": ("individual", {}),
     "centralized": ("centralized", {}),
 }
