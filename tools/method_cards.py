@@ -32,15 +32,19 @@ SYMBOLS = {
     "L": "samples of the last round's list that were kept; P, unless the server drops some",
     "F": "of these, the ones whose label was broadcast and not served from the cache",
     "c": "cache entries that this participant catches up on",
+    "h, g": "classes whose vector this participant sends, and receives",
+    "d": "features of a model: the length of a prototype",
     "u, x": "labels and emptying marks of its catch-up package in the `reference` ledger",
 }
 # A round on CIFAR-10 with the defaults of configs/base.py; with the cache, the share of requests that the planner gives
 # for 2,000 rounds of full participation.
-EXAMPLE = {"M": 100, "K": 100, "P": 1000, "C": 10, "b": 32, "s": 1000, "L": 1000, "F": 1000, "R": 1000}
+EXAMPLE = {"M": 100, "K": 100, "P": 1000, "C": 10, "b": 32, "s": 1000, "L": 1000, "F": 1000, "R": 1000,
+           "h": 10, "g": 10, "d": 64}  # fmt: skip
 CACHED = {"R": 285, "s": 285, "F": 285, "c": 0, "u": 0, "x": 0}
 EXAMPLE_SETTING = (
     "The table evaluates the formulas for the defaults of `configs/base.py`: 10 classes, P = 1,000, all clients, "
-    "ResNet-20. For SCARLET it takes the mean share of samples that are requested in 2,000 rounds, 0.285."
+    "ResNet-20, clients that hold all classes. For SCARLET it takes the mean share of samples that are requested in "
+    "2,000 rounds, 0.285."
 )
 
 
@@ -163,9 +167,14 @@ def facts(name: str, card: Card) -> str:
     if entry.distils:
         cached = load(entry.builder)().teach is None
         sentences.append(f"Labels can be cached; D is {entry.duration} by default." if cached else "There is no cache.")
-    sentences.append(
-        "Clients may have different architectures." if entry.own_models else "Clients keep no models of their own."
-    )
+    if not entry.public:
+        sentences.append("No public images are used.")
+    if entry.own_models:
+        sentences.append("Clients may have different architectures.")
+    else:
+        sentences.append("Clients keep no models of their own.")
+    if entry.group_servers:
+        sentences.append("The server has a model for each architecture of theirs.")
     for field, ask in entry.asks.items():
         allowed = f"{ask.least:g}" if ask.least == ask.most else f"at least {ask.least:g}"
         sentences.append(f"`{field}` must be {allowed}.")

@@ -34,7 +34,8 @@ def participants(name, bits, seed):
         if METHODS[name].duration:
             counts = dict(zip("cux", rng.integers(1, 9, 3).tolist(), strict=True))
         sent = int(rng.integers(1, P)) if selects(name) else same["R"]
-        yield own | same | counts | {"s": sent}
+        held, received = rng.integers(0, C + 1, 2).tolist()
+        yield own | same | counts | {"s": sent, "h": held, "g": received}
 
 
 def test_the_page_is_made_of_the_cards():
@@ -72,13 +73,15 @@ def test_a_formula_is_what_a_run_is_billed(name):
     bits = 32 if METHODS[name].distils and load(METHODS[name].builder)().logits else 8
     algorithm, _ = made(name, comm__label_bits=bits, cache__duration=METHODS[name].duration or None, **HALF)
     size = method_cards.model_bytes("mlp", C, (8, 8, 1))
-    values = [row | {"W": size} for row in participants(name, bits, 0)]
+    features = algorithm.population.feature_size if METHODS[name].by_class else 0
+    values = [row | {"W": size, "d": features} for row in participants(name, bits, 0)]
     first = values[0]
     counts = ledger.Counts(
         first["R"], P - first["R"], 0, [row["s"] for row in values], first["L"], first["F"],
         [row["c"] for row in values], [row["u"] for row in values], [row["x"] for row in values],
     )  # fmt: skip
-    report = RoundReport(np.arange(M), None, None, counts=counts)
+    classes = ledger.ClassCounts([row["h"] for row in values], [row["g"] for row in values])
+    report = RoundReport(np.arange(M), None, None, counts=counts, classes=classes)
     found = [method_cards.evaluated(CARDS[name], row) for row in values]
     total = {kind: tuple(sum(own[kind][way] for own in found) for way in (0, 1)) for kind in method_cards.LEDGERS}
     assert algorithm.bill(report) == total
