@@ -3,7 +3,10 @@
 import csv
 import io
 
+import pytest
+
 from scarlet_jax import report
+from scarlet_jax.report import facts
 from tests.support.report_runs import environment, write_run
 
 
@@ -36,3 +39,17 @@ def test_a_report_says_what_was_run(tmp_path):
     row = next(csv.DictReader(io.StringIO((tmp_path / "out" / "table.csv").read_text())))
     expected = {"private": "cifar10", "num_clients": "2", "alpha": "0.3", "lr": "0.05", "commit": "abc; def-dirty"}
     assert expected.items() <= row.items()
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("fedproto", ("none", "none", "client resnet20")),
+        ("centralized", ("none", "none", "client resnet20, server resnet20")),
+        ("fedmd", ("cifar100, N = 10,000, P = 1,000", "5 epochs, batches of 50, lr 0.1", "client resnet20")),
+    ],
+)
+def test_what_a_method_does_not_use_is_not_said_to_have_been_run(tmp_path, method, expected):
+    (group,) = report.group_runs([report.load(write_run(tmp_path / "a", method))])
+    found = facts.described(group)
+    assert tuple(found[name] for name in ("public data", "distillation", "models")) == expected
