@@ -232,6 +232,7 @@ def test_profiling_rounds_that_never_come_is_refused():
         ({"method.name": "individual", "kd_lr": 0.01, "kd_momentum": 0.9}, ["kd_lr is 0.01", "kd_momentum is 0.9"]),
         ({"method.name": "centralized", "kd_weight_decay": 1e-4}, ["kd_weight_decay is 0.0001"]),
         ({"method.name": "feddf", "kd_lr": 0.01, "public_val_ratio": 0.1}, []),
+        ({"method.name": "fd", "comm.label_bits": 8}, ["comm.label_bits is 8"]),
         ({"method.name": "fd", "kd_lr": 0.01, "public_val_ratio": 0.1}, ["kd_lr is 0.01", "public_val_ratio is 0.1"]),
     ],
     ids=str,
