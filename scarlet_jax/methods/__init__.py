@@ -60,7 +60,8 @@ METHODS: dict[str, Entry] = {
         "beta": Parameter(2.0, "Enhanced ERA exponent (1: no change)", 0, traced=True, synonyms=("sharpening",)),
     }, duration=50),
     "dsfl": Entry(f"{_HERE}.dsfl:dsfl", "DS-FL", {
-        "temperature": Parameter(0.1, "ERA temperature T", 1e-30, traced=True, synonyms=("tau",)),  # a divisor
+        # Of probabilities divided by T, float32 must still know differences of a tenth: `sharpen.era`.
+        "temperature": Parameter(0.1, "ERA temperature T", 1e-6, traced=True, synonyms=("tau",)),
     }),
     "cfd": Entry(f"{_HERE}.cfd:cfd", "CFD", {
         "uplink_bits": Parameter(1, "1 = arg-max, more = quantiser", 1, 32, kind=int),
