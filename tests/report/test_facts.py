@@ -63,7 +63,10 @@ def test_a_servers_architecture_is_named_where_it_has_one_of_its_own(tmp_path):
     [
         ("fedproto", ("none", "none", "client resnet20")),
         ("centralized", ("none", "none", "client resnet20, server resnet20")),
-        ("fedmd", ("cifar100, N = 10,000, P = 1,000", "5 epochs, batches of 50, optimizer sgd, lr 0.1", "client resnet20")),
+        (
+            "fedmd",
+            ("cifar100, N = 10,000, P = 1,000", "5 epochs, batches of 50, optimizer sgd, lr 0.1", "client resnet20"),
+        ),
     ],
 )
 def test_what_a_method_does_not_use_is_not_said_to_have_been_run(tmp_path, method, expected):
