@@ -29,7 +29,8 @@ class Data(NamedTuple):
     private_label: Array  # i32[n]
     test_image: Array  # u8[t, H, W, channels]
     test_label: Array  # i32[t]
-    public_image: Array  # u8[N, H, W, channels] the unlabelled pool, validation part removed
+    # u8[N, H, W, channels] the unlabelled pool, validation part removed; N is 0 where the method uses no pool
+    public_image: Array
     public_val_image: Array  # u8[V, H, W, channels] held out from distillation; V may be 0
     train: Split  # into private_*
     val: Split  # into private_*, disjoint from train; all sizes 0 without private validation

@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 
 from configs import digits
 from scarlet_jax import UserError, build
+from scarlet_jax.methods import METHODS
+from scarlet_jax.options.rules import validate
+from tests.support.harness import tiny
 
 KINDS = ("mlp", "cnn", "resnet20", "resnet18")
 
@@ -66,3 +69,15 @@ def test_the_validation_part_is_not_drawn_from():
     config = digits.get_config()
     config.public_size, config.public_val_ratio = 100, 0.2
     assert build.draws(config).public_size == 80
+
+
+def test_a_method_without_public_images_asks_for_none_and_draws_none():
+    without = {name for name in METHODS if not build.uses_public(tiny(method__name=name))}
+    assert without == {"fedavg", "individual", "centralized", "fd", "fedproto"}
+    # More than the pool has, which is refused where the pool is used.
+    config = tiny(method__name="fd", cache__duration=None, public_per_round=100)
+    validate(config)
+    assert build.draws(config)[-2:] == (0, 0)
+    config.method.name = "feddf"
+    with pytest.raises(UserError, match=r"public_per_round is 100, but config\.public_size = 60"):
+        validate(config)

@@ -42,16 +42,19 @@ def make_planner(
       vector: d of features; None: that of the config's models, for the images of the private data set.
 
     Raises:
-      UserError: the size of these images is not known here.
+      UserError: d depends on the size of these images, which is not known here.
     """
     from scarlet_jax import build
 
     shape = image_shape(config.data.private)
     if vector is None and shape is None and build.exchanges_features(config):
-        raise UserError(
-            f"How many features the models have for images of {config.data.private!r} is not known without reading "
-            "them: add --feature_size=d."
-        )
+        found = {build.feature_size(config, (side, side, 3)) for side in (32, 64)}
+        if len(found) > 1:
+            raise UserError(
+                f"How many features the models have for images of {config.data.private!r} is not known without reading "
+                "them: add --feature_size=d."
+            )
+        (vector,) = found
     return build.make_class_planner(config, num_classes, shape, held, vector)
 
 

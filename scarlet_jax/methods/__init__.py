@@ -60,7 +60,8 @@ METHODS: dict[str, Entry] = {
         "beta": Parameter(2.0, "Enhanced ERA exponent (1: no change)", 0, traced=True, synonyms=("sharpening",)),
     }, duration=50),
     "dsfl": Entry(f"{_HERE}.dsfl:dsfl", "DS-FL", {
-        "temperature": Parameter(0.1, "ERA temperature T", 1e-30, traced=True, synonyms=("tau",)),  # a divisor
+        # Of probabilities divided by T, float32 must still know differences of a tenth: `sharpen.era`.
+        "temperature": Parameter(0.1, "ERA temperature T", 1e-6, traced=True, synonyms=("tau",)),
     }),
     "cfd": Entry(f"{_HERE}.cfd:cfd", "CFD", {
         "uplink_bits": Parameter(1, "1 = arg-max, more = quantiser", 1, 32, kind=int),
@@ -104,7 +105,9 @@ METHODS: dict[str, Entry] = {
         "weight": Parameter(
             1.0, "factor of the distance to prototypes (lambda)", 0, traced=True, synonyms=("lambda", "ld", "lamda")
         ),
-        "average": Parameter("clients", "what counts alike in a prototype", choices=("clients", "images"), kind=str),
+        "average": Parameter(
+            "clients", "clients or images count alike in a prototype", choices=("clients", "images"), kind=str
+        ),
     }, distils=False, by_class=True, public=False, prototypes=True, server=False, server_distils=False),
 }  # fmt: skip
 

@@ -40,7 +40,7 @@ def check(values: Values) -> None:
             allowed = f"{ask.least:g}" if ask.least == ask.most else f"at least {ask.least:g}"
             raise bad_field(field, values[field], allowed, ask.why)
     if values["cache.duration"] and not entry.distils:
-        why = f"but method {name} sends no soft labels to cache"
+        why = f"but method {name} sends no soft labels of public images to cache"
         raise bad_field("cache.duration", values["cache.duration"], "open, or 0", why)
     for field, has, why in (
         ("stop.server_top1", entry.server, "has no server model"),

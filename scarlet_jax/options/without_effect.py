@@ -20,7 +20,8 @@ def without_effect(config: config_dict.ConfigDict) -> list[str]:
     name, entry = config.method.name, methods.find(config.method.name)
     idle: dict[str, str] = {}
     if not entry.distils:
-        idle = dict.fromkeys(("cache.ratio", "cache.on_expiry", "comm.label_bits"), f"{name} sends no soft labels")
+        sends = "sends vectors of classes in float32" if entry.by_class else "sends no soft labels"
+        idle = dict.fromkeys(("cache.ratio", "cache.on_expiry", "comm.label_bits"), f"{name} {sends}")
     elif not fields.durations(config)["duration"]:
         why = f"{name} has no cache unless cache.duration is set"
         idle = dict.fromkeys(("cache.ratio", "cache.on_expiry"), why)

@@ -27,8 +27,8 @@ class Draws(NamedTuple):
 
     seed: int | jax.Array  # an argument of compiled programs, so that they are those of every seed
     groups: tuple[GroupSize, ...]  # with consecutive client ids
-    public_size: int  # N
-    public_per_round: int  # P
+    public_size: int  # N; 0 where the method uses no public pool
+    public_per_round: int  # P; 0 there, too
     given: np.ndarray | None = None  # i32[R, M] the participants of every round; None: they are drawn
 
     @property

@@ -81,7 +81,8 @@ def era(probs: jax.Array, temperature: jax.Array | float) -> jax.Array:
 
     Args:
       probs: f32[..., C].
-      temperature: T > 0; a small one sharpens.
+      temperature: T; a small one sharpens. From 1e-6 on the rounding of p / T moves an exponent by less than a tenth.
+        A compiler may leave out that of one of two terms that are subtracted; below 1e-9 the sum could then overflow.
     """
     return jax.nn.softmax(probs / temperature, axis=-1)
 

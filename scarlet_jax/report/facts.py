@@ -8,7 +8,7 @@ from typing import Any
 
 from scarlet_jax import names
 from scarlet_jax.data import PARTITIONERS
-from scarlet_jax.methods import METHODS
+from scarlet_jax.methods import METHODS, Entry
 from scarlet_jax.report.groups import Group
 from scarlet_jax.report.runs import Run, starts
 
@@ -20,19 +20,20 @@ def described(group: Group) -> dict[str, str]:
     """Name and text of each fact, for people."""
     run, get = group.runs[0], _getter(group.runs[0])
     own = [start for run in group.runs for start in starts(run.path)]
+    entry = METHODS.get(run.method, Entry(run.method))  # one outside the table is a distillation method
     return {
         "method": _listed(
             run.method, *((name, value) for name, value in run.config["method"].items() if name != "name")
         ),
         "private data": _data(get("data.private"), get("data.train_size")),
-        "public data": _listed(
-            _data(get("data.public")), ("N =", get("public_size")), ("P =", get("public_per_round"))
-        ),
+        "public data": _listed(_data(get("data.public")), ("N =", get("public_size")), ("P =", get("public_per_round")))
+        if entry.public
+        else "none",
         "clients": _listed(f"K = {_text(get('num_clients'))}", ("participation", get("participation"))),
         "partition": _partition(get),
         "rounds": _text(get("rounds")),
         "local training": _training(get, ""),
-        "distillation": _training(get, "kd_"),
+        "distillation": _training(get, "kd_") if entry.server_distils else "none",
         "learning rates": _listed(
             _text(get("lr_schedule")), ("horizon", get("lr_horizon")), ("milestones", get("lr_milestones"))
         ),

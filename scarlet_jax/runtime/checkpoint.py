@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import checkpoint_record, hosts
@@ -126,9 +127,15 @@ class Checkpoints:
         return self._manager.restore(rounds, args=ocp.args.Composite(**items))
 
     def _read_state(self, rounds: int, abstract: PyTree, record: dict[str, Any]) -> Restored:
-        wanted = {name: ocp.args.StandardRestore(item) for name, item in _items(abstract).items()}
+        items = _items(abstract)
+        # A field that is None here may be one that an earlier program did not have.
+        place = epath.Path(self._directory / str(rounds) / "federation")
+        there = ocp.PyTreeCheckpointHandler().metadata(place).tree
+        fields = items["federation"]._asdict()
+        items["federation"] = {name: own for name, own in fields.items() if own is not None or name in there}
+        wanted = {name: ocp.args.StandardRestore(item) for name, item in items.items()}
         items = self.read(rounds, **wanted)
-        state = items["federation"]
+        state = abstract._replace(**items["federation"])
         if "server" in wanted:
             state = state._replace(server=items["server"])
         state = jax.tree.map(lambda a, x: jnp.zeros(a.shape, a.dtype) if x is None else x, abstract, state)

@@ -59,6 +59,8 @@ def test_flags_without_use_are_refused(capsys, name, arguments, sentence):
 
 def test_images_of_unknown_size_ask_for_the_number_of_features():
     config = of("fedproto", data__private="mine.npz")
+    assert class_plan.make_planner(config, 3, None, None).vector == 128, "an mlp has as many for every size"
+    config.model.client = "cnn"
     with pytest.raises(UserError, match=r"images of 'mine\.npz' is not known .*: add --feature_size=d\."):
         class_plan.make_planner(config, 3, None, None)
     assert class_plan.make_planner(config, 3, None, 12).vector == 12

@@ -286,6 +286,7 @@ def test_steps_need_their_milestones():
         ({"method.name": "centralized", "kd_weight_decay": 1e-4}, ["kd_weight_decay is 0.0001"]),
         ({"method.name": "fedavg", "kd_optimizer": "adam"}, ["kd_optimizer is 'adam'"]),
         ({"method.name": "feddf", "kd_lr": 0.01, "public_val_ratio": 0.1}, []),
+        ({"method.name": "fd", "comm.label_bits": 8}, ["comm.label_bits is 8"]),
         ({"method.name": "fd", "kd_lr": 0.01, "public_val_ratio": 0.1}, ["kd_lr is 0.01", "public_val_ratio is 0.1"]),
     ],
     ids=str,

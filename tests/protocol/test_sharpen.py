@@ -1,5 +1,6 @@
 """Sharpening against the reference's numbers and against what must hold for any rows."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from scarlet_jax.methods import METHODS
 from scarlet_jax.protocol.sharpen import enhanced_era, entropy, era, masked_mean
 from tests.support.golden_files import golden
 
@@ -33,6 +35,21 @@ def test_golden_era(classes):
     for temperature, rows, of_mean in zip(g["temps"], g[f"{classes}_era"], g[f"{classes}_client_era"], strict=True):
         np.testing.assert_allclose(era(g[f"{classes}_rows"], float(temperature)), rows, **TOLERANCE)
         np.testing.assert_allclose(era(g[f"{classes}_client_mean"], float(temperature)), of_mean, **TOLERANCE)
+
+
+def test_the_least_temperature_of_the_table_gives_distributions():
+    """Compiled, a product may be subtracted unrounded from a rounded one: T bounds what that moves an exponent by."""
+    least = METHODS["dsfl"].parameters["temperature"].least
+    assert np.finfo(np.float32).epsneg / least < 0.1
+    rows = np.random.default_rng(0).dirichlet(np.full(10, 0.3), 100).astype(np.float32)
+    rows[0], rows[1], rows[2] = 0.1, 0, np.eye(10)[3]
+    for temperature in (least, 3 * least, 1e-3):
+        exact = (rows.astype(float) - rows.max(-1, keepdims=True)) / float(np.float32(temperature))
+        expected = np.exp(exact) / np.exp(exact).sum(-1, keepdims=True)
+        for sharpen in (era, jax.jit(era)):
+            sharp = np.asarray(sharpen(rows, np.float32(temperature)))
+            np.testing.assert_allclose(sharp.sum(-1), 1, rtol=1e-5)
+            np.testing.assert_allclose(sharp, expected, atol=0.1)
 
 
 def test_uniform_row_does_not_underflow_where_the_references_does():

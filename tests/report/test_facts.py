@@ -3,6 +3,8 @@
 import csv
 import io
 
+import pytest
+
 from scarlet_jax import report
 from scarlet_jax.report import facts
 from tests.support.report_runs import environment, write_run
@@ -54,3 +56,20 @@ def test_a_servers_architecture_is_named_where_it_has_one_of_its_own(tmp_path):
         "individual": "client mlp:1,cnn:1",
         "mine:build": "client mlp:1,cnn:1, server cnn",
     }
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("fedproto", ("none", "none", "client resnet20")),
+        ("centralized", ("none", "none", "client resnet20, server resnet20")),
+        (
+            "fedmd",
+            ("cifar100, N = 10,000, P = 1,000", "5 epochs, batches of 50, optimizer sgd, lr 0.1", "client resnet20"),
+        ),
+    ],
+)
+def test_what_a_method_does_not_use_is_not_said_to_have_been_run(tmp_path, method, expected):
+    (group,) = report.group_runs([report.load(write_run(tmp_path / "a", method))])
+    found = facts.described(group)
+    assert tuple(found[name] for name in ("public data", "distillation", "models")) == expected

@@ -67,6 +67,26 @@ def test_the_newest_comes_back_bit_for_bit(two):
     assert_equal(found.state, make_state(2))
 
 
+class Older(NamedTuple):
+    """`State` before it had `nothing`."""
+
+    clients: Any
+    server: Any
+    held: Any
+
+
+def test_a_state_of_before_a_field_that_is_none_comes_back(tmp_path):
+    made = make_state(1)
+    manager = Checkpoints(tmp_path, keep=2)
+    manager.save(1, Older(made.clients, made.server, made.held), {"run": "mine", "facts": FACTS})
+    manager.wait()
+    now = made._replace(nothing=None)
+    found = manager.restore(checkpoint_record.survey(tmp_path), abstract(now), FACTS)
+    manager.close()
+    assert isinstance(found.state, State)
+    assert_equal(found.state, now)
+
+
 def test_nothing_is_found_where_nothing_was_saved(tmp_path):
     assert checkpoint.steps(tmp_path) == [] and restore(tmp_path) is None
 
