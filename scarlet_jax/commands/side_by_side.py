@@ -119,10 +119,9 @@ class _Pool:
         while (started := self._start(place)) is not None:
             name, process = started
             assert process.stdout is not None and process.stderr is not None
-            tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
             copying = [
                 threading.Thread(target=_copy, args=(stream, name, to))
-                for stream, to in ((process.stdout, say), (process.stderr, tell))
+                for stream, to in ((process.stdout, say), (process.stderr, _to_errors))
             ]
             for thread in copying:
                 thread.start()
@@ -163,6 +162,10 @@ class _Pool:
                     os.sched_setaffinity(process.pid, place.cores)
             self._running.add(process)
             return name, process
+
+
+def _to_errors(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _copy(stream: IO[str], name: str, tell: Callable[[str], None]) -> None:

@@ -25,6 +25,7 @@ LONG: dict[str, tuple[str, ...]] = {
     "end_to_end/test_evaluated_clients.py": (),
     "end_to_end/test_faults.py": ("test_a_disk_that_is_full",),
     "end_to_end/test_feed.py": (),
+    "end_to_end/test_given_participants.py": ("test_the_planner",),
     "end_to_end/test_hosts.py": (),
     "end_to_end/test_interrupts.py": ("test_a_main_thread", "test_importing"),
     "end_to_end/test_learns.py": (),
