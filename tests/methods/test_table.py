@@ -90,7 +90,8 @@ def test_help_describes_a_new_method(loud):
     words = " ".join(text.split())
     assert "fedproto, loud, or MODULE:FUNCTION" in words
     assert "method.power open loud: exponent of the weight (open: 2.0)" in words
-    assert "comet: factor of the distillation loss (open: 1.0). loud: of nothing (open: 1)" in words
+    assert "comet: factor of the distillation loss (open: 1.0). fedproto: factor of the distance" in words
+    assert "(lambda) (open: 1.0). loud: of nothing (open: 1)" in words
     assert "(open: scarlet 50, loud 3, others 0)" in words
 
 
