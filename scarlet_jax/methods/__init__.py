@@ -106,7 +106,7 @@ METHODS: dict[str, Entry] = {
             1.0, "factor of the distance to prototypes (lambda)", 0, traced=True, synonyms=("lambda", "ld", "lamda")
         ),
         "average": Parameter(
-            "clients", "clients or images count alike in a prototype", choices=("clients", "images"), kind=str
+            "clients", "what counts alike in a prototype: clients or images", choices=("clients", "images"), kind=str
         ),
     }, distils=False, by_class=True, public=False, prototypes=True, server=False, server_distils=False),
 }  # fmt: skip
