@@ -265,7 +265,7 @@ class Learner:
         loss,
         outputs: Any = None,
     ) -> tuple[tuple[PyTree, PyTree, PyTree], FitMetrics]:
-        """SGD over masked batches: the loop that `fit` and `distil` share.
+        """Training over masked batches: the loop that `fit` and `distil` share.
 
         Args:
           training: hyperparameters.
