@@ -81,9 +81,9 @@ def get_config() -> config_dict.ConfigDict:
     config.lr_milestones = config_dict.placeholder(str)  # step: rounds, counted from 0 and ascending, as 100,150
     config.lr_gamma = 0.1  # step: factor at each milestone
 
-    ## Ending a run before its last round; a run that has reached a bound is complete, whatever `rounds` is
+    ## Ending a run before its last round; it is then complete
     config.stop = config_dict.ConfigDict()
-    # A round counts if it is evaluated. More rounds do not continue such a run; a higher bound, or none, does.
+    # Only evaluated rounds count. More rounds do not continue a run that has ended; a higher bound, or none, does.
     config.stop.server_top1 = config_dict.placeholder(float)  # top-1 of the server model, from 0 to 1 (open: no bound)
     config.stop.client_top1 = config_dict.placeholder(float)  # mean top-1 of the clients evaluated (open: no bound)
     config.stop.megabytes = config_dict.placeholder(float)  # 10^6 B, up and down, reference ledger (open: no bound)

@@ -331,7 +331,7 @@ class Learner:
         keep: Callable[[Any, Outputs, Batch], Any] = lambda kept, outputs, batch: kept,
         features: bool = False,
     ) -> tuple[tuple[PyTree, PyTree, PyTree], FitMetrics]:
-        """SGD over masked batches: the loop that `fit` and `distil` share.
+        """Training over masked batches: the loop that `fit` and `distil` share.
 
         Args:
           training: hyperparameters.

@@ -57,7 +57,8 @@ class Population:
     """Clients in groups, and the server's learner. The only arrays it holds are the numbers of the run.
 
     Args:
-      numbers: of the run, NumPy scalars: the field `host_numbers`. The phases of a round take those of `numbers_at`.
+      numbers: of the run, NumPy scalars: the field `host_numbers`. The field `start_numbers` has them on the devices,
+        for the phase that makes the state; the phases of a round take those of `numbers_at`.
       groups: with consecutive ids.
       server: makes the server's learner; a dictionary of such functions by architecture where the server has a model
         for each, and its state is then such a dictionary, too; None where there is no server model.
@@ -84,7 +85,7 @@ class Population:
         self.layouts = tuple(group.layout for group in groups)
         self._image_shape, self._same_init, self._own_models = image_shape, same_init, own_models
         self.stacked, self.replicated = (NamedSharding(mesh, spec) for spec in (CLIENTS, REPLICATED))
-        self.host_numbers, self._numbers = numbers, put(numbers, self.replicated)
+        self.host_numbers, self.start_numbers = numbers, put(numbers, self.replicated)
         self._at_round = Phase("learning rates", optimizers.at_round, out_shardings=self.replicated)
         # An evaluation does not train, so that its learners may be of any numbers.
         evaluated = [Evaluated(group.name, group.learner(numbers), group.layout) for group in groups]
@@ -146,9 +147,9 @@ class Population:
 
         def init(data: Data) -> Any:
             if not phase:
-                out = self.shardings(jax.eval_shape(everything, self._numbers, data))
+                out = self.shardings(jax.eval_shape(everything, self.start_numbers, data))
                 phase.append(Phase("init", everything, out_shardings=out, compiler_options=options))
-            return phase[0](self._numbers, data)
+            return phase[0](self.start_numbers, data)
 
         return init
 
@@ -157,7 +158,7 @@ class Population:
 
         A schedule changes the values of these arguments alone, so that the programs that train are the same with it.
         """
-        return self._numbers if self.host_numbers.schedule is None else self._at_round(self._numbers, round_)
+        return self.start_numbers if self.host_numbers.schedule is None else self._at_round(self.start_numbers, round_)
 
     def local_ids(self, participants: jax.Array) -> list[jax.Array]:
         """Divide participants i32[M] by group: ids within the group, padded to i32[capacity]."""

@@ -22,7 +22,7 @@ def accuracies(precision: str) -> np.ndarray:
         loaded = federation.load(config)
         if algorithm is None:
             algorithm = build.make_algorithm(config, loaded.data, loaded.num_classes, make_mesh())
-        algorithm.population.numbers = jax.device_put(build.numbers(config, config.cache.duration))
+        algorithm.population.start_numbers = jax.device_put(build.numbers(config, config.cache.duration))
         data = jax.device_put(loaded.data)
         state = algorithm.init(data)
         for _ in range(ROUNDS):
