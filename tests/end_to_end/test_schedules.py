@@ -1,6 +1,7 @@
 """A schedule of the learning rates over the starts of a run: its horizon is that of the first one."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scarlet_jax import build
 from scarlet_jax.engine.layout import make_mesh
 from scarlet_jax.engine.optimizers import Cosine
 from scarlet_jax.preview import choices
-from tests.support.harness import assert_same_bits, rows, saved, tiny
+from tests.support.harness import assert_same_run, tiny
 from tests.support.shapes import shapes
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -25,15 +26,18 @@ def chosen(path):
 
 
 def test_more_rounds_do_not_move_the_horizon_and_a_resumed_run_has_the_same_bits(tmp_path, capsys):
-    """Two starts, of which the first knows of two rounds only, against one start with that horizon."""
-    scarlet_jax.run(tiny(**COSINE, rounds=2), tmp_path / "steps")
-    assert "lr_horizon" not in capsys.readouterr().out
+    """Two starts, of which the first knows of three rounds and is killed in its third, against one that knows all."""
     scarlet_jax.run(tiny(**COSINE, rounds=3), tmp_path / "steps")
-    assert "config.rounds is 3, and the learning rates fall over the first 2 (lr_horizon)" in capsys.readouterr().out
-    scarlet_jax.run(tiny(**COSINE, rounds=3, lr_horizon=2), tmp_path / "through")
-    assert_same_bits(saved(tmp_path / "steps"), saved(tmp_path / "through"))
-    assert rows(tmp_path / "steps") == rows(tmp_path / "through")
-    assert [start["lr_horizon"] for start in chosen(tmp_path / "steps")] == [2, 2]
+    assert "lr_horizon" not in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "steps" / "checkpoints" / "3")
+    (tmp_path / "steps" / "summary.json").unlink()
+    scarlet_jax.run(tiny(**COSINE, rounds=4), tmp_path / "steps")
+    said = capsys.readouterr().out
+    assert "resuming after 2 rounds" in said
+    assert "config.rounds is 4, and the learning rates fall over the first 3 (lr_horizon)" in said
+    scarlet_jax.run(tiny(**COSINE, rounds=4, lr_horizon=3), tmp_path / "through")
+    assert_same_run(tmp_path / "steps", tmp_path / "through")
+    assert [start["lr_horizon"] for start in chosen(tmp_path / "steps")] == [3, 3]
     found = scarlet_jax.load_server(tmp_path / "steps")(np.zeros((1, 8, 8, 1), np.uint8))
     np.testing.assert_allclose(found.sum(), 1, rtol=1e-5)
 
