@@ -29,9 +29,18 @@ def test_a_run_has_the_bits_of_the_draw_it_repeats_and_notices_a_file_that_chang
     scarlet_jax.run(given, tmp_path / "given", quiet=True)
     assert (tmp_path / "given" / "participants.csv").read_text().replace(",", " ").split("\n")[:2] == lines[:2]
 
+    record = tmp_path / "given" / "participants.csv"
+    record.unlink()
+    (record / "mine").mkdir(parents=True)
     given.rounds = 4
+    file.write_text("\n".join(lines))
+    with pytest.raises(scarlet_jax.UserError, match=r"participants\.csv.*\.$"):
+        scarlet_jax.run(given, tmp_path / "given", quiet=True)
+    (record / "mine").rmdir()
+    record.rmdir()
+
     file.write_text("\n".join([lines[0], "0 1" if lines[1] != "0 1" else "2 3", *lines[2:]]))
-    monkeypatch.setattr(federation_data, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(federation_data, "load", lambda *_: pytest.fail("data were loaded"))
     with pytest.raises(scarlet_jax.UserError, match=r"names other participants for round 1 \(counted from 0\) than"):
         scarlet_jax.run(given, tmp_path / "given", quiet=True)
     monkeypatch.undo()
