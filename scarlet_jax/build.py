@@ -15,8 +15,9 @@ from scarlet_jax.data import participants
 from scarlet_jax.engine import optimizers
 from scarlet_jax.engine.layout import make_layout
 from scarlet_jax.engine.layout import make_mesh as mesh_of
-from scarlet_jax.engine.learner import EVALUATION_BATCH, Augmentation, KdLoss, Learner, Training, kl_divergence
+from scarlet_jax.engine.learner import EVALUATION_BATCH, Augmentation, KdLoss, Learner, kl_divergence
 from scarlet_jax.engine.population import Group, MakeLearner, Population
+from scarlet_jax.engine.training import Training
 from scarlet_jax.errors import UserError, bad_field
 from scarlet_jax.methods import METHODS, class_knowledge, distillation
 from scarlet_jax.methods.base import Algorithm, Method

@@ -125,6 +125,7 @@ TESTED_IN = {
     "data/packed.py": "data/test_unreadable.py",
     "data/pickles.py": "data/test_hostile_archives.py",
     "data/record.py": "data/test_sources.py",
+    "engine/training.py": "engine/test_learner.py",
     "methods/base.py": "methods/test_outside.py",
     "models/conv": "models/conv/test_conv.py",
     "models/conv/native": "models/conv/test_native.py",

@@ -155,8 +155,8 @@ def test_a_plan_that_no_memory_holds_is_refused(fields_):
 
 
 def test_a_batch_is_at_most_what_there_is():
-    from scarlet_jax.engine.learner import Training
     from scarlet_jax.engine.optimizers import sgd
+    from scarlet_jax.engine.training import Training
 
     training = Training(1, 2**31 - 1, sgd(0.1, 0, 0))
     assert [training.of(size).batch_size for size in (0, 1, 30, 2**31 - 1)] == [1, 1, 30, 2**31 - 1]
