@@ -29,6 +29,7 @@ from scarlet_jax.models.precision import note
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
 from scarlet_jax.options.without_effect import without_effect
+from scarlet_jax.preview import checks
 from scarlet_jax.runtime import (
     backend,
     checkpoint,
@@ -120,7 +121,7 @@ def _silent(text: str) -> None:
 
 def _check(config: config_dict.ConfigDict) -> None:
     validate(config)
-    build.check(config)
+    checks.check(config)
     backend.check(config.deterministic)
     writers.check_wandb(config.wandb)
 

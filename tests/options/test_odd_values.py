@@ -22,6 +22,7 @@ from scarlet_jax.options import fields, rules
 from scarlet_jax.options.groups import model_groups
 from scarlet_jax.options.rules import validate
 from scarlet_jax.options.without_effect import without_effect
+from scarlet_jax.preview import checks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIELDS = tuple(fields.leaves(base.get_config()))
@@ -64,7 +65,7 @@ def refusal(config: config_dict.ConfigDict) -> str | None:
     try:
         config = fields.plain(config)
         validate(config)
-        build.check(config)
+        checks.check(config)
     except UserError as error:
         return str(error)
     without_effect(config)
