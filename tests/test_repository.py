@@ -144,6 +144,7 @@ TESTED_IN = {
     "runtime/interrupts.py": "end_to_end/test_interrupts.py",
     "runtime/opening.py": "end_to_end/test_damage.py",
     "runtime/run.py": "end_to_end/test_resume.py",
+    "runtime/session.py": "end_to_end/test_resume.py",
     "runtime/start.py": "end_to_end/test_resume.py",
     "runtime/stopping.py": "end_to_end/test_stops.py",
     "runtime/streams.py": "end_to_end/test_streams.py",

@@ -24,7 +24,7 @@ from scarlet_jax.models.form_timing import Setting, Work
 from scarlet_jax.options.groups import model_groups
 from scarlet_jax.preview import checks, choices, compiled, memory
 from scarlet_jax.runtime import checkpoint, hosts, metrics, opening, signals, writers
-from scarlet_jax.runtime import workdir as workdirs
+from scarlet_jax.runtime.environment import record_environment
 from scarlet_jax.runtime.stages import Stages
 
 
@@ -199,4 +199,4 @@ class Start:
         if not self.opened.begun or not partition_written(self.path):
             with self.stages("writing the partition"):
                 write_partition(federation, self.path)
-        return workdirs.record_environment(self.path, record, self.opened.run)
+        return record_environment(self.path, record, self.opened.run)
