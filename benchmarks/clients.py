@@ -14,8 +14,9 @@ from jax.sharding import NamedSharding
 
 from scarlet_jax.engine import fleet
 from scarlet_jax.engine import layout as layouts
-from scarlet_jax.engine.learner import Augmentation, Learner, Training
+from scarlet_jax.engine.learner import Augmentation, Learner
 from scarlet_jax.engine.optimizers import sgd
+from scarlet_jax.engine.training import Training
 from scarlet_jax.models import build_model
 
 CLIENTS = 4

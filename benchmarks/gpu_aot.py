@@ -33,8 +33,9 @@ from benchmarks.hlo_bytes import accessed, convolutions, kernels
 from scarlet_jax.configs import cifar10
 from scarlet_jax.engine import fleet, phases
 from scarlet_jax.engine.layout import CLIENTS, REPLICATED, make_layout
-from scarlet_jax.engine.learner import Augmentation, Learner, Training
+from scarlet_jax.engine.learner import Augmentation, Learner
 from scarlet_jax.engine.optimizers import sgd
+from scarlet_jax.engine.training import Training
 from scarlet_jax.models import build_model
 from scarlet_jax.models.conv.triton import primitive
 from scarlet_jax.preview import cards, compiled, dry_run

@@ -71,8 +71,9 @@ def step(part: Part, conv: str, precision: str, clients: int) -> None:
 
     from scarlet_jax.engine import fleet
     from scarlet_jax.engine.layout import CLIENTS, make_layout, make_mesh
-    from scarlet_jax.engine.learner import Augmentation, Learner, Training
+    from scarlet_jax.engine.learner import Augmentation, Learner
     from scarlet_jax.engine.optimizers import sgd
+    from scarlet_jax.engine.training import Training
     from scarlet_jax.models import build_model
 
     clients, images, epochs = (2, 8, 1) if part.tiny else (clients, 500, 4 if clients > 1 else 10)

@@ -1,26 +1,24 @@
-"""From a config to what a run computes: the algorithm, the mesh of devices, the byte planner."""
+"""From a config to what a run computes: the algorithm, the mesh of devices, the byte planners."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import config_dict
 
-from scarlet_jax import counts, methods
+from scarlet_jax import counts, learners, methods
 from scarlet_jax.data import participants
-from scarlet_jax.engine import optimizers
 from scarlet_jax.engine.layout import make_layout
 from scarlet_jax.engine.layout import make_mesh as mesh_of
-from scarlet_jax.engine.learner import EVALUATION_BATCH, Augmentation, KdLoss, Learner, Training, kl_divergence
-from scarlet_jax.engine.population import Group, MakeLearner, Population
-from scarlet_jax.errors import UserError, bad_field
+from scarlet_jax.engine.learner import EVALUATION_BATCH, KdLoss
+from scarlet_jax.engine.population import Group, Population
+from scarlet_jax.errors import bad_field
 from scarlet_jax.methods import METHODS, class_knowledge, distillation
 from scarlet_jax.methods.base import Algorithm, Method
-from scarlet_jax.models import MODELS, build_model, resolve_conv_for
+from scarlet_jax.models import resolve_conv_for
 from scarlet_jax.options import fields
 from scarlet_jax.options.groups import model_groups
 from scarlet_jax.protocol.class_planner import ClassPlanner
@@ -28,8 +26,7 @@ from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.protocol.planner import Planner, Shares
 from scarlet_jax.protocol.round import Settings
 from scarlet_jax.tables import load
-from scarlet_jax.training_tables import OPTIMIZERS, resolved
-from scarlet_jax.types import Data, Numbers, Rates
+from scarlet_jax.types import Data, Numbers
 
 
 class Chosen(NamedTuple):
@@ -39,68 +36,6 @@ class Chosen(NamedTuple):
     chunks: tuple[int, ...]  # for `clients_per_chunk`, of each group: clients trained together on a device
     duration: int  # for `cache.duration`: D
     horizon: int | None = None  # for `lr_horizon`, in rounds; None: the schedule has none
-
-
-def check(config: config_dict.ConfigDict) -> None:
-    """Refuse what a valid config cannot have, before anything is loaded.
-
-    Raises:
-      UserError: groups of clients that do not add up, architectures for which the method has no model, what the
-        method's own builder refuses, or participants in `sampling.file` that do not fit.
-    """
-    name, server = config.method.name, config.model.server
-    entry = methods.find(name)
-    if entry.distils:
-        _check_method(config, _build(config))
-    draws(config)
-    names = [group.name for group in model_groups(config)]
-    if entry.group_servers:
-        if server not in names:
-            why = f"but the server's models of {name} have the architectures of config.model.client"
-            raise bad_field("model.server", server, " or ".join(names), why)
-    elif not entry.own_models and len({*names, server}) > 1:
-        why = f"and config.model.server is {server!r}, but {name} has a single model for all"
-        raise bad_field("model.client", config.model.client, "one architecture, the same in both", why)
-
-
-def check_images(config: config_dict.ConfigDict, shape: Sequence[int]) -> None:
-    """Refuse models that cannot take images of `shape` (H, W, channels), before anything is compiled.
-
-    Raises:
-      UserError: names the field and the least size, or the features that the method cannot exchange.
-    """
-    clients = [("client", group.name) for group in model_groups(config)]
-    for field, name in [*clients, *(("server", name) for name in server_models(config))]:
-        least = MODELS[name].least
-        if min(shape[:2]) < least:
-            fit = ", ".join(other for other, entry in MODELS.items() if entry.least <= min(shape[:2]))
-            raise UserError(
-                f"config.model.{field} is {config.model[field]!r}, but {name} needs images of at least {least}x{least} "
-                f"pixels, and those of config.data.private have {shape[0]}x{shape[1]}; allowed is one of {fit}."
-            )
-    if exchanges_features(config):
-        feature_size(config, shape)
-
-
-def feature_size(config: config_dict.ConfigDict, shape: Sequence[int]) -> int:
-    """d of the features of the clients' models for images of `shape` (H, W, channels).
-
-    Raises:
-      UserError: a model gives no features, or not all give as many.
-    """
-    sizes = {}
-    for group in model_groups(config):
-        learner = _make_learner(config, "xla", 2, group.name)(numbers(config, 0))
-        sizes[group.name] = learner.feature_size(tuple(shape))
-    name, text = config.method.name, config.model.client
-    if None in sizes.values():
-        without = next(model for model, size in sizes.items() if size is None)
-        raise bad_field("model.client", text, "models that sow their features", f"and {without} does not")
-    if len(set(sizes.values())) > 1:
-        listed = " and ".join(f"{size} of {model}" for model, size in sizes.items())
-        why = f"but {name} averages the features of all clients, and these are {listed}"
-        raise bad_field("model.client", text, "models with as many features for these images", why)
-    return next(size for size in sizes.values() if size is not None)
 
 
 def make_method(config: config_dict.ConfigDict) -> Method:
@@ -189,7 +124,7 @@ def make_class_planner(
     """
     size = num_classes
     if exchanges_features(config):
-        size = vector or feature_size(config, shape or ())
+        size = vector or learners.feature_size(config, shape or ())
     participants = draws(config).num_participants
     return ClassPlanner(config.rounds, config.num_clients, participants, num_classes, size, held or num_classes)
 
@@ -250,14 +185,13 @@ def make_algorithm(
     groups, first = [], 0
     for group, chunk in zip(model_groups(config), chosen.chunks, strict=True):
         layout = make_layout(mesh, group.clients, group.participants, chunk, first)
-        groups.append(
-            Group(group.name, _make_learner(config, chosen.conv, num_classes, group.name, kd_loss, batch), layout)
-        )
+        learner = learners.make_learner(config, chosen.conv, num_classes, group.name, kd_loss, batch)
+        groups.append(Group(group.name, learner, layout))
         first += group.clients
-    servers = {name: _make_learner(config, chosen.conv, num_classes, name) for name in server_models(config)}
+    servers = {name: learners.make_learner(config, chosen.conv, num_classes, name) for name in server_models(config)}
     rules = settings(config, num_classes, chosen.duration)
     population = Population(
-        numbers(config, rules.duration, chosen.horizon),
+        learners.numbers(config, rules.duration, chosen.horizon),
         groups,
         servers if len(servers) > 1 else next(iter(servers.values()), None),
         tuple(data.private_image.shape[1:]),
@@ -314,105 +248,6 @@ def choose_chunks(config: config_dict.ConfigDict, mesh: Mesh, before: Sequence[i
 def on_cpu(mesh: Mesh) -> bool:
     """Whether the devices are no accelerators."""
     return mesh.devices.flat[0].platform == "cpu"
-
-
-def numbers(config: config_dict.ConfigDict, duration: int | jax.Array, horizon: int | None = None) -> Numbers:
-    """What the programs of a run take as arguments, as NumPy scalars.
-
-    Args:
-      config: validated.
-      duration: the cache duration D that was chosen.
-      horizon: of the cosine schedule, that was chosen; None: it is another schedule.
-    """
-    rates = resolved(config)
-    return Numbers(
-        np.uint32(config.seed),
-        _rates(rates["lr"], config.momentum, config.weight_decay),
-        _rates(rates["kd_lr"], config.kd_momentum, config.kd_weight_decay),
-        np.int32(duration) if duration else None,
-        _traced(config),
-        _schedule(config, horizon),
-    )
-
-
-def _schedule(config: config_dict.ConfigDict, horizon: int | None) -> optimizers.Cosine | optimizers.Step | None:
-    if horizon is not None:
-        return optimizers.Cosine(np.int32(horizon))
-    if config.lr_schedule == "step":
-        return optimizers.Step(np.array(fields.milestones(config.lr_milestones), np.int32), np.float32(config.lr_gamma))
-    return None
-
-
-def _traced(config: config_dict.ConfigDict) -> dict[str, Any]:
-    """The method's parameters that the table says a builder can take as tracers."""
-    kinds, values = methods.find(config.method.name).parameters, fields.method_parameters(config)
-    as_array = {float: np.float32, int: np.int32}
-    return {key: as_array[kinds[key].kind](value) for key, value in values.items() if kinds[key].traced}
-
-
-def _rates(lr: float, *others: float) -> Rates:
-    return Rates(np.float32(lr), *(np.float32(other) if other else None for other in others))
-
-
-def _make_learner(
-    config: config_dict.ConfigDict,
-    conv: str,
-    num_classes: int,
-    name: str,
-    kd_loss: Callable[[Numbers], KdLoss | None] = lambda numbers: None,
-    evaluation_batch: int = EVALUATION_BATCH,
-) -> MakeLearner:
-    """What makes the learner of an architecture from the numbers of a run, which may be tracers.
-
-    Args:
-      config: validated.
-      conv: the convolution chosen.
-      num_classes: C.
-      name: of the architecture.
-      kd_loss: makes the distillation loss; its None is the default.
-      evaluation_batch: images that are scored together.
-    """
-    augmentation = Augmentation(config.private_augment, config.public_augment, config.data.flip, config.data.crop)
-    epochs, batch_size, kd_epochs, kd_batch_size = (
-        config[field] for field in ("epochs", "batch_size", "kd_epochs", "kd_batch_size")
-    )
-    model = build_model(name, num_classes, conv, config.model.precision, config.remat)
-    gradient, names = _gradient(config), resolved(config)
-
-    def make(numbers: Numbers) -> Learner:
-        fit = Training(epochs, batch_size, _optimizer(names["optimizer"], numbers.fit))
-        kd = Training(kd_epochs, kd_batch_size, _optimizer(names["kd_optimizer"], numbers.kd))
-        learner = Learner(model, fit, kd, augmentation, kd_loss(numbers) or kl_divergence, evaluation_batch)
-        changed = gradient(numbers)
-        return learner if changed is None else learner.with_gradient(changed)
-
-    return make
-
-
-def _optimizer(name: str, rates: Rates) -> Any:
-    """The optimizer of a name, which takes those numbers that are not switched off."""
-    given = {field: value for field, value in rates._asdict().items() if value is not None}
-    return load(OPTIMIZERS[name].builder)(**given)
-
-
-def _gradient(config: config_dict.ConfigDict) -> Callable[[Numbers], Any]:
-    """What makes the method's change of the gradient of private training, or None, from the numbers of a run."""
-    change, parameters = methods.find(config.method.name).gradient, fields.method_parameters(config)
-    if change is None or not parameters[change[0]]:
-        return lambda numbers: None
-    return lambda numbers: load(change[1])(**parameters | numbers.method)
-
-
-def _check_method(config: config_dict.ConfigDict, method: Method) -> None:
-    """Refuse what a distillation method cannot have, whatever its name."""
-    bits = config.comm.label_bits
-    if method.logits and bits != 32:
-        why = f"but {config.method.name} sends logits, and the quantiser is made for probabilities"
-        raise bad_field("comm.label_bits", bits, "32", why)
-    duration = fields.durations(config)["duration"]
-    if method.teach is not None and duration:
-        why = f"but {config.method.name} sends each client labels of its own, which nobody else could use"
-        raise bad_field("cache.duration", duration, "open, or 0", why)
 
 
 def _build(config: config_dict.ConfigDict) -> Any:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from configs import digits
 from scarlet_jax import UserError, build
 from scarlet_jax.methods import METHODS
+from scarlet_jax.options.groups import model_groups
 from scarlet_jax.options.rules import validate
 from tests.support.harness import tiny
 
@@ -33,9 +34,9 @@ def test_shares_are_those_of_the_largest_remainder(sizes, percent):
         shares[i] += 1
     if 0 in shares:
         with pytest.raises(UserError, match=r"^config\.participation is .*, which leaves no participant to the group"):
-            build.model_groups(config)
+            model_groups(config)
         return
-    groups = build.model_groups(config)
+    groups = model_groups(config)
     assert [(g.name, g.clients, g.participants) for g in groups] == list(zip(KINDS, sizes, shares, strict=False))
     assert sum(shares) == build.num_participants(config)
     drawn = build.draws(config)
@@ -45,7 +46,7 @@ def test_shares_are_those_of_the_largest_remainder(sizes, percent):
 def test_one_name_is_one_group():
     config = digits.get_config()
     config.model.client, config.participation = "mlp", 0.5
-    assert build.model_groups(config) == [("mlp", 10, 5)]
+    assert model_groups(config) == [("mlp", 10, 5)]
     assert build.model_names(config) == {"mlp", config.model.server}
 
 
@@ -62,7 +63,7 @@ def test_groups_that_cannot_be_are_refused(text, words):
     config = digits.get_config()
     config.model.client = text
     with pytest.raises(UserError, match=rf"^config\.model\.client is '{text}'.*{words}"):
-        build.model_groups(config)
+        model_groups(config)
 
 
 def test_the_validation_part_is_not_drawn_from():
@@ -77,7 +78,8 @@ def test_a_method_without_public_images_asks_for_none_and_draws_none():
     # More than the pool has, which is refused where the pool is used.
     config = tiny(method__name="fd", cache__duration=None, public_per_round=100)
     validate(config)
-    assert build.draws(config)[-2:] == (0, 0)
+    drawn = build.draws(config)
+    assert (drawn.public_size, drawn.public_per_round) == (0, 0)
     config.method.name = "feddf"
     with pytest.raises(UserError, match=r"public_per_round is 100, but config\.public_size = 60"):
         validate(config)

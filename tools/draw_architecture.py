@@ -21,13 +21,14 @@ PACKAGE = ROOT / "scarlet_jax"
 PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 
 BASE = "base"  # the modules that stand in no folder and import nothing of the package
-ALONE = ("build",)  # modules that are drawn like a package
+ALONE = ("build", "learners")  # modules that are drawn like a package
 PURPOSE = {
     "commands": "command lines and their help",
     "runtime": "host I/O while a run lasts",
     "preview": "what a run will take, before it starts",
     "options": "what a config may say",
     "build": "config -> Algorithm",
+    "learners": "config -> learners",
     "methods": "what is federated",
     "engine": "many models on devices",
     "protocol": "cache, labels, bytes: pure functions",

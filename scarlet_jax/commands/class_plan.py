@@ -44,11 +44,11 @@ def make_planner(
     Raises:
       UserError: d depends on the size of these images, which is not known here.
     """
-    from scarlet_jax import build
+    from scarlet_jax import build, learners
 
     shape = image_shape(config.data.private)
     if vector is None and shape is None and build.exchanges_features(config):
-        found = {build.feature_size(config, (side, side, 3)) for side in (32, 64)}
+        found = {learners.feature_size(config, (side, side, 3)) for side in (32, 64)}
         if len(found) > 1:
             raise UserError(
                 f"How many features the models have for images of {config.data.private!r} is not known without reading "

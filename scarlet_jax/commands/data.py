@@ -39,10 +39,11 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     from scarlet_jax import build  # imports jax, which takes seconds
     from scarlet_jax.data import describe, federation
     from scarlet_jax.options.rules import validate
+    from scarlet_jax.preview import checks
 
     validate(config)
     loaded = federation.load(config, build.uses_public(config))
-    build.check_images(config, loaded.image_shape)
+    checks.check_images(config, loaded.image_shape)
     print(describe.text(loaded), flush=True)
     if out is not None:
         describe.write_partition(loaded, out)

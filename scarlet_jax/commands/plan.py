@@ -240,11 +240,11 @@ def main(config: config_dict.ConfigDict, config_path: str, flag_values: flags.Fl
     jax.config.update("jax_platforms", "cpu")
     from scarlet_jax import build
     from scarlet_jax.options.rules import validate
-    from scarlet_jax.preview import memory
+    from scarlet_jax.preview import checks, memory
     from scarlet_jax.protocol.planner import Shares
 
     validate(config)
-    build.check(config)
+    checks.check(config)
     name, shares = config.method.name, Shares(flag_values.inlier_share, flag_values.kept_share)
     by_class = flag_values.classes_per_client, flag_values.feature_size
     class_plan.check_flags(name, num_classes, *by_class)

@@ -136,12 +136,12 @@ def _prepare(runs: Runs, devices: bool = True) -> None:
     if devices:
         backend.prepare(os.environ, any(config.deterministic for _, config in runs))
         backend.find_devices()
-    from scarlet_jax import build  # imports jax, which takes seconds
     from scarlet_jax.options.rules import validate
+    from scarlet_jax.preview import checks  # imports jax, which takes seconds
 
     for _, config in runs:
         validate(config)
-        build.check(config)
+        checks.check(config)
 
 
 def _train(runs: Runs, out: Path) -> None:

@@ -1,8 +1,4 @@
-"""Training of one model: fit, distil, predict, evaluate. Pure functions; `fleet` runs them for many models.
-
-The number of steps of a loop may depend on the client. If clients run one after another, each takes its own number of
-steps; under `vmap`, a client that has finished keeps its values until the others have finished.
-"""
+"""The operations on one model: fit, distil, predict, evaluate. Pure functions; `fleet` runs them for many models."""
 
 from __future__ import annotations
 
@@ -18,23 +14,12 @@ from scarlet_jax.data.augment import augment, normalize
 from scarlet_jax.engine import scores
 from scarlet_jax.engine.by_class import ByClass, ClassVectors, Outputs, nearness, no_sums
 from scarlet_jax.engine.scores import Scores
-from scarlet_jax.types import ModelState, PyTree
+from scarlet_jax.engine.training import FitMetrics, Training, num_batches, outputs_of, pad_to, train
+from scarlet_jax.types import ModelState
 
 KdLoss = Callable[[jax.Array, jax.Array], jax.Array]  # logits [B, C], target [B, C] -> loss [B]
 
 EVALUATION_BATCH = 250
-
-
-class Training(NamedTuple):
-    """Hyperparameters of one kind of training: on private data, or by distillation."""
-
-    epochs: int
-    batch_size: int
-    optimizer: optax.GradientTransformation
-
-    def of(self, images: int) -> Training:
-        """The same for lists of at most so many images: a larger batch would be padding, which takes memory."""
-        return self._replace(batch_size=min(self.batch_size, max(images, 1)))
 
 
 class Augmentation(NamedTuple):
@@ -46,28 +31,9 @@ class Augmentation(NamedTuple):
     crop: bool
 
 
-class FitMetrics(NamedTuple):
-    """Means over the samples of the last epoch, from the predictions before each update; 0 if there was no sample."""
-
-    loss: jax.Array  # f32[]
-    accuracy: jax.Array  # f32[] 0 for distillation, where it has no meaning
-    # What was kept of the outputs in training mode: f32[P, C] softmax in the order of the list, if `record` was set, or
-    # the ClassSums of `by_class`.
-    outputs: Any = None
-
-
 def kl_divergence(logits: jax.Array, target: jax.Array) -> jax.Array:
     """KL(target || softmax(logits)) per row, with 0 log 0 = 0. [B, C], [B, C] -> [B]."""
     return jnp.sum(jax.scipy.special.xlogy(target, target) - target * jax.nn.log_softmax(logits), axis=-1)
-
-
-class Batch(NamedTuple):
-    """One step of training."""
-
-    rows: jax.Array  # i32[B]
-    mask: jax.Array  # bool[B] False for padding
-    start: jax.Array  # i32[] its position in the epoch
-    epoch: jax.Array  # i32[]
 
 
 class Learner:
@@ -149,7 +115,7 @@ class Learner:
         training = self._fit.of(index.size)
         if epochs is not None:
             training = training._replace(epochs=epochs)
-        index = _pad_to(index, training.batch_size)
+        index = pad_to(index, training.batch_size)
 
         def loss(outputs, rows):
             losses = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels[rows])
@@ -176,9 +142,8 @@ class Learner:
         if by_class is not None:
             num_classes: Any = self.model.num_classes
             how = {"kept": no_sums(num_classes, by_class.size), "keep": add, "features": True}
-        model, metrics = self._train(
-            training, state, state.fit_optimizer, key, epoch_list, size, images_of, loss, **how
-        )
+        own = self.model, training, state, state.fit_optimizer, key
+        model, metrics = train(*own, epoch_list, size, images_of, loss, **how)
         return state._replace(params=model[0], batch_stats=model[1], fit_optimizer=model[2]), metrics
 
     def distil(
@@ -204,7 +169,7 @@ class Learner:
             update that uses it; uniform for samples that are not in the list.
         """
         training = self._kd.of(index.size)
-        position = _pad_to(jnp.arange(index.size), training.batch_size)
+        position = pad_to(jnp.arange(index.size), training.batch_size)
 
         def loss(outputs, rows):
             return self._kd_loss(outputs.logits, target[rows]), jnp.zeros(rows.shape, bool)
@@ -216,9 +181,8 @@ class Learner:
             return self._images(batch_key, images[index[rows]], self._augmentation.public)
 
         outputs = jnp.full((position.size, target.shape[1]), 1 / target.shape[1]) if record else None
-        model, metrics = self._train(
-            training, state, state.kd_optimizer, key, lambda epoch: position, size, images_of, loss, outputs, write
-        )
+        own = self.model, training, state, state.kd_optimizer, key
+        model, metrics = train(*own, lambda epoch: position, size, images_of, loss, outputs, write)
         if record:
             metrics = metrics._replace(outputs=metrics.outputs[: index.size])
         return state._replace(params=model[0], batch_stats=model[1], kd_optimizer=model[2]), metrics
@@ -244,7 +208,7 @@ class Learner:
           logits: return logits instead of their softmax.
         """
         batch_size = self._kd.of(index.size).batch_size
-        rows = _pad_to(index, batch_size)
+        rows = pad_to(index, batch_size)
 
         def batch(step, probs):
             batch_rows = jax.lax.dynamic_slice_in_dim(rows, step * batch_size, batch_size)
@@ -255,7 +219,7 @@ class Learner:
 
         x = jax.ShapeDtypeStruct((batch_size, *images.shape[1:]), jnp.float32)
         like = jax.eval_shape(self._logits, state, x)
-        steps = _steps(index.size if size is None else size, batch_size)
+        steps = num_batches(index.size if size is None else size, batch_size)
         return jax.lax.fori_loop(0, steps, batch, jnp.zeros((rows.size, like.shape[1]), like.dtype))[: index.size]
 
     def score(
@@ -292,14 +256,14 @@ class Learner:
         if index.size == 0:
             return zero
         batch_size = min(self._evaluation_batch, index.size)
-        index = _pad_to(index, batch_size)
+        index = pad_to(index, batch_size)
 
         def step(i, total):
             rows = jax.lax.dynamic_slice_in_dim(index, i * batch_size, batch_size)
             mask = i * batch_size + jnp.arange(batch_size) < size
             return jax.tree.map(jnp.add, total, self.score(state, images, labels, rows, mask, who, prototypes))
 
-        return jax.lax.fori_loop(0, _steps(size, batch_size), step, zero)
+        return jax.lax.fori_loop(0, num_batches(size, batch_size), step, zero)
 
     def _images(self, key: Any, images: jax.Array, switched_on: bool) -> jax.Array:
         if switched_on:
@@ -315,85 +279,4 @@ class Learner:
         if not features:
             logits: Any = self.model.apply(variables, x, train=False)
             return Outputs(logits)
-        return _outputs(*self.model.apply(variables, x, train=False, mutable=["intermediates"]))
-
-    def _train(
-        self,
-        training: Training,
-        state: ModelState,
-        opt_state: PyTree,
-        key: jax.Array,
-        epoch_list,
-        size,
-        images_of,
-        loss,
-        kept: Any = None,
-        keep: Callable[[Any, Outputs, Batch], Any] = lambda kept, outputs, batch: kept,
-        features: bool = False,
-    ) -> tuple[tuple[PyTree, PyTree, PyTree], FitMetrics]:
-        """Training over masked batches: the loop that `fit` and `distil` share.
-
-        Args:
-          training: hyperparameters.
-          state: the model.
-          opt_state: of the optimizer of `training`.
-          key: of this client and round.
-          epoch_list: f(epoch) -> i32[n], the rows in the order of training, padding last; n is a multiple of the batch
-            size.
-          size: i32[] number of rows that are no padding.
-          images_of: f(key, rows) -> the model's inputs.
-          loss: f(Outputs, rows) -> loss f32[B] and correctness bool[B] of each row.
-          kept: what is kept of the outputs before the first step; None: nothing is.
-          keep: what is kept after a step, made of the outputs before its update.
-          features: whether the outputs have features.
-        """
-        batch_size = training.batch_size
-        mutable = ["batch_stats", "intermediates"] if features else ["batch_stats"]
-
-        def step(i, carry, epoch, rows):
-            params, batch_stats, opt_state, totals, kept = carry
-            batch = jax.lax.dynamic_slice_in_dim(rows, i * batch_size, batch_size)
-            mask = i * batch_size + jnp.arange(batch_size) < size
-            x = images_of(jax.random.fold_in(jax.random.fold_in(key, epoch), i + 1), batch)
-
-            def objective(params):
-                logits, updated = self.model.apply(
-                    {"params": params, "batch_stats": batch_stats}, x, train=True, mask=mask, mutable=mutable
-                )
-                outputs = _outputs(logits, updated) if features else Outputs(logits)
-                losses, correct = loss(outputs, batch)
-                total = jnp.sum(jnp.where(mask, losses, 0))
-                return total / jnp.sum(mask), (updated.get("batch_stats", {}), total, jnp.sum(correct & mask), outputs)
-
-            gradient, (batch_stats, total, correct, outputs) = jax.grad(objective, has_aux=True)(params)
-            updates, opt_state = training.optimizer.update(gradient, opt_state, params)
-            if kept is not None:
-                kept = keep(kept, outputs, Batch(batch, mask, i * batch_size, epoch))
-            params = optax.apply_updates(params, updates)
-            return params, batch_stats, opt_state, totals + jnp.stack([total, correct]), kept
-
-        def epoch(e, carry):
-            rows = epoch_list(e)
-            carry = (*carry[:3], jnp.zeros(2), carry[4])
-            return jax.lax.fori_loop(0, _steps(size, batch_size), lambda i, c: step(i, c, e, rows), carry)
-
-        carry: Any = (state.params, state.batch_stats, opt_state, jnp.zeros(2), kept)
-        params, batch_stats, opt_state, totals, kept = jax.lax.fori_loop(0, training.epochs, epoch, carry)
-        # Multiplied by the inverse, because XLA rounds a division differently on one device and on several.
-        means = totals * (1 / jnp.maximum(size, 1).astype(totals.dtype))
-        return (params, batch_stats, opt_state), FitMetrics(means[0], means[1], kept)
-
-
-def _outputs(logits: Any, updated: Any) -> Outputs:
-    """The outputs of a model that has sown its features; without them where it has not."""
-    features = updated.get("intermediates", {}).get("features", (None,))[0]
-    return Outputs(logits, None if features is None else features.astype(jnp.float32))
-
-
-def _steps(size: jax.Array | int, batch_size: int) -> jax.Array | int:
-    return (size + batch_size - 1) // batch_size
-
-
-def _pad_to(index: jax.Array, multiple: int) -> jax.Array:
-    """Pad i32[n] with zeros to a multiple of a number, so that every batch is a full slice."""
-    return jnp.pad(index, (0, -index.size % multiple))
+        return outputs_of(*self.model.apply(variables, x, train=False, mutable=["intermediates"]))

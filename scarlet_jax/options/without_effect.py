@@ -13,7 +13,7 @@ from scarlet_jax.options.relations import DEFAULTS
 
 
 def without_effect(config: config_dict.ConfigDict) -> list[str]:
-    """One sentence for each such option of a config that `build.check` accepts.
+    """One sentence for each such option of a config that `checks.check` accepts.
 
     If the value of such an option is not the default, the user changed it, because no shipped config sets it.
     """

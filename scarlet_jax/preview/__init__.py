@@ -1,1 +1,1 @@
-"""What a run will take, before it starts: memory, programs and bytes."""
+"""Before a run starts: whether its config can be trained, and what it will take: memory, programs and bytes."""

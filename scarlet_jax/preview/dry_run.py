@@ -21,7 +21,7 @@ from scarlet_jax.engine.layout import device_bytes
 from scarlet_jax.methods.base import Algorithm, RoundReport
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
-from scarlet_jax.preview import cards, choices
+from scarlet_jax.preview import cards, checks, choices
 from scarlet_jax.preview import compiled as programs
 from scarlet_jax.types import Data, Split
 
@@ -63,11 +63,11 @@ def prepare(config: config_dict.ConfigDict, described: str | None = None) -> Pre
     """
     config = fields.plain(config)
     validate(config)
-    build.check(config)
+    checks.check(config)
     config = config_dict.FrozenConfigDict(config)
     mesh = cards.described_mesh(described) if described else build.make_mesh(config)
     data, num_classes = data_shapes(config)
-    build.check_images(config, data.private_image.shape[1:])
+    checks.check_images(config, data.private_image.shape[1:])
     chosen = build.choose(config, mesh)
     algorithm = build.make_algorithm(config, data, num_classes, mesh, chosen)
     feed = Feed(data, algorithm.schedule, config.data.device_budget_mb, mesh)

@@ -13,6 +13,7 @@ from scarlet_jax.data import participants
 from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import checkpoint_record, hosts, metrics, stopping, workdir, writers
 from scarlet_jax.runtime.checkpoint_record import Found
+from scarlet_jax.runtime.environment import read_environment
 
 
 class Opened(NamedTuple):
@@ -53,7 +54,7 @@ def _open(path: Path, config: config_dict.ConfigDict) -> Opened:
     whole = [each.record for each in found if each.record is not None]
     if not whole:
         checkpoint_record.refuse_damaged(path, {each.rounds: each.damage for each in found})
-    environment = workdir.read_environment(path) if begun else None
+    environment = read_environment(path) if begun else None
     run = checkpoint_record.check_owner(path, found, environment["run"] if environment else None)
     choices = environment["starts"][-1]["choices"] if environment else whole[0]["choices"] if whole else {}
     if whole:

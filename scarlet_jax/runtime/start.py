@@ -22,9 +22,9 @@ from scarlet_jax.methods.base import Algorithm
 from scarlet_jax.models import conv_choice
 from scarlet_jax.models.form_timing import Setting, Work
 from scarlet_jax.options.groups import model_groups
-from scarlet_jax.preview import choices, compiled, memory
+from scarlet_jax.preview import checks, choices, compiled, memory
 from scarlet_jax.runtime import checkpoint, hosts, metrics, opening, signals, writers
-from scarlet_jax.runtime import workdir as workdirs
+from scarlet_jax.runtime.environment import record_environment
 from scarlet_jax.runtime.stages import Stages
 
 
@@ -110,7 +110,7 @@ class Start:
         with ThreadPoolExecutor(1) as pool, self.stages("loading the data"):
             choosing = pool.submit(choices.begin, config, self.mesh, self.opened.choices)
             federation = hosts.together(lambda: federation_data.load(config, public))
-            hosts.together(lambda: build.check_images(config, federation.image_shape))
+            hosts.together(lambda: checks.check_images(config, federation.image_shape))
             chosen = Chosen(*hosts.from_first(choosing.result))
             facts = {
                 "num_classes": federation.num_classes,
@@ -199,4 +199,4 @@ class Start:
         if not self.opened.begun or not partition_written(self.path):
             with self.stages("writing the partition"):
                 write_partition(federation, self.path)
-        return workdirs.record_environment(self.path, record, self.opened.run)
+        return record_environment(self.path, record, self.opened.run)

@@ -9,6 +9,7 @@ from configs import digits
 from scarlet_jax import build
 from scarlet_jax.data.participants import as_text, given, record
 from scarlet_jax.errors import UserError
+from scarlet_jax.preview import checks
 
 GROUPS = [("cnn", 6, 2), ("mlp", 4, 1)]
 IDS = [[5, 0, 9], [1, 2, 6], [3, 4, 7]]
@@ -94,7 +95,7 @@ def test_a_config_is_checked_before_anything_is_loaded(tmp_path):
     config.model.client = "cnn:6,mlp:4"
     config.sampling.by, config.sampling.file = "given", written(tmp_path, "csv", "0,1,9\n0,7,8\n")
     with pytest.raises(UserError, match="1 client of cnn"):
-        build.check(config)
+        checks.check(config)
     written(tmp_path, "csv", "0,1,9\n0,2,8\n")
-    build.check(config)
+    checks.check(config)
     np.testing.assert_array_equal(build.draws(config).given, [[0, 1, 9], [0, 2, 8]])

@@ -7,11 +7,11 @@ import pytest
 
 import scarlet_jax
 from configs import digits
-from scarlet_jax import build
 from scarlet_jax.data import federation as federation_data
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import METHODS
 from scarlet_jax.options.rules import validate
+from scarlet_jax.preview import checks
 from scarlet_jax.runtime import start
 from tests.support.compiling import compilations
 from tests.support.federations import cacheable
@@ -147,7 +147,7 @@ def refused(name, **fields):
     )
     with pytest.raises(UserError) as error:
         validate(config)
-        build.check(config)
+        checks.check(config)
     return str(error.value)
 
 

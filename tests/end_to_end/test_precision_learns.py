@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from configs import digits
-from scarlet_jax import build
+from scarlet_jax import build, learners
 from scarlet_jax.data import federation
 from scarlet_jax.engine.layout import make_mesh
 
@@ -22,7 +22,7 @@ def accuracies(precision: str) -> np.ndarray:
         loaded = federation.load(config)
         if algorithm is None:
             algorithm = build.make_algorithm(config, loaded.data, loaded.num_classes, make_mesh())
-        algorithm.population.start_numbers = jax.device_put(build.numbers(config, config.cache.duration))
+        algorithm.population.start_numbers = jax.device_put(learners.numbers(config, config.cache.duration))
         data = jax.device_put(loaded.data)
         state = algorithm.init(data)
         for _ in range(ROUNDS):

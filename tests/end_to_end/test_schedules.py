@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import scarlet_jax
-from scarlet_jax import build
+from scarlet_jax import build, learners
 from scarlet_jax.engine.layout import make_mesh
 from scarlet_jax.engine.optimizers import Cosine
 from scarlet_jax.preview import choices
@@ -56,7 +56,7 @@ def test_the_horizon_is_the_configs_else_the_records_else_all_rounds():
         config = tiny(**fields)
         made = choices.begin(config, make_mesh(), before)
         assert choices.to_record(config, made).get("lr_horizon") == made.horizon
-        schedule = build.numbers(config, 2, made.horizon).schedule
+        schedule = learners.numbers(config, 2, made.horizon).schedule
         assert schedule == (None if made.horizon is None else Cosine(np.int32(made.horizon)))
         return made.horizon
 

@@ -11,8 +11,9 @@ import optax
 import pytest
 
 from scarlet_jax.engine import learner as learner_module
-from scarlet_jax.engine.learner import Augmentation, Learner, Training, kl_divergence
+from scarlet_jax.engine.learner import Augmentation, Learner, kl_divergence
 from scarlet_jax.engine.optimizers import sgd
+from scarlet_jax.engine.training import Training
 from scarlet_jax.models import build_model
 from scarlet_jax.types import ModelState
 from tests.support.compiling import compiling_quickly

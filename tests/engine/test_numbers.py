@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from scarlet_jax import build
+from scarlet_jax import build, learners
 from scarlet_jax.data import federation
 from scarlet_jax.engine import phases
 from scarlet_jax.engine.feed import Feed, Schedule
@@ -78,10 +78,10 @@ def test_numbers_that_are_part_of_the_program():
 
 def test_numbers_are_those_of_the_config():
     config = configured("scarlet", seed=2**31 - 1, lr=0.3, kd_momentum=0.5)
-    numbers = build.numbers(config, 2)
+    numbers = learners.numbers(config, 2)
     assert int(numbers.seed) == 2**31 - 1 and int(numbers.duration) == 2
     assert numbers.fit == Rates(np.float32(0.3)) and numbers.kd == Rates(np.float32(0.1), np.float32(0.5))
-    assert build.numbers(config, 0).duration is None
+    assert learners.numbers(config, 0).duration is None
 
 
 @pytest.mark.usefixtures("quick_compilation")

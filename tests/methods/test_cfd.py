@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from scarlet_jax.engine import learner as learner_module
-from scarlet_jax.engine.learner import Augmentation, Learner, Training
+from scarlet_jax.engine.learner import Augmentation, Learner
 from scarlet_jax.engine.optimizers import sgd
+from scarlet_jax.engine.training import Training
 from scarlet_jax.methods.cfd import cfd
 from scarlet_jax.protocol import ledger
 from scarlet_jax.types import ModelState

@@ -78,8 +78,8 @@ def test_the_loss_is_the_mean_absolute_error_of_a_row():
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_logits_are_not_quantised(bits):
-    from scarlet_jax import build
+    from scarlet_jax.preview import checks
 
     config = tiny(method__name="fedmd", comm__label_bits=bits)
     with pytest.raises(UserError, match=rf"comm\.label_bits is {bits}, but fedmd sends logits.*; allowed is 32\."):
-        build.check(config)
+        checks.check(config)

@@ -4,12 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from scarlet_jax import build
+from scarlet_jax import learners
 from scarlet_jax.engine.by_class import ClassVectors
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import class_knowledge
 from scarlet_jax.methods.class_knowledge import Sent
 from scarlet_jax.methods.fedproto import fedproto
+from scarlet_jax.preview import checks
 from tests.support import plain_features as plain
 from tests.support.harness import tiny
 from tests.support.plain_linear import parts, pixels, private, with_a_rare_class
@@ -90,10 +91,10 @@ def test_a_class_that_nobody_sends_keeps_its_prototype():
 def test_features_of_two_lengths_are_refused(shape):
     config = tiny(method__name="fedproto", cache__duration=None, model__client="mlp:2,cnn:2")
     if shape[0] == 8:
-        assert build.feature_size(config, shape) == 128, "both have as many for images of this size"
+        assert learners.feature_size(config, shape) == 128, "both have as many for images of this size"
         return
     sentence = r"model\.client is 'mlp:2,cnn:2', but fedproto .* 128 of mlp and 2048 of cnn; allowed is .*\."
     with pytest.raises(UserError, match=sentence):
-        build.check_images(config, shape)
+        checks.check_images(config, shape)
     config.method.name = "fd"
-    build.check_images(config, shape)
+    checks.check_images(config, shape)

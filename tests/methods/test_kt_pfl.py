@@ -10,6 +10,7 @@ from scarlet_jax.commands import plan
 from scarlet_jax.errors import UserError
 from scarlet_jax.methods import distillation
 from scarlet_jax.methods.kt_pfl import kt_pfl, on_simplex, step
+from scarlet_jax.preview import checks
 from tests.support import plain_linear as plain
 from tests.support.harness import tiny
 
@@ -98,8 +99,8 @@ def test_labels_of_one_client_alone_are_not_cached():
     with pytest.raises(
         UserError, match=r"cache\.duration is 5, but kt_pfl sends each client .* allowed is open, or 0\."
     ):
-        build.check(tiny(method__name="kt_pfl", cache__duration=5))
-    build.check(tiny(method__name="kt_pfl", cache__duration=0))
+        checks.check(tiny(method__name="kt_pfl", cache__duration=5))
+    checks.check(tiny(method__name="kt_pfl", cache__duration=0))
 
 
 def test_a_plan_is_the_closed_form_and_has_no_other_durations():

@@ -10,6 +10,7 @@ import scarlet_jax
 from configs import base
 from scarlet_jax import build, methods
 from scarlet_jax.options import fields, rules
+from scarlet_jax.preview import checks
 from tests.support import harness
 from tests.support.harness import rows, tiny
 
@@ -116,7 +117,7 @@ def test_a_parameter_without_a_default_is_asked_for(outside):
         rules.validate(config)
     config.method.power = 3
     rules.validate(config)
-    build.check(config)
+    checks.check(config)
 
 
 def test_a_registered_name_is_a_method_like_the_others(outside, tmp_path, monkeypatch, quick_compilation):

@@ -13,7 +13,7 @@ from scarlet_jax import build
 from scarlet_jax.commands import data as look
 from scarlet_jax.errors import UserError
 from scarlet_jax.models import MODELS, build_model
-from scarlet_jax.preview import dry_run
+from scarlet_jax.preview import checks, dry_run
 
 DEEPER = ("resnet32", "resnet44", "resnet56", "resnet110")
 
@@ -92,4 +92,4 @@ def test_too_small_images_are_refused_before_anything_is_compiled(tmp_path, monk
 def test_a_server_model_that_a_method_does_not_have_is_not_checked(tmp_path):
     config = config_of(tmp_path, (3, 3), **{"method.name": "individual", "model.client": "mlp"})
     config.cache.duration = None
-    build.check_images(config, (3, 3, 1))
+    checks.check_images(config, (3, 3, 1))

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from scarlet_jax import build
 from scarlet_jax.commands import command_line as cli
 from scarlet_jax.commands import config_files, sweep
 from scarlet_jax.options.rules import validate
+from scarlet_jax.preview import checks
 from scarlet_jax.training_tables import resolved
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +38,7 @@ def parse(*args: str):
 def test_every_config_is_valid_with_every_method(file, method):
     config, path = parse(f"--config={file}:{method}")
     validate(config)
-    build.check(config)
+    checks.check(config)
     _, folder, name = Path(file).with_suffix("").parts
     assert config_files.default_workdir(path, config) == f"runs/{folder}-{name}-{method}-s0"
     assert (config.data.private, config.data.public) == (name, PAIRS[name][0])

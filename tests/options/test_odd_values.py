@@ -22,6 +22,7 @@ from scarlet_jax.options import fields, rules
 from scarlet_jax.options.groups import model_groups
 from scarlet_jax.options.rules import validate
 from scarlet_jax.options.without_effect import without_effect
+from scarlet_jax.preview import checks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIELDS = tuple(fields.leaves(base.get_config()))
@@ -64,7 +65,7 @@ def refusal(config: config_dict.ConfigDict) -> str | None:
     try:
         config = fields.plain(config)
         validate(config)
-        build.check(config)
+        checks.check(config)
     except UserError as error:
         return str(error)
     without_effect(config)
@@ -155,8 +156,8 @@ def test_a_plan_that_no_memory_holds_is_refused(fields_):
 
 
 def test_a_batch_is_at_most_what_there_is():
-    from scarlet_jax.engine.learner import Training
     from scarlet_jax.engine.optimizers import sgd
+    from scarlet_jax.engine.training import Training
 
     training = Training(1, 2**31 - 1, sgd(0.1, 0, 0))
     assert [training.of(size).batch_size for size in (0, 1, 30, 2**31 - 1)] == [1, 1, 30, 2**31 - 1]

@@ -129,11 +129,3 @@ def test_a_run_of_a_program_with_fewer_fields_goes_on_and_an_open_rate_is_the_op
     ):
         with pytest.raises(UserError, match=named):
             workdir.check_config(tmp_path, harness.tiny(**fields))
-
-
-def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))  # no git here
-    for value, recorded in (("0123abc", "0123abc"), ("", None)):
-        monkeypatch.setenv("SCARLET_COMMIT", value)
-        workdir.record_environment(tmp_path, {}, None)
-        assert json.loads((tmp_path / "environment.json").read_text())["starts"][-1]["commit"] == recorded

@@ -11,8 +11,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from scarlet_jax.engine.learner import Augmentation, Learner, Training
+from scarlet_jax.engine.learner import Augmentation, Learner
 from scarlet_jax.engine.optimizers import sgd
+from scarlet_jax.engine.training import Training
 from tests.support import plain_linear as plain
 from tests.support.populations import CLASSES
 

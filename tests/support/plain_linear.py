@@ -11,8 +11,9 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from scarlet_jax.engine.learner import Augmentation, KdLoss, Learner, Training, kl_divergence
+from scarlet_jax.engine.learner import Augmentation, KdLoss, Learner, kl_divergence
 from scarlet_jax.engine.optimizers import sgd
+from scarlet_jax.engine.training import Training
 from scarlet_jax.protocol.draws import Draws, GroupSize
 from scarlet_jax.protocol.round import Settings
 from tests.support.populations import CLASSES, NUMBERS, Linear, noise, population

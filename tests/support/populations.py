@@ -9,9 +9,10 @@ import jax
 import numpy as np
 
 from scarlet_jax.engine.layout import make_layout, make_mesh
-from scarlet_jax.engine.learner import Augmentation, Learner, Training
+from scarlet_jax.engine.learner import Augmentation, Learner
 from scarlet_jax.engine.optimizers import sgd
 from scarlet_jax.engine.population import Group, Population
+from scarlet_jax.engine.training import Training
 from scarlet_jax.types import Data, ModelState, Numbers, Rates, Split
 
 CLASSES, SIDE = 4, 3
