@@ -6,6 +6,9 @@ CONFIG ?= configs/digits.py
 ARGS ?=
 WORKERS ?= 3
 
+# A file's tests run in one worker, which makes their fixtures and compiles their programs once; files in their order.
+SPREAD := --dist loadfile --no-loadscope-reorder
+
 VENV := .venv
 TORCH := benchmarks/.venv-torch
 GPU_AOT := .gpu-aot
@@ -53,10 +56,10 @@ run: $(STAMP)  ## train the embedded experiment
 	$(BIN)/python launch.py --config=$(CONFIG) $(ARGS)
 
 test: $(STAMP)  ## run the tests that take a short time
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) -m "not long" $(ARGS)
 
 test-all: $(STAMP)  ## run all tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(SPREAD) $(ARGS)
 
 # Products of float32 are exact here: the tests' tolerances and golden numbers are float32's, not TF32's.
 test-gpu: $(STAMP)  ## run what a GPU computes on one

@@ -66,18 +66,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 pytest.skip(problem)
 
 
-# Made once for a session or module, and long in the making: parallel workers would each make their own.
-_SHARED = ("_finished", "needs", "run", "plan", "made")
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what takes long, and give all tests that use a thing of `_SHARED` to one worker (`--dist loadgroup`)."""
+    """Mark what takes long."""
     for item in items:
         if is_long(item.nodeid):
             item.add_marker(pytest.mark.long)
-        for name in set(_SHARED).intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture

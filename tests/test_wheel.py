@@ -14,7 +14,6 @@ from scarlet_jax.models.conv.native import build as native
 from tests.support.harness import TINY, environment
 
 ROOT = Path(__file__).resolve().parents[1]
-pytestmark = pytest.mark.xdist_group("wheel")
 SIZE = [f"--config.{name}={value}" for name, value in (TINY | {"rounds": 1, "model.client": "cnn"}).items()]
 
 

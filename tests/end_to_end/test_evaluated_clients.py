@@ -10,7 +10,6 @@ import scarlet_jax
 from scarlet_jax.runtime import metrics
 from tests.support.harness import saved, tiny
 
-pytestmark = pytest.mark.xdist_group("evaluated")  # one worker, which makes `runs` once
 GROUPS = {"num_clients": 7, "participation": 0.5, "model.client": "mlp:5,cnn:2", "rounds": 2, "eval_every": 2}
 
 

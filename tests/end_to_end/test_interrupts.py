@@ -81,9 +81,10 @@ def test_importing_installs_no_handler():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_closed_terminal_saves_and_the_same_command_goes_on(tmp_path):
+def test_a_closed_terminal_saves_and_the_same_command_goes_on(tmp_path, request):
     run = tmp_path / "run"
     process = start(command(run, rounds=1_000_000, checkpoint__every=1000))
+    request.addfinalizer(process.kill)  # where a parent ignores SIGHUP, it would go on for hours
     wait_for(lambda: (run / "metrics.jsonl").exists(), process)
     for _ in range(3):  # the shell sends one, the terminal another
         process.send_signal(signal.SIGHUP)

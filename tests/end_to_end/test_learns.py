@@ -1,8 +1,15 @@
 """The embedded experiment learns."""
 
+import pytest
+
 import scarlet_jax
 from configs import digits
 from tests.support.harness import rows
+
+
+@pytest.fixture(autouse=True)
+def _quick():
+    """The programs are those of a run: they take longer to compile than in other tests, and half as long in all."""
 
 
 def test_digits_learn(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+import pytest
 
 from configs import digits
 from scarlet_jax import build, learners
@@ -33,7 +34,12 @@ def accuracies(precision: str) -> np.ndarray:
     return np.array(found)
 
 
-def test_bfloat16_learns_as_float32_does(quick_compilation: None) -> None:
+@pytest.fixture(autouse=True)
+def _quick() -> None:
+    """The programs are those of a run: they take longer to compile than in other tests, and half as long in all."""
+
+
+def test_bfloat16_learns_as_float32_does() -> None:
     """The means over seeds differ by at most twice their standard error, as that of independent runs: the spread over
     seeds is what a user takes for chance, and pairs of runs with one seed differ by less."""
     exact, rounded = accuracies("float32"), accuracies("bfloat16")

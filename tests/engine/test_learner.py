@@ -16,7 +16,6 @@ from scarlet_jax.engine.optimizers import sgd
 from scarlet_jax.engine.training import Training
 from scarlet_jax.models import build_model
 from scarlet_jax.types import ModelState
-from tests.support.compiling import compiling_quickly
 from tests.support.golden_files import golden
 from tests.support.torch_layout import images, resnet_path, resnet_variables, to_our_layout
 
@@ -74,18 +73,14 @@ def assert_parameters(variables, prefix, tolerance):
     assert compared >= 6
 
 
-one_worker = pytest.mark.xdist_group("golden_training")  # which compiles `reference_loop` once
-
-
 # The golden README: everything at the low rate to 1e-6, phases a and c at rate 0.1 to 1e-4; b there amplifies too much.
 @pytest.mark.parametrize(
     ("phase", "prefix", "tolerance"),
     [("a", "lo_", 1e-6), ("b", "lo_", 1e-6), ("c", "lo_", 1e-6), ("a", "", 1e-4), ("c", "", 1e-4)],
 )
-@one_worker
 def test_golden_training_in_float64(phase, prefix, tolerance, as_stored):
     g = golden("local_training")
-    with jax.enable_x64(True), compiling_quickly():
+    with jax.enable_x64(True):
         variables, metrics, probe = reference_run(phase, float(g[f"{prefix}lr"]), np.float64)
         np.testing.assert_allclose(probe, g[f"{prefix}{phase}_probe_eval_f64"], rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(metrics.loss, g[f"{prefix}{phase}_avg_loss_f64"], rtol=tolerance)
@@ -94,7 +89,6 @@ def test_golden_training_in_float64(phase, prefix, tolerance, as_stored):
             np.testing.assert_allclose(metrics.accuracy, g[f"{prefix}a_avg_acc_f64"], rtol=1e-12)
 
 
-@one_worker
 @pytest.mark.parametrize("phase", ["a", "c"])
 def test_golden_training_in_float32(phase, as_stored):
     """A single ReLU that flips through rounding moves the logits by 1e-3: 1e-2, as the golden README says."""

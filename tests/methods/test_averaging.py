@@ -10,7 +10,7 @@ from scarlet_jax.methods import averaging
 from scarlet_jax.methods.base import RoundReport
 from tests.support.federations import HALF, close, federation, made, same_bits, server_learner
 
-pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.xdist_group("federations")]
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_weighted_mean_by_hand():

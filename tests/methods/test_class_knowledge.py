@@ -10,7 +10,7 @@ from scarlet_jax.methods.class_knowledge import Sent, Sizes
 from scarlet_jax.tables import load
 from tests.support.federations import HALF, close, federation, same_bits
 
-pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.xdist_group("federations")]
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAMES = [name for name, entry in METHODS.items() if entry.by_class]
 FACTOR = {"fd": "gamma", "fedproto": "weight"}
 

@@ -10,7 +10,7 @@ from scarlet_jax.methods.feddf import feddf
 from tests.support import plain_linear as plain
 from tests.support.federations import HALF, close, federation, server_learner
 
-pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.xdist_group("federations")]
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_feddf_without_distillation_is_fedavg():

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.federations import HALF, federation, same_bits
 
-pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.xdist_group("federations")]
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_a_broadcast_that_is_never_used_leaves_individual_training():

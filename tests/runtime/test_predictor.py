@@ -12,8 +12,6 @@ from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import checkpoint_record
 from tests.support.compiling import compiled_programs, compiling_quickly
 
-pytestmark = pytest.mark.xdist_group("predictor")  # one worker, which makes `finished` once
-
 ROUNDS = 4
 
 
