@@ -1,7 +1,6 @@
 """Draws docs/images/architecture.svg: the parts of the package with what imports what, and the data of one round.
 
-    python tools/draw_architecture.py           # writes the picture
-    python tools/draw_architecture.py --check   # exit code 1 if the committed picture is out of date
+    python -m tools.draw_architecture
 
 Everything in it is read from the source: modules and imports, the records that pass from phase to phase with their
 fields, and the names of the phases. An arrow means "imports"; one that follows from two others is left out.
@@ -12,7 +11,6 @@ from __future__ import annotations
 import ast
 import html
 import re
-import sys
 import textwrap
 from pathlib import Path
 
@@ -263,24 +261,15 @@ def draw_round(svg: Svg, left: float, width: float) -> None:
     svg.box(left, y, width, "host", wrap([text], width), "#eaf5ea")
 
 
-def main() -> int:
-    """Write the picture, or compare it."""
+def render() -> str:
+    """The picture as SVG."""
     svg = Svg()
     svg.text(20, 28, "The packages: an arrow means that the upper package imports the lower one", "bold")
     draw_rooms(svg, 20, 760)
     svg.text(820, 28, "The data of one round of a distillation method", "bold")
     draw_round(svg, 820, 520)
-    text = svg.render(1360)
-    if "--check" in sys.argv[1:]:
-        if not PICTURE.exists() or PICTURE.read_text() != text:
-            print(
-                "docs/images/architecture.svg is out of date: run python tools/draw_architecture.py.", file=sys.stderr
-            )
-            return 1
-        return 0
-    PICTURE.write_text(text)
-    return 0
+    return svg.render(1360)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    PICTURE.write_text(render())

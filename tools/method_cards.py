@@ -1,7 +1,6 @@
 """Writes docs/methods.md: the list of the methods, and a card for each that says how faithful it is.
 
-    python -m tools.method_cards           # writes the page
-    python -m tools.method_cards --check   # exit code 1 if the committed page is out of date
+    python -m tools.method_cards
 
 A card's facts are in docs/cards/METHOD.toml. Title, parameters, ranges, defaults and help texts come from the table of
 methods. A formula for bytes is written once: the page shows it, and `evaluate` computes it.
@@ -10,7 +9,6 @@ methods. A formula for bytes is written once: the page shows it, and `evaluate` 
 from __future__ import annotations
 
 import math
-import sys
 import textwrap
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -238,17 +236,5 @@ def filled(paragraph: str, indent: str = "") -> str:
     )
 
 
-def main() -> int:
-    """Write the page, or compare it."""
-    text = render(read())
-    if "--check" in sys.argv[1:]:
-        if PAGE.read_text() != text:
-            print("docs/methods.md is out of date: run python -m tools.method_cards.", file=sys.stderr)
-            return 1
-        return 0
-    PAGE.write_text(text)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    PAGE.write_text(render(read()))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from absl import flags
 from ml_collections import config_dict
 
-from scarlet_jax import counts, methods, texts
+from scarlet_jax import counts, methods, names, texts
 from scarlet_jax.commands import class_plan
 from scarlet_jax.commands import command_line as cli
 from scarlet_jax.data.sources import class_counts
@@ -67,6 +67,9 @@ def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner,
             f"assumed: each participant answers {shares.inlier:g} of the requests (--inlier_share), and the server "
             f"keeps {shares.kept:g} of the requested samples (--kept_share)"
         )
+    given = []
+    if planner.draws.given is not None:
+        given = [f"participants are those of {names.of_file(Path(config.sampling.file))}; for another M they are drawn"]
     lines = [
         f"{config.rounds:,} rounds of {config.method.name}: D = {result.duration} rounds, {policy}",
         f"K = {config.num_clients:,} clients, M = {result.participants:,} in a round; N = {result.public_size:,} "
@@ -74,6 +77,7 @@ def describe(config: config_dict.ConfigDict, num_classes: int, planner: Planner,
         f"one label costs {form.uplink_bytes} B up and {form.downlink_bytes} B down in the reference ledger, "
         f"{form.uplink_bits} and {form.downlink_bits} bits on the wire",
         assumed,
+        *given,
         "MB = 10^6 bytes, GB = 10^9 bytes; bytes are summed over the participants; the last broadcast is never sent",
     ]
     return "\n".join(lines)

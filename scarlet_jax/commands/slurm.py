@@ -18,11 +18,13 @@ cd {folder} || exit 1
 # SIGUSR1 comes {grace} s before the time limit, and SIGTERM before a preemption. Either becomes SIGTERM for the run,
 # which finishes its round, saves and ends with exit code 143.
 again=no
-stop() {{ kill -TERM "$run" 2>/dev/null; }}
+asked=no
+stop() {{ asked=yes; kill -TERM "$run" 2>/dev/null; }}
 trap 'again=yes; stop' USR1
 trap stop TERM
 {command} --only="$SLURM_ARRAY_TASK_ID" &
 run=$!
+if [ "$asked" = yes ]; then stop; fi  # the signal came before the number of the process was known
 code=0
 await() {{ wait "$run"; got=$?; [ "$got" -eq 127 ] || code=$got; }}  # 127: its exit code is known already
 await
@@ -36,13 +38,19 @@ exit "$code"
 
 
 def script(
-    command: Sequence[str], runs: int, at_once: int | None, logs: Path, name: str, grace: int, options: str = ""
+    command: Sequence[str],
+    numbers: Sequence[int],
+    at_once: int | None,
+    logs: Path,
+    name: str,
+    grace: int,
+    options: str = "",
 ) -> str:
     """The batch script of the array.
 
     Args:
-      command: arguments of a process that trains the run of a number from 1, which `--only=NUMBER` tells it.
-      runs: number of runs.
+      command: arguments of a process that trains the run of a number, which `--only=NUMBER` tells it.
+      numbers: of the runs, which are those of the tasks.
       at_once: most tasks that run at a time; None: any number.
       logs: folder of the tasks' output.
       name: of the job.
@@ -54,7 +62,7 @@ def script(
     """
     own = {
         "job-name": name,
-        "array": f"1-{runs}" + (f"%{at_once}" if at_once else ""),
+        "array": _ranges(numbers) + (f"%{at_once}" if at_once else ""),
         "output": str(logs.absolute()).replace("%", "%%") + "/%a.log",
         "open-mode": "append",
         "signal": f"B:USR1@{grace}",
@@ -64,6 +72,17 @@ def script(
     body = _BODY.format(folder=shlex.quote(os.getcwd()), grace=grace, command=shlex.join(command))
     head = "#!/bin/bash\n# Written by scarlet sweep --launcher=slurm: each task of the array trains one run.\n"
     return head + "\n".join(lines) + "\n" + body
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as sbatch takes them: 1-3,5."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and found[-1][-1] + 1 == number:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return ",".join(f"{own[0]}-{own[-1]}" if len(own) > 1 else str(own[0]) for own in found)
 
 
 def _options(text: str) -> list[list[str]]:

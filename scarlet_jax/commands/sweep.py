@@ -177,17 +177,24 @@ def _side_by_side(runs: Runs, jobs: int) -> list[str]:
 
 
 def _submit(runs: Runs, out: Path, flag_values: flags.FlagValues) -> int:
-    """Write the job array and submit it."""
+    """Write the job array of the runs that are not finished, and submit it."""
+    from scarlet_jax.runtime import opening
+
+    left = {number: name for number, (name, config) in enumerate(runs, 1) if not opening.finished(out / name, config)}
+    reported = "the same command without --launcher reports them"
+    if not left:
+        say(f"all {len(runs)} runs are finished: nothing is submitted; {reported}")
+        return 0
     logs = out / "slurm"
     text = slurm.script(
-        _command(), len(runs), flag_values.jobs, logs, f"sweep-{out.name}", flag_values.grace, flag_values.sbatch or ""
+        _command(), list(left), flag_values.jobs, logs, f"sweep-{out.name}", flag_values.grace, flag_values.sbatch or ""
     )
     with refusing(f"writing {logs}"):
         logs.mkdir(parents=True, exist_ok=True)
         (out / "sweep.sbatch").write_text(text)
     job = slurm.submit(out / "sweep.sbatch")
-    say(f"submitted job array {job} with {len(runs)} tasks: {', '.join(name for name, _ in runs)}")
-    say(f"their output goes to {logs}/NUMBER.log; when they are done, the same command without --launcher reports them")
+    say(f"submitted job array {job} with {len(left)} task{'s' * (len(left) != 1)}: {', '.join(left.values())}")
+    say(f"their output goes to {logs}/NUMBER.log; when they are done, {reported}")
     return 0
 
 

@@ -72,12 +72,6 @@ def record_environment(workdir: Path, choices: dict[str, Any], run: str | None) 
     return before["run"]
 
 
-def recorded_choices(workdir: Path) -> dict[str, Any]:
-    """Choices of the run's latest start; empty where environment.json does not tell."""
-    environment = read_environment(workdir)
-    return environment["starts"][-1]["choices"] if environment else {}
-
-
 def _commit() -> str | None:
     """Commit of the checkout this file is tracked in, with "-dirty" when files differ; outside of one
     $SCARLET_COMMIT, which a container image carries; None if there is neither."""

@@ -37,20 +37,20 @@ def open_run(path: Path, config: config_dict.ConfigDict) -> Opened:
 
 
 def _open(path: Path, config: config_dict.ConfigDict) -> Opened:
-    left = (path / "summary.json").exists()  # it is written once a checkpoint is on disk, so that there was one
-    summary = _read_summary(path)
-    if summary and finished(summary, config):
+    done = finished(path, config)
+    if done is not None:
         workdir.check_config(path, config)
-        writers.mend(path, summary["rounds"], methods.find(config.method.name).prototypes)
+        writers.mend(path, done["rounds"], methods.find(config.method.name).prototypes)
         workdir.write_config(path, config)
-        return Opened(True, summary, None, {}, [])
+        return Opened(True, done, None, {}, [])
+    left = (path / "summary.json").exists()  # it is written once a checkpoint is on disk, so that there was one
     rows = row_files.read_metrics(path).rows
     found = checkpoint_record.survey(path)
     begun = bool(left or found or rows)  # until a run has results, its config may still change
     if begun:
         workdir.check_config(path, config)
     if not found:
-        _check_lost(path, left, summary, rows)
+        _check_lost(path, left, rows)
     whole = [each.record for each in found if each.record is not None]
     if not whole:
         checkpoint_record.refuse_damaged(path, {each.rounds: each.damage for each in found})
@@ -66,11 +66,17 @@ def _open(path: Path, config: config_dict.ConfigDict) -> Opened:
     return Opened(begun, None, run, choices, found)
 
 
-def finished(summary: metrics.Row, config: config_dict.ConfigDict) -> bool:
-    """Whether all rounds that are asked for are done, or the run ended at bounds that the config still has."""
+def finished(path: Path, config: config_dict.ConfigDict) -> metrics.Row | None:
+    """The summary of a run that has done all rounds that are asked for, or ended at bounds that the config still has.
+
+    None: there is no run in `path`, or one that this config continues.
+    """
+    summary = _read_summary(path)
+    if summary is None or not summary["complete"]:
+        return None
     ended = stopping.reached(config.stop, summary) if summary["rounds"] < config.rounds else None
     same = ended is not None and ended == summary.get("stopped")
-    return summary["complete"] and (summary["rounds"] == config.rounds or same)
+    return summary if summary["rounds"] == config.rounds or same else None
 
 
 def _read_summary(path: Path) -> metrics.Row | None:
@@ -82,9 +88,9 @@ def _read_summary(path: Path) -> metrics.Row | None:
     return summary if isinstance(summary, dict) and summary.keys() >= metrics.no_summary().keys() else None
 
 
-def _check_lost(path: Path, left: bool, summary: metrics.Row | None, rows: list[metrics.Row]) -> None:
+def _check_lost(path: Path, left: bool, rows: list[metrics.Row]) -> None:
     """Refuse to start anew over the records of a run that has had a checkpoint."""
-    written = workdir.read_config(path) or {}
+    written, summary = workdir.read_config(path) or {}, _read_summary(path)
     # The first checkpoint is on disk before the row after it is written.
     if left or len(rows) > written.get("checkpoint", {}).get("every", len(rows)):
         rounds = summary["rounds"] if summary else len(rows)

@@ -49,6 +49,16 @@ def test_the_command_prints_both_ledgers_and_writes_every_round(capsys, tmp_path
         command(capsys, f"--csv={tmp_path / 'nowhere' / 'plan.csv'}")
 
 
+def test_it_says_whose_participants_are_planned(capsys, tmp_path, few_variants):
+    (tmp_path / "ids.txt").write_text("0 2 4\n" * 10)
+    given = planned(**{"sampling.by": "given", "sampling.file": str(tmp_path / "ids.txt")})
+    out = command(capsys, config=given)
+    assert f"participants are those of {tmp_path / 'ids.txt'}; for another M they are drawn" in out
+    assert "caught up" not in out, "the same clients take part in every round"
+    drawn = command(capsys, "--notable")
+    assert "participants are those" not in drawn and "caught up" in drawn
+
+
 def test_the_number_of_classes():
     config = base.get_config()
     assert plan.class_count(config, None) == 10

@@ -43,7 +43,14 @@ def cluster(tmp_path, monkeypatch):
 def made(folder, code=0, **changes):
     """The script of an array of 3 tasks around `RUN`."""
     command = ["bash", str(program(folder, "run", RUN.format(folder=folder, code=code))), "--a=b c"]
-    given = {"command": command, "runs": 3, "at_once": None, "logs": folder / "logs", "name": "mine", "grace": 90}
+    given = {
+        "command": command,
+        "numbers": [1, 2, 3],
+        "at_once": None,
+        "logs": folder / "logs",
+        "name": "mine",
+        "grace": 90,
+    }
     path = folder / "job.sbatch"
     path.write_text(slurm.script(**given | changes))
     return path
@@ -76,6 +83,13 @@ def test_the_script_is_one_array_that_requeues_and_is_warned(tmp_path):
     assert not any(line and not line.startswith("#") for line in text.splitlines()[:last]), "sbatch reads no further"
 
 
+@pytest.mark.parametrize(("numbers", "array"), [
+    ([4], "4"), ([1, 3, 4, 5, 9], "1,3-5,9"), ([2, 3], "2-3"),
+])  # fmt: skip
+def test_the_array_has_the_tasks_that_are_named(tmp_path, numbers, array):
+    assert f"#SBATCH --array={array}\n" in made(tmp_path, numbers=numbers).read_text()
+
+
 def test_before_its_time_ends_a_task_saves_and_requeues_itself_and_then_goes_on(cluster):
     path = made(cluster)
     process = start(path)
@@ -86,6 +100,14 @@ def test_before_its_time_ends_a_task_saves_and_requeues_itself_and_then_goes_on(
     assert lines(cluster / "log")[1:] == ["saved"] and lines(cluster / "requeued") == ["requeue 77_2"]
     assert start(path).wait(timeout=120) == 0, "the second start finds what the first one saved"
     assert lines(cluster / "requeued") == ["requeue 77_2"], "what is finished is not requeued"
+
+
+def test_a_signal_that_comes_as_soon_as_the_run_starts_is_passed_on(cluster):
+    path = made(cluster)
+    program(cluster, "run", "trap 'exit 143' TERM\nkill -USR1 $PPID\nwhile :; do sleep 0.01; done")
+    for number in range(1, 31):  # in some of them before the script knows the number of the process
+        assert start(path).wait(timeout=120) == 143
+        assert len(lines(cluster / "requeued")) == number
 
 
 def test_a_task_that_is_cancelled_or_preempted_saves_and_leaves_requeueing_to_slurm(cluster):

@@ -12,6 +12,7 @@ from absl import flags
 from scarlet_jax.commands import side_by_side, slurm, sweep
 from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import run as experiment
+from scarlet_jax.runtime.metrics import no_summary
 from tests.support.harness import flags as tiny_flags
 
 OVERRIDES = [flag for flag in tiny_flags(rounds=2) if not flag.startswith(("--config=", "--config.cache"))]
@@ -150,6 +151,27 @@ def test_a_job_array_is_written_and_submitted_and_nothing_is_trained_here(tmp_pa
     text = submitted[0].read_text()
     assert "--array=1-2%1" in text and "#SBATCH --time=1:00:00" in text and "--launcher=local --jobs=1 --only=" in text
     assert "job array 12 with 2 tasks: individual-s0, fedavg-s0" in capsys.readouterr().out
+
+
+def test_finished_runs_are_not_submitted_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(slurm, "submit", lambda path: "12")
+    arguments = ("--methods=individual,fedavg,scarlet", "--launcher=slurm")
+
+    def after(name, rounds):
+        """What is printed, and the script's array, once a run has done so many rounds."""
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "summary.json").write_text(json.dumps(no_summary() | {"rounds": rounds, "complete": True}))
+        assert run(monkeypatch, tmp_path, *arguments) == 0
+        return capsys.readouterr().out, re.search("--array=(.*)", (tmp_path / "sweep.sbatch").read_text())[1]
+
+    out, array = after("fedavg-s0", 2)
+    assert "with 2 tasks: individual-s0, scarlet-s0" in out and array == "1,3"
+    out, array = after("individual-s0", 2)
+    assert "with 1 task: scarlet-s0" in out and array == "3"
+    out, array = after("scarlet-s0", 2)
+    assert "all 3 runs are finished: nothing is submitted" in out
+    out, array = after("fedavg-s0", 1)
+    assert "with 1 task: fedavg-s0" in out and array == "2", "config.rounds is 2: the run goes on"
 
 
 @pytest.mark.parametrize("flag", ["--sbatch=--time=1:00", "--grace=60"])

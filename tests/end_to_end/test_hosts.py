@@ -1,6 +1,5 @@
 """Two processes with two CPU devices each, over gloo: the bits of one process, in files that the first one writes."""
 
-import json
 import signal
 import socket
 import subprocess
@@ -72,8 +71,7 @@ def test_a_run_passed_between_two_processes_and_one_has_the_bits_of_one(tmp_path
     ((whole, _),) = train(alone, 1, rounds=done + 2)
     assert_same_run(run, alone)
     assert final_lines(first) == final_lines(whole)
-    starts = json.loads((run / "environment.json").read_text())["starts"]
-    assert [len(start["devices"]) for start in starts] == [4, 2, 4]
+    assert [len(start["devices"]) for start in harness.starts(run)] == [4, 2, 4]
 
 
 def test_what_one_process_refuses_all_refuse(tmp_path):

@@ -1,6 +1,5 @@
 """A schedule of the learning rates over the starts of a run: its horizon is that of the first one."""
 
-import json
 import shutil
 
 import numpy as np
@@ -11,7 +10,7 @@ from scarlet_jax import build, learners
 from scarlet_jax.engine.layout import make_mesh
 from scarlet_jax.engine.optimizers import Cosine
 from scarlet_jax.preview import choices
-from tests.support.harness import assert_same_run, tiny
+from tests.support.harness import assert_same_run, starts, tiny
 from tests.support.shapes import shapes
 
 pytestmark = pytest.mark.usefixtures("shared_programs")
@@ -22,7 +21,7 @@ COSINE = {
 
 
 def chosen(path):
-    return [start["choices"] for start in json.loads((path / "environment.json").read_text())["starts"]]
+    return [start["choices"] for start in starts(path)]
 
 
 def test_more_rounds_do_not_move_the_horizon_and_a_resumed_run_has_the_same_bits(tmp_path, capsys):

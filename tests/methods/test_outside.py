@@ -68,7 +68,7 @@ def test_its_state_is_carried_checkpointed_and_resumed(outside, tmp_path, monkey
     assert len(states) == 1 and states[0].shape == (10,)
     # The state after four rounds of means that sum to 1: 1 - 0.5 ** 4.
     assert states[0].sum() == pytest.approx(1 - 0.5**4, rel=1e-5)
-    own = json.loads((tmp_path / "whole" / "environment.json").read_text())["starts"][-1]["choices"]["cache"]
+    own = harness.starts(tmp_path / "whole")[-1]["choices"]["cache"]
     assert own == {"duration": 2, "own": 0} and rows(tmp_path / "whole")[-1]["hit"] > 0
     assert build.make_planner(config, 10).run().total("wire").uplink > 0
 
@@ -129,7 +129,7 @@ def test_a_registered_name_is_a_method_like_the_others(outside, tmp_path, monkey
     config.cache.duration = None
     base.set_method(config, "momentum", 2, share=0.5)
     scarlet_jax.run(config, tmp_path / "run", quiet=True)
-    own = json.loads((tmp_path / "run" / "environment.json").read_text())["starts"][-1]["choices"]["cache"]
+    own = harness.starts(tmp_path / "run")[-1]["choices"]["cache"]
     assert own == {"duration": 2, "own": 1}
     with pytest.raises(scarlet_jax.UserError, match="already"):
         scarlet_jax.register("scarlet", mine.of_mine.momentum)

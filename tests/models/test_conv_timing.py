@@ -14,7 +14,6 @@ from scarlet_jax.models.conv.api import conv, resolve_conv
 from scarlet_jax.models.conv.native import build as native
 from scarlet_jax.models.conv_timing import choose, seconds, shapes
 from scarlet_jax.models.form_timing import Setting, Work
-from scarlet_jax.runtime import environment
 from tests.support import harness
 
 DIGITS = (8, 8, 1)
@@ -101,13 +100,13 @@ def test_a_run_records_its_choice_and_keeps_it(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(conv_timing, "seconds", falling)
     scarlet_jax.run(harness.tiny(**fields), tmp_path / "run")
-    chosen = environment.recorded_choices(tmp_path / "run")["conv"]
+    chosen = harness.starts(tmp_path / "run")[-1]["choices"]["conv"]
     assert chosen.startswith(f"{DEFAULT} {FIRST}=") and SECOND in chosen
     monkeypatch.setattr(conv_timing, "seconds", None)  # a resumed run does not time anything
     scarlet_jax.run(harness.tiny(**fields | {"rounds": 3}), tmp_path / "run")
-    assert environment.recorded_choices(tmp_path / "run")["conv"] == chosen
+    assert harness.starts(tmp_path / "run")[-1]["choices"]["conv"] == chosen
     scarlet_jax.run(harness.tiny(**fields | {"rounds": 1}), tmp_path / "other")  # nor does another run
-    assert environment.recorded_choices(tmp_path / "other")["conv"] == chosen
+    assert harness.starts(tmp_path / "other")[-1]["choices"]["conv"] == chosen
     assert f"convolution: {chosen} (kept from an earlier run)" in capsys.readouterr().out
 
 

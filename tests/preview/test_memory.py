@@ -12,9 +12,8 @@ from scarlet_jax.engine.feed import Feed, outline
 from scarlet_jax.engine.layout import make_mesh
 from scarlet_jax.errors import UserError
 from scarlet_jax.preview import choices, compiled, memory
-from scarlet_jax.runtime import environment
 from tests.support.compiling import compiling_quickly
-from tests.support.harness import tiny
+from tests.support.harness import starts, tiny
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -80,12 +79,12 @@ def test_on_an_accelerator_the_largest_equal_part_of_the_clients_that_fits_is_ch
     scarlet_jax.run(tiny(**fields, rounds=1), tmp_path / "run")
     out = capsys.readouterr().out
     assert "clients_per_chunk: 4\n" in out and out.count("compiling train mlp (1 of 1) ...") == 2
-    assert environment.recorded_choices(tmp_path / "run")["clients_per_chunk"] == {"mlp": 4}
+    assert starts(tmp_path / "run")[-1]["choices"]["clients_per_chunk"] == {"mlp": 4}
     monkeypatch.setattr(build, "choose_chunks", lambda config, mesh, before=(): tuple(min(own, 3) for own in before))
     scarlet_jax.run(tiny(**fields, rounds=2), tmp_path / "run")
     out = capsys.readouterr().out
     assert "clients_per_chunk was 4 and is now 3: from here on, results agree up to rounding with those of the" in out
-    assert "choosing" not in out and environment.recorded_choices(tmp_path / "run")["clients_per_chunk"] == {"mlp": 3}
+    assert "choosing" not in out and starts(tmp_path / "run")[-1]["choices"]["clients_per_chunk"] == {"mlp": 3}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """What is recorded of each start of a run."""
 
-import json
-
 from scarlet_jax.runtime import environment
+from tests.support.harness import starts
 
 
 def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
@@ -10,4 +9,4 @@ def test_without_a_checkout_the_commit_is_the_image_s(monkeypatch, tmp_path):
     for value, recorded in (("0123abc", "0123abc"), ("", None)):
         monkeypatch.setenv("SCARLET_COMMIT", value)
         environment.record_environment(tmp_path, {}, None)
-        assert json.loads((tmp_path / "environment.json").read_text())["starts"][-1]["commit"] == recorded
+        assert starts(tmp_path)[-1]["commit"] == recorded

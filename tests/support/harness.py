@@ -132,6 +132,11 @@ def rows(workdir: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in found]
 
 
+def starts(workdir: Path) -> list[dict[str, Any]]:
+    """What environment.json says of each start."""
+    return json.loads((workdir / "environment.json").read_text())["starts"]
+
+
 def saved(workdir: Path, rounds: int | None = None) -> dict[str, np.ndarray]:
     """Every array of a checkpoint, by default of the newest, by name; read without the program's own code."""
     rounds = checkpoint.steps(workdir)[-1] if rounds is None else rounds
