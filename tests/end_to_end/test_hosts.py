@@ -39,8 +39,8 @@ def end(processes, code):
     return outputs
 
 
-def train(workdir, processes, rounds):
-    return end(start(workdir, processes, rounds=rounds), 0)
+def train(workdir, processes, **fields):
+    return end(start(workdir, processes, **fields), 0)
 
 
 def final_lines(output):
@@ -49,7 +49,8 @@ def final_lines(output):
 
 
 def test_a_run_passed_between_two_processes_and_one_has_the_bits_of_one(tmp_path):
-    """Two processes fed from the host until a signal to one, one process for a round, two for the last; against one."""
+    """Two processes fed from the host until a signal to one, one process for a round, two until a bound that the next
+    round reaches; against one process until this bound."""
     run, alone = tmp_path / "run", tmp_path / "alone"
     stopped = start(run, 2, rounds=1_000_000, **{"data.device_budget_mb": 0.001})
     try:
@@ -64,12 +65,16 @@ def test_a_run_passed_between_two_processes_and_one_has_the_bits_of_one(tmp_path
     assert len(harness.rows(run)) == done
 
     assert f"resuming after {done} rounds" in train(run, 1, rounds=done + 1)[0][0]
-    (first, _), (second, _) = train(run, 2, rounds=done + 2)
+    spent = harness.rows(run)[-1]
+    total = spent["total_uplink_bytes_reference"] + spent["total_downlink_bytes_reference"]
+    bound = {"rounds": done + 9, "stop.megabytes": (total + 1) / 1e6}
+    (first, _), (second, _) = train(run, 2, **bound)
     assert f"resuming after {done + 1} rounds" in first
     assert "round" not in second and "workdir" not in second  # only process 0 speaks
 
-    ((whole, _),) = train(alone, 1, rounds=done + 2)
+    ((whole, _),) = train(alone, 1, **bound)
     assert_same_run(run, alone)
+    assert len(harness.rows(run)) == done + 2 and "reached config.stop.megabytes" in first
     assert final_lines(first) == final_lines(whole)
     assert [len(start["devices"]) for start in harness.starts(run)] == [4, 2, 4]
 
