@@ -43,9 +43,7 @@ SCORES: dict[str, Score] = {
     "top1": Score(f"{_SCORES}:top1", "top-1 accuracy"),
     "top5": Score(f"{_SCORES}:top5", "top-5 accuracy", of=("server", "client"), reported=False),
     "loss": Score(f"{_SCORES}:cross_entropy", "loss", "nats", higher=False, reported=False),
-    "prototype_top1": Score(
-        f"{_SCORES}:top1", "top-1 accuracy by nearest prototype", of=("client",), reported=False, prototypes=True
-    ),
+    "prototype_top1": Score(f"{_SCORES}:top1", "top-1 accuracy by nearest prototype", of=("client",), prototypes=True),
 }
 
 

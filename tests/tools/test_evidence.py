@@ -146,6 +146,21 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     assert records.finals({"individual": {3: again}}, "individual", "server") == {}
 
 
+def test_clients_with_prototypes_are_judged_twice(tmp_path):
+    one = record("fedproto", 0, client=0.8)
+    one.columns[records.PROTOTYPE] = np.full(20, 0.9)
+    records.write(one, tmp_path)
+    records.write(record("fd", 0, client=0.7), tmp_path)
+    found = records.by_variant(records.read(tmp_path), "digits")
+    assert list(found) == ["fd", "fedproto", "fedproto" + records.NEAREST]
+    final = {variant: records.finals(found, variant, "client")[0] for variant in found}
+    assert final == pytest.approx({"fd": 0.7, "fedproto": 0.8, "fedproto-prototype": 0.9})
+    by_bytes = leaderboard.column(leaderboard.balanced(found), "client", "reference", 1)
+    assert leaderboard.best(by_bytes)[0] == "fedproto" + records.NEAREST
+    text = page.render(records.read(tmp_path))
+    assert "| FedProto, nearest prototype | 0.900" in text and text.count("digits/fedproto | 0 |") == 1
+
+
 def test_seeds_of_different_configs_are_refused(tmp_path):
     records.write(record("dsfl", 0), tmp_path)
     path = tmp_path / "digits/dsfl-s0.json"
@@ -222,7 +237,8 @@ def test_every_run_is_planned_once():
     assert len(names) == len(set(names))
     assert {method.partition("+")[0] for method, _ in runs.METHODS.values()} == set(METHODS)
     alphas = {name + suffix for name in (*runs.BETAS, *runs.TEMPERATURES) for suffix in runs.ALPHAS}
-    assert alphas | set(leaderboard.TITLES) | set(page.FACTORS) <= {run.variant for run in runs.planned()}
+    titles = {name.removesuffix(records.NEAREST) for name in leaderboard.TITLES}
+    assert alphas | titles | set(page.FACTORS) <= {run.variant for run in runs.planned()}
 
 
 @pytest.mark.parametrize("name", sorted({(run.setting, run.variant) for run in runs.planned()}), ids="/".join)

@@ -13,7 +13,7 @@ from scarlet_jax.report import style
 from tools.evidence import claims, runs
 from tools.evidence.intervals import interval
 from tools.evidence.leaderboard import TITLES, balanced, smooth
-from tools.evidence.records import LEDGERS, WHO, Record, Results, finals
+from tools.evidence.records import LEDGERS, NEAREST, WHO, Record, Results, finals
 
 PANELS = {"server": "server model, all classes", "client": "mean client, own test data"}
 LEDGER_TITLES = {"reference": "as the paper bills", "wire": "as a careful implementation sends"}
@@ -49,9 +49,10 @@ def looks(variants: list[str]) -> dict[str, style.Look]:
     """The look that a report gives to these variants."""
     shown = []
     for variant in variants:
-        method, _, extra = runs.METHODS[variant][0].partition("+")
+        name, fields = runs.METHODS[variant.removesuffix(NEAREST)]
+        method, _, extra = name.partition("+")
         own = 50 if method == "scarlet" else 0  # any value: only whether D is the method's own is asked
-        plain = not extra and "cache.duration" not in runs.METHODS[variant][1]
+        plain = not extra and "cache.duration" not in fields and not variant.endswith(NEAREST)
         shown.append(Shown(method, own if plain else own + 1, own))
     return dict(zip(variants, style.looks(shown), strict=True))
 

@@ -21,6 +21,7 @@ TITLES = {
     "kt_pfl": "KT-pFL",
     "fd": "FD",
     "fedproto": "FedProto",
+    "fedproto-prototype": "FedProto, nearest prototype",
     "individual": "individual",
     "centralized": "centralized",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from tools.evidence.train import finished
 LEDGERS = ("reference", "wire")
 WHO = ("server", "client")
 COLUMNS = ("server_top1", "client_top1", "reference", "wire")
+PROTOTYPE = "client_prototype_top1"  # one more, of a method with prototypes
+NEAREST = "-prototype"  # ends the name of a variant whose clients are judged by the nearest prototype
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,7 @@ class Record:
       commit: of the program.
       conv: the convolution that was computed.
       columns: name -> f64[R]; top-1 of server and mean client, and bytes up and down together up to and with a
-        round in each ledger; NaN where the method has no such number.
+        round in each ledger, NaN where the method has no such number; with prototypes, top-1 by the nearest one.
     """
 
     setting: str
@@ -83,6 +85,7 @@ def read_run(workdir: Path, run: runs.Planned) -> Record:
         return np.array([np.nan if row.get(names[0]) is None else sum(row[name] for name in names) for row in rows])
 
     columns = {f"{who}_top1": column(f"{who}_top1") for who in WHO}
+    columns |= {PROTOTYPE: column(PROTOTYPE)} if PROTOTYPE in rows[0] else {}
     columns |= {name: column(f"total_uplink_bytes_{name}", f"total_downlink_bytes_{name}") for name in LEDGERS}
     commits = " ".join(dict.fromkeys(str(start["commit"]) for start in starts))
     return Record(*run, config_hash(config), commits, starts[-1]["choices"]["conv"], columns)
@@ -119,7 +122,7 @@ def read(folder: Path) -> list[Record]:
             continue
         fields = json.loads(path.read_text())
         rounds = fields.pop("rounds")
-        columns = {name: fields.pop(name) for name in COLUMNS}
+        columns = {name: fields.pop(name) for name in (*COLUMNS, PROTOTYPE) if name in COLUMNS or name in fields}
         arrays = {name: np.array([None] * rounds if v is None else v, np.float64) for name, v in columns.items()}
         record = Record(**fields, columns=arrays)
         if (record.setting, record.variant, record.seed) != tuple(run):
@@ -141,11 +144,18 @@ Results = dict[str, dict[int, Record]]
 
 
 def by_variant(found: list[Record], setting: str) -> Results:
-    """Variant -> seed -> record, of one setting."""
+    """Variant -> seed -> record, of one setting.
+
+    The clients of a method with prototypes are judged twice: by their heads, and by the nearest prototype (`NEAREST`).
+    """
     results: Results = {}
     for record in found:
-        if record.setting == setting:
-            results.setdefault(record.variant, {})[record.seed] = record
+        if record.setting != setting:
+            continue
+        results.setdefault(record.variant, {})[record.seed] = record
+        if PROTOTYPE in record.columns:
+            other = replace(record, columns=record.columns | {"client_top1": record.columns[PROTOTYPE]})
+            results.setdefault(record.variant + NEAREST, {})[record.seed] = other
     return results
 
 
