@@ -43,10 +43,15 @@ def resolved(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def remarks(values: Mapping[str, Any]) -> list[str]:
-    """One sentence for each learning rate of a config that is large for its optimizer, and so may be of another one."""
+def remarks(values: Mapping[str, Any], distils: bool = True) -> list[str]:
+    """One sentence for each learning rate of a config that is large for its optimizer, and so may be of another one.
+
+    Args:
+      values: the config, or its fields by name.
+      distils: whether its method distils; otherwise nothing is said of `kd_lr`.
+    """
     found, sentences = resolved(values), []
-    for rate, field in (("lr", "optimizer"), ("kd_lr", "kd_optimizer")):
+    for rate, field in (("lr", "optimizer"), ("kd_lr", "kd_optimizer"))[: 1 + distils]:
         name = found[field]
         if found[rate] > OPTIMIZERS[name].largest:
             sentences.append(

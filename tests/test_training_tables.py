@@ -34,6 +34,8 @@ def test_a_rate_of_sgd_is_not_used_with_adam_in_silence():
         "config.lr is 0.1, which is large for adam: --config.lr=open takes its default, 0.001."
     ]
     assert [text[:15] for text in remarks(config_with(kd_optimizer="adam", lr=0.1, kd_lr=0.02))] == ["config.kd_lr is"]
+    both = config_with(optimizer="adam", lr=0.2, kd_lr=0.2)
+    assert [text[:12] for text in remarks(both, distils=False)] == ["config.lr is"]
     for fields in ({"lr": 10.0}, {"optimizer": "adam"}, {"optimizer": "adam", "lr": 0.01}):
         assert remarks(config_with(**fields)) == []
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ml_collections import config_dict
 
+from scarlet_jax import methods
 from scarlet_jax.models.precision import note
 from scarlet_jax.options import fields
 from scarlet_jax.options.rules import validate
@@ -46,7 +47,8 @@ def run(config: config_dict.ConfigDict, workdir_path: str | Path, quiet: bool = 
         "the processes were given different configs or workdirs; use the same.",
     )
     say = _silent if quiet else _say
-    for sentence in filter(None, [*without_effect(config), *remarks(config), note(config.model.precision)]):
+    rates = remarks(config, methods.find(config.method.name).server_distils)
+    for sentence in filter(None, [*without_effect(config), *rates, note(config.model.precision)]):
         say(sentence)
     with _sentences(path), contextlib.ExitStack() as stack, signals.installed(stop):
         hosts.from_first(lambda: stack.enter_context(workdirs.lock(path)))
