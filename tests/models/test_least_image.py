@@ -32,16 +32,21 @@ def gradient_shapes(name: str, height: int, width: int):
     return jax.eval_shape(everything)
 
 
+def usable(name: str, height: int, width: int) -> bool:
+    """Whether every weight has a gradient. Of no features, JAX 0.10 makes an error, and 0.12 an array without elements."""
+    try:
+        leaves = jax.tree.leaves(gradient_shapes(name, height, width))
+    except (ValueError, ZeroDivisionError):
+        return False
+    return bool(leaves) and all(leaf.size for leaf in leaves)
+
+
 # resnet32 to resnet110 are resnet20 with more of the same blocks, and slow to trace.
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in DEEPER])
 def test_the_least_image_is_exact(name):
     least = MODELS[name].least
-    for height, width in ((least, least), (least, least + 5), (least + 5, least)):
-        leaves = jax.tree.leaves(gradient_shapes(name, height, width))
-        assert leaves and all(leaf.size for leaf in leaves)
-    if least > 1:
-        with pytest.raises((ValueError, ZeroDivisionError)):
-            gradient_shapes(name, least - 1, least)
+    assert all(usable(name, *size) for size in ((least, least), (least, least + 5), (least + 5, least)))
+    assert least == 1 or not usable(name, least - 1, least)
 
 
 def config_of(tmp_path, shape, **fields):
