@@ -33,7 +33,7 @@ def gradient_shapes(name: str, height: int, width: int):
 
 
 def usable(name: str, height: int, width: int) -> bool:
-    """Whether every weight has a gradient. Of no features, JAX 0.10 makes an error, and 0.12 an array without elements."""
+    """Whether every weight has a gradient. Of no features, JAX 0.10 makes an error, JAX 0.12 empty arrays."""
     try:
         leaves = jax.tree.leaves(gradient_shapes(name, height, width))
     except (ValueError, ZeroDivisionError):

@@ -107,9 +107,15 @@ def _cheaper(
 
 def ranges(results: Results, variant: str, who: str) -> dict[int, float]:
     """Seed -> range of accuracy over the concentrations of the partition."""
-    found = [finals(results, variant + suffix, who) for suffix in runs.ALPHAS]
-    seeds = set.intersection(*(set(values) for values in found))
-    return {seed: float(np.ptp([values[seed] for values in found])) for seed in sorted(seeds)}
+    found = over_alphas(results, variant, who).values()
+    return {seed: float(np.ptp([values[seed] for values in found])) for seed in next(iter(found))}
+
+
+def over_alphas(results: Results, variant: str, who: str) -> dict[str, dict[int, float]]:
+    """Suffix of the concentration -> seed -> accuracy, of the seeds that a variant has at all of them."""
+    found = {suffix: finals(results, variant + suffix, who) for suffix in runs.ALPHAS}
+    seeds = sorted(set.intersection(*(set(values) for values in found.values())))
+    return {suffix: {seed: values[seed] for seed in seeds} for suffix, values in found.items()}
 
 
 def _steady(results: Results) -> Iterator[Line]:

@@ -13,7 +13,7 @@ from scarlet_jax.report import style
 from tools.evidence import claims, runs
 from tools.evidence.intervals import interval
 from tools.evidence.leaderboard import TITLES, balanced, smooth
-from tools.evidence.records import LEDGERS, NEAREST, WHO, Record, Results, finals
+from tools.evidence.records import LEDGERS, NEAREST, WHO, Record, Results
 
 PANELS = {"server": "server model, all classes", "client": "mean client, own test data"}
 LEDGER_TITLES = {"reference": "as the paper bills", "wire": "as a careful implementation sends"}
@@ -117,7 +117,7 @@ def sharpening(results: Results) -> Figure:
     """Accuracy over the concentration of the partition, for every fixed beta and T."""
     titles = {name: f"Enhanced ERA, β = {beta:g}" for name, beta in runs.BETAS.items()}
     titles |= {name: f"ERA, T = {value:g}" for name, value in runs.TEMPERATURES.items()}
-    found = style.looks([Shown(name, 0, 0) for name in titles])
+    found = style.looks([Shown("sharpening", 0, 0) for _ in titles])  # of one method: one colour after another
     look = dict(zip(titles, found, strict=True))
     figure = Figure(figsize=(7.2, 3.1), dpi=170, layout="constrained")
     counts = set()
@@ -125,17 +125,12 @@ def sharpening(results: Results) -> Figure:
         axis.set_xscale("log")
         for place, name in enumerate(titles):
             shift = 1 + 0.05 * (place - 2)  # side by side, so that the bars do not hide each other
-            for_alpha = [
-                (alpha, values)
-                for suffix, alpha in runs.ALPHAS.items()
-                if (values := list(finals(results, name + suffix, who).values()))
-            ]
-            if not for_alpha:
+            means = [interval(np.array(list(own.values()))) for own in claims.over_alphas(results, name, who).values()]
+            if not means[0].n:
                 continue
-            counts |= {len(values) for _, values in for_alpha}
-            means = [interval(np.array(values)) for _, values in for_alpha]
+            counts.add(means[0].n)
             half = [0 if value.n < 2 else value.mean - value.low for value in means]
-            x = [alpha * shift for alpha, _ in for_alpha]
+            x = [alpha * shift for alpha in runs.ALPHAS.values()]
             axis.errorbar(x, [value.mean for value in means], half, **style.line(look[name]), capsize=2)
         axis.set_title(PANELS[who])
         axis.set_xlabel("α of the Dirichlet partition (small: more skewed)")

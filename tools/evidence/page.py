@@ -178,14 +178,12 @@ def sharpening(results: Results) -> str:
     for name, title in names.items():
         for who in WHO:
             cells = [title, claims.WHO_TITLES[who]]
-            for suffix in runs.ALPHAS:
-                found = list(finals(results, name + suffix, who).values())
-                cells.append(f"{np.mean(found):.3f} ({len(found)})" if found else "not yet run")
-            found = list(claims.ranges(results, name, who).values())
-            value = interval(np.array([100 * range_ for range_ in found]))
-            cells.append(claims.shown(value, "{:.1f}") + f" ({value.n})" if value.n else "not yet run")
+            for found in claims.over_alphas(results, name, who).values():
+                cells.append(f"{np.mean(list(found.values())):.3f}" if found else "not yet run")
+            value = interval(np.array([100 * own for own in claims.ranges(results, name, who).values()]))
+            cells += [claims.shown(value, "{:.1f}") if value.n else "not yet run", str(value.n)]
             body.append(cells)
-    header = ("", "top-1 of the", *(f"α = {alpha:g}" for alpha in runs.ALPHAS.values()), "range, points")
+    header = ("", "top-1 of the", *(f"α = {alpha:g}" for alpha in runs.ALPHAS.values()), "range, points", "seeds")
     drawn = any(claims.ranges(results, name, "server") for name in names)
     words = "Top-1 accuracy over the concentration of the partition for each fixed β and T, with 95 % intervals"
     return "\n\n".join(part for part in (figure("sharpening", drawn, words), rows(header, body)) if part)
