@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-import time
+import threading
 
 import pytest
 
@@ -33,9 +33,16 @@ def test_a_host_that_cannot_be_reached_is_named(url, words):
 @pytest.mark.parametrize("slow", ["getaddrinfo", "create_connection"])
 def test_a_host_that_never_answers_is_given_up(monkeypatch, slow):
     """Nothing bounds the time of a resolver; a firewall may drop what is sent."""
-    monkeypatch.setattr(socket, slow, lambda *_, **__: time.sleep(600))
+    over = threading.Event()
+
+    def never(*_, **__):
+        over.wait(600)
+        raise OSError("the test is over")
+
+    monkeypatch.setattr(socket, slow, never)
     with pytest.raises(ConnectionError, match="no answer within 0.1 s"):
         network.reach("http://example.invalid/x", seconds=0.1)
+    over.set()
 
 
 def test_the_proxy_is_what_must_be_reached(monkeypatch):
