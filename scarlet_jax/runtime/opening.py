@@ -39,7 +39,6 @@ def open_run(path: Path, config: config_dict.ConfigDict) -> Opened:
 def _open(path: Path, config: config_dict.ConfigDict) -> Opened:
     done = finished(path, config)
     if done is not None:
-        workdir.check_config(path, config)
         writers.mend(path, done["rounds"], methods.find(config.method.name).prototypes)
         workdir.write_config(path, config)
         return Opened(True, done, None, {}, [])
@@ -70,13 +69,19 @@ def finished(path: Path, config: config_dict.ConfigDict) -> metrics.Row | None:
     """The summary of a run that has done all rounds that are asked for, or ended at bounds that the config still has.
 
     None: there is no run in `path`, or one that this config continues.
+
+    Raises:
+      UserError: it is a run with another config.
     """
     summary = _read_summary(path)
     if summary is None or not summary["complete"]:
         return None
     ended = stopping.reached(config.stop, summary) if summary["rounds"] < config.rounds else None
     same = ended is not None and ended == summary.get("stopped")
-    return summary if summary["rounds"] == config.rounds or same else None
+    if summary["rounds"] != config.rounds and not same:
+        return None
+    workdir.check_config(path, config)
+    return summary
 
 
 def _read_summary(path: Path) -> metrics.Row | None:

@@ -14,6 +14,7 @@ from scarlet_jax.errors import UserError
 from scarlet_jax.runtime import run as experiment
 from scarlet_jax.runtime.metrics import no_summary
 from tests.support.harness import flags as tiny_flags
+from tests.support.harness import tiny
 
 OVERRIDES = [flag for flag in tiny_flags(rounds=2) if not flag.startswith(("--config=", "--config.cache"))]
 
@@ -172,6 +173,10 @@ def test_finished_runs_are_not_submitted_again(tmp_path, monkeypatch, capsys):
     assert "all 3 runs are finished: nothing is submitted" in out
     out, array = after("fedavg-s0", 1)
     assert "with 1 task: fedavg-s0" in out and array == "2", "config.rounds is 2: the run goes on"
+    config = json.loads(tiny(rounds=2, lr=0.7, method__name="individual", cache__duration=None).to_json())
+    (tmp_path / "individual-s0" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"individual-s0 holds a run with another config: .*lr was 0\.7 and is now"):
+        run(monkeypatch, tmp_path, *arguments)
 
 
 @pytest.mark.parametrize("flag", ["--sbatch=--time=1:00", "--grace=60"])
